@@ -1,0 +1,65 @@
+"""Record and Source: what a dataset is to the rest of the house."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from itm_lightning.part import Part
+
+
+@dataclass(frozen=True)
+class Box:
+    """Where a named thing is: pixel edges in the photo as the source gives it, origin top left."""
+
+    name: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Record:
+    """One photo and its captions, without the pixels.
+
+    Attributes:
+        image_id: unique within the split.
+        captions: the photo's captions, raw.
+        caption_ids: one id a caption, unique within the split.
+        location: where the source finds the pixels: a file name, a row, a scene's number.
+        labels: names of the classes that occur in the photo.
+        boxes: the photo's objects, where they are known.
+        twin: ``image_id`` of the photo that forms a minimal pair with this one.
+    """
+
+    image_id: int
+    captions: tuple[str, ...]
+    caption_ids: tuple[int, ...]
+    location: str
+    labels: tuple[str, ...] = ()
+    boxes: tuple[Box, ...] = field(default=())
+    twin: int | None = None
+
+
+class Source(Part, ABC):
+    """A dataset: records by split, and the photo of a record."""
+
+    @abstractmethod
+    def records(self, split: str) -> Sequence[Record]:
+        """The records of ``"train"``, ``"val"`` or ``"test"``; empty where there is no such split.
+
+        Raises:
+            InputError: the dataset's files are missing or malformed.
+        """
+
+    @abstractmethod
+    def photo(self, record: Record) -> Image.Image:
+        """The record's photo, RGB.
+
+        Raises:
+            InputError: the photo is missing or does not decode; the message names it.
+        """

@@ -1,0 +1,68 @@
+"""What every similarity is: two batches of features in, one score matrix out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from itm_lightning.errors import InputError
+from itm_lightning.part import Part
+from itm_lightning.types import Features, Rows
+
+
+class Similarity(Part, nn.Module, ABC):
+    """Scores every photo of a batch against every caption of a batch; higher is closer.
+
+    A subclass writes :meth:`score`, and puts into :meth:`prepare` (or, where the two sides differ,
+    :meth:`prepare_images` and :meth:`prepare_texts`) what depends on one side only. Derive from
+    :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads.
+    """
+
+    def forward(self, images: Features, texts: Features) -> Tensor:
+        """Scores ``(n_images, n_texts)``."""
+        return self.score(self.prepare_images(images), self.prepare_texts(texts))
+
+    @abstractmethod
+    def score(self, images: Any, texts: Any) -> Tensor:
+        """Scores ``(n_images, n_texts)`` of what the two ``prepare`` methods returned."""
+
+    @abstractmethod
+    def keep(self, features: Features) -> Features:
+        """The part of the features that this head reads; the rest need not be made or stored.
+
+        Raises:
+            InputError: the features lack it.
+        """
+
+    def prepare(self, features: Features) -> Rows:
+        """Does once a photo or caption what need not be done once a pair."""
+        return features
+
+    def prepare_images(self, images: Features) -> Rows:
+        return self.prepare(self.keep(images))
+
+    def prepare_texts(self, texts: Features) -> Rows:
+        return self.prepare(self.keep(texts))
+
+
+class PooledSimilarity(Similarity):
+    """A head that reads one vector a photo and one a caption."""
+
+    def keep(self, features: Features) -> Features:
+        if features.pooled is None:
+            raise InputError(f"{type(self).__name__} reads pooled vectors; the features have none")
+        return Features.from_pooled(features.pooled)
+
+
+class TokenSimilarity(Similarity):
+    """A head that reads regions and words."""
+
+    def keep(self, features: Features) -> Features:
+        if features.tokens is None:
+            raise InputError(
+                f"{type(self).__name__} reads tokens (regions, words); the features are pooled "
+                "vectors only: use an encoder that gives tokens, or a pooled head such as Cosine"
+            )
+        return Features(features.tokens, features.mask, None)

@@ -1,0 +1,148 @@
+"""Features and Batch: the two things every part of the house hands on."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+RowsT = TypeVar("RowsT", bound="Rows")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A dataclass whose tensors share their first dimension: one row a photo or caption.
+
+    Fields may be ``None``. What a similarity prepares once a side (norms, Gram matrices, …) is a
+    subclass of this, so that the ranking engine can slice it into blocks without knowing it.
+    """
+
+    def _map(self: RowsT, function: Any) -> RowsT:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
+
+    def _first(self) -> Tensor:
+        values = (getattr(self, f.name) for f in dataclasses.fields(self))
+        return next(value for value in values if value is not None)
+
+    def __len__(self) -> int:
+        return self._first().shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self._first().device
+
+    def __getitem__(self: RowsT, rows: slice | Tensor) -> RowsT:
+        return self._map(lambda value: value[rows])
+
+    def to(self: RowsT, *args: Any, **kwargs: Any) -> RowsT:
+        """Moves (or casts) every tensor; see :meth:`torch.Tensor.to`."""
+        return self._map(lambda value: value.to(*args, **kwargs))
+
+    def detach(self: RowsT) -> RowsT:
+        return self._map(lambda value: value.detach())
+
+
+@dataclass(frozen=True)
+class Features(Rows):
+    """What an encoder makes of a batch of photos or captions.
+
+    Attributes:
+        tokens: ``(B, L, D)`` float, one vector a region, patch or word; ``None`` where the encoder
+            gives only a pooled vector, or where the head reads only that.
+        mask: ``(B, L)`` bool, ``True`` at real tokens; ``None`` exactly when ``tokens`` is.
+        pooled: ``(B, D)`` float, one vector a photo or caption; ``None`` where nothing reads it.
+    """
+
+    tokens: Tensor | None
+    mask: Tensor | None
+    pooled: Tensor | None
+
+    def __post_init__(self) -> None:
+        if (self.tokens is None) != (self.mask is None):
+            raise ValueError("Features: tokens and mask come together")
+        if self.tokens is None and self.pooled is None:
+            raise ValueError("Features: needs tokens, a pooled vector, or both")
+
+    @classmethod
+    def from_pooled(cls, pooled: Tensor) -> Features:
+        """Features without tokens, from vectors ``(B, D)``."""
+        return cls(tokens=None, mask=None, pooled=pooled)
+
+    @classmethod
+    def from_tokens(cls, tokens: Tensor, mask: Tensor | None = None) -> Features:
+        """Features from ``tokens (B, L, D)``; ``pooled`` is their mean over ``mask (B, L)``."""
+        if mask is None:
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return cls(tokens=tokens, mask=mask, pooled=masked_mean(tokens, mask))
+
+    def trim(self) -> Features:
+        """Drops the columns of padding that no row of this batch needs."""
+        if self.mask is None or self.tokens is None:
+            return self
+        used = self.mask.any(dim=0).nonzero()
+        length = int(used[-1]) + 1 if len(used) else 1
+        return Features(self.tokens[:, :length], self.mask[:, :length], self.pooled)
+
+    @staticmethod
+    def cat(parts: Sequence[Features]) -> Features:
+        """Joins batches by row; tokens are padded on the right to the longest."""
+        length = max((p.tokens.shape[1] for p in parts if p.tokens is not None), default=0)
+
+        def joined(name: str) -> Tensor | None:
+            values = [getattr(part, name) for part in parts]
+            if values[0] is None:
+                return None
+            if name == "pooled":
+                return torch.cat(values)
+            return torch.cat([_pad_second_dim(value, length) for value in values])
+
+        return Features(joined("tokens"), joined("mask"), joined("pooled"))
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Photos and captions on their way to the encoders.
+
+    Attributes:
+        photos: pixels ``(B, 3, H, W)`` float as the image encoder's transform made them, or
+            :class:`Features` where a frozen trunk has already seen the photos.
+        captions: ``T`` raw strings; the text encoder tokenises them.
+        image_ids: ``(B,)`` int64, one id a photo.
+        text_image_ids: ``(T,)`` int64, the id of each caption's photo.
+        text_ids: ``(T,)`` int64, one id a caption.
+        labels: ``B`` tuples of class names, empty where the source has none.
+    """
+
+    photos: Tensor | Features
+    captions: list[str]
+    image_ids: Tensor
+    text_image_ids: Tensor
+    text_ids: Tensor
+    labels: list[tuple[str, ...]]
+
+    def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
+        """Moves what is a tensor; Lightning calls this between loader and step."""
+
+        def moved(value: Any) -> Any:
+            if isinstance(value, Tensor):
+                return value.to(device, non_blocking=non_blocking)
+            return value.to(device) if isinstance(value, Features) else value
+
+        return Batch(**{f.name: moved(getattr(self, f.name)) for f in dataclasses.fields(self)})
+
+
+def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
+    """Mean of ``tokens (B, L, D)`` over ``mask (B, L)``; zero for a row without tokens."""
+    weights = mask.to(tokens.dtype).unsqueeze(-1)
+    return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def _pad_second_dim(value: Tensor, length: int) -> Tensor:
+    missing = length - value.shape[1]
+    return F.pad(value, (0, 0) * (value.ndim - 2) + (0, missing)) if missing else value
