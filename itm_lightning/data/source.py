@@ -63,3 +63,13 @@ class Source(Part, ABC):
         Raises:
             InputError: the photo is missing or does not decode; the message names it.
         """
+
+    def verify(self, record: Record) -> None:
+        """Checks before any long work that the record's photo is there and decodes.
+
+        Sources override it where there is a cheaper way than decoding the photo, or nothing to check.
+
+        Raises:
+            InputError: as :meth:`photo`.
+        """
+        self.photo(record)

@@ -17,7 +17,8 @@ class Similarity(Part, nn.Module, ABC):
 
     A subclass writes :meth:`score`, and puts into :meth:`prepare` (or, where the two sides differ,
     :meth:`prepare_images` and :meth:`prepare_texts`) what depends on one side only. Derive from
-    :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads.
+    :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads. What
+    else a head can do, :class:`Embedding` and :class:`Aligning` say.
     """
 
     def forward(self, images: Features, texts: Features) -> Tensor:
@@ -66,3 +67,22 @@ class TokenSimilarity(Similarity):
                 "vectors only: use an encoder that gives tokens, or a pooled head such as Cosine"
             )
         return Features(features.tokens, features.mask, None)
+
+
+class Embedding(ABC):
+    """Mixin of heads whose score is the inner product of two vectors, so that it can be indexed."""
+
+    @abstractmethod
+    def embedding(self, features: Features) -> Tensor:
+        """Vectors ``(B, D)`` of photos or captions whose inner product is the score."""
+
+
+class Aligning(ABC):
+    """Mixin of heads that weigh regions against words."""
+
+    @abstractmethod
+    def alignment(self, images: Features, texts: Features) -> Tensor:
+        """Weights ``(n_images, n_texts, R, L)`` of every region and word; zero at padding.
+
+        Memory grows with ``n_images · n_texts · R · L``: meant for a few photos and captions.
+        """

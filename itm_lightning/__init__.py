@@ -1,0 +1,22 @@
+"""Image-text matching you can take apart."""
+
+import itm_lightning.encoders
+import itm_lightning.pooling  # noqa: F401  the imports register the parts
+from itm_lightning import metrics, objectives, similarity
+from itm_lightning.data import ITMDataModule
+from itm_lightning.matcher import Matcher
+from itm_lightning.registry import get, list_registered, register
+from itm_lightning.types import Batch, Features
+
+__all__ = [
+    "Batch",
+    "Features",
+    "ITMDataModule",
+    "Matcher",
+    "get",
+    "list_registered",
+    "metrics",
+    "objectives",
+    "register",
+    "similarity",
+]

@@ -1,0 +1,165 @@
+"""ITMDataModule: a source, cut into the batches a Matcher takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from itm_lightning.data.check import checked_records, has_captions
+from itm_lightning.data.frozen import FrozenTokens, frozen_tokens
+from itm_lightning.data.samples import (
+    DecodedPhotos,
+    LoadPhoto,
+    PairDataset,
+    PhotoDataset,
+    Sample,
+    collate,
+)
+from itm_lightning.data.source import Record, Source
+from itm_lightning.errors import InputError
+from itm_lightning.types import Batch
+
+if TYPE_CHECKING:
+    from itm_lightning.matcher import Matcher
+
+_STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+
+
+class ITMDataModule(pl.LightningDataModule):
+    """Batches of photos and captions from a source.
+
+    The transform comes from the Matcher's image encoder, and captions travel as raw strings, so
+    that changing an encoder needs no change here. Where the image encoder's trunk is frozen, ``fit``
+    runs it over the photos once and trains from its tokens.
+
+    Args:
+        source: the dataset.
+        batch_size: pairs a training batch, and photos an evaluation batch (each with all of its
+            captions).
+        num_workers: processes that decode photos.
+        on_bad_image: what to do with a photo that is missing or does not decode: ``raise``, or
+            ``skip`` to leave it out, count and report it.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        batch_size: int = 128,
+        num_workers: int = 0,
+        on_bad_image: Literal["raise", "skip"] = "raise",
+    ) -> None:
+        super().__init__()
+        if batch_size < 1:
+            raise InputError(f"data.batch_size is {batch_size}; it must be at least 1")
+        self.source = source
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.on_bad_image = on_bad_image
+        self._records: dict[str, Sequence[Record]] = {}
+        self._frozen: dict[str, FrozenTokens] = {}
+        self._matcher: Matcher | None = None
+
+    def use(self, matcher: Matcher) -> ITMDataModule:
+        """Takes transform and trunk from a Matcher; a Trainer's own is used without this call."""
+        if matcher is not self._matcher:
+            self._frozen.clear()  # another trunk's tokens
+        self._matcher = matcher
+        return self
+
+    def setup(self, stage: str) -> None:
+        """Reads and checks the splits that the stage needs, before any long work."""
+        splits = _STAGE_SPLITS.get(stage, (self.predict_split,))
+        for split in splits:
+            self.records(split)
+
+    def records(self, split: str) -> Sequence[Record]:
+        """The checked records of a split.
+
+        Raises:
+            InputError: the split has no captions, or a photo is bad.
+        """
+        if split not in self._records:
+            self._records[split] = checked_records(self.source, split, self.on_bad_image)
+        return self._records[split]
+
+    def has_split(self, split: str) -> bool:
+        """Whether the source has captions for the split."""
+        return split in self._records or has_captions(self.source, split)
+
+    @property
+    def predict_split(self) -> str:
+        """What ``predict`` runs over: the test split, or val where there is no test split."""
+        return "test" if self.has_split("test") else "val"
+
+    def train_captions(self) -> list[str]:
+        """All captions of the train split: what a vocabulary may be learnt from."""
+        return [caption for record in self.records("train") for caption in record.captions]
+
+    def twins(self, split: str) -> dict[int, int]:
+        """The minimal pairs of a split, by image id, in both directions."""
+        return {r.image_id: r.twin for r in self.records(split) if r.twin is not None}
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        dataset = PairDataset(self.records("train"), self._photos("train", train=True))
+        # A batch of few has few negatives: the remainder waits for the next epoch's shuffle.
+        drop_last = len(dataset) >= self.batch_size
+        return self._loader(dataset, "train", shuffle=True, drop_last=drop_last)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader("test")
+
+    def predict_dataloader(self) -> DataLoader[Batch]:
+        return self._evaluation_loader(self.predict_split)
+
+    def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
+        return self._loader(PhotoDataset(self.records(split), self._photos(split)), split)
+
+    def _loader(
+        self,
+        dataset: PairDataset | PhotoDataset,
+        split: str,
+        shuffle: bool = False,
+        drop_last: bool = False,
+    ) -> DataLoader[Batch]:
+        # Tokens in memory need no decoding processes; sending them between processes costs more.
+        workers = 0 if split in self._frozen else self.num_workers
+        return DataLoader[Sample](  # type: ignore[return-value]
+            dataset,
+            self.batch_size,
+            shuffle=shuffle,
+            drop_last=drop_last,
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            collate_fn=collate,
+        )
+
+    def _photos(self, split: str, train: bool = False) -> LoadPhoto:
+        encoder = self._connected().image_encoder
+        photos = DecodedPhotos(self.source, encoder.transform(train))
+        fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        # Here, not in setup: by now a resumed run's trunk has its weights from the checkpoint.
+        if encoder.cacheable and fitting and split not in self._frozen:
+            device = self.trainer.strategy.root_device  # type: ignore[union-attr]
+            self._frozen[split] = frozen_tokens(
+                encoder.to(device).trunk,
+                self.records(split),
+                photos,
+                device,
+                self.batch_size,
+                self.num_workers,
+                title=f"frozen trunk, {split}",
+            )
+        return self._frozen.get(split, photos)
+
+    def _connected(self) -> Matcher:
+        if self.trainer is not None:
+            self.use(self.trainer.lightning_module)
+        if self._matcher is None:
+            raise InputError("ITMDataModule needs a Matcher for its transform: call use(matcher)")
+        return self._matcher

@@ -1,0 +1,77 @@
+"""Rank, world size, and gathering rows from every process."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch import distributed as dist
+
+_DTYPES = (
+    torch.float32,
+    torch.float64,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.bool,
+)
+_MAX_DIMS = 4
+
+
+def is_distributed() -> bool:
+    """Whether a process group is up."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number; 0 where there is only one."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """The number of processes."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def gather_rows(tensor: Tensor | None, device: torch.device) -> Tensor | None:
+    """The rows of all processes, in the order of their ranks; without gradient.
+
+    A collective: every process must call it. Nothing is pickled; shapes go first.
+
+    Args:
+        tensor: ``(B, …)``; ``B`` may differ between processes. Other dimensions that differ (the
+            number of words) are padded with zeros to the largest. ``None`` where a process has no
+            rows and so cannot know their shape.
+        device: where the process group moves tensors, and where the result lies.
+
+    Returns:
+        ``(ΣB, …)``, or ``None`` if no process has rows.
+    """
+    if world_size() == 1:
+        return tensor
+    headers = [header.tolist() for header in _all_gather(_header(tensor, device))]
+    shapes = [dims[:n_dims] for n_dims, _, *dims in headers if n_dims]
+    if not shapes:
+        return None
+    dtype = next(_DTYPES[code] for n_dims, code, *_ in headers if n_dims)
+    padded = torch.zeros([max(sizes) for sizes in zip(*shapes, strict=True)], dtype=dtype)
+    padded = padded.to(device)
+    if tensor is not None:
+        padded[tuple(slice(size) for size in tensor.shape)] = tensor.detach()
+    # as bytes: not every backend moves bool and bfloat16
+    parts = _all_gather(padded.view(torch.uint8)) if padded.numel() else [padded] * world_size()
+    return torch.cat(
+        [part.view(dtype)[: header[2]] for part, header in zip(parts, headers, strict=True)]
+    )
+
+
+def _header(tensor: Tensor | None, device: torch.device) -> Tensor:
+    """Number of dimensions (0: no rows known), dtype, and the sizes, filled up with zeros."""
+    values = [0, 0] if tensor is None else [tensor.ndim, _DTYPES.index(tensor.dtype), *tensor.shape]
+    return torch.tensor(values + [0] * (2 + _MAX_DIMS - len(values)), device=device)
+
+
+def _all_gather(tensor: Tensor) -> list[Tensor]:
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
+    dist.all_gather(parts, tensor.contiguous())
+    return parts

@@ -1,0 +1,27 @@
+"""Encoders: photos and captions become Features."""
+
+from itm_lightning.encoders.base import (
+    Encoder,
+    ImageEncoder,
+    TextEncoder,
+    is_restoring,
+    restoring,
+)
+from itm_lightning.encoders.pretrained_text import PretrainedText
+from itm_lightning.encoders.pretrained_vision import PretrainedVision
+from itm_lightning.encoders.recurrent_text import RecurrentText
+from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
+from itm_lightning.encoders.vocabulary import Vocabulary
+
+__all__ = [
+    "Encoder",
+    "ImageEncoder",
+    "PretrainedText",
+    "PretrainedVision",
+    "RecurrentText",
+    "TextEncoder",
+    "TorchvisionCNN",
+    "Vocabulary",
+    "is_restoring",
+    "restoring",
+]

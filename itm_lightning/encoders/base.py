@@ -1,0 +1,161 @@
+"""What every encoder is: photos or captions in, Features out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from itm_lightning.errors import InputError
+from itm_lightning.part import Part
+from itm_lightning.pooling import MeanPooling, Pooling
+from itm_lightning.types import Features
+
+_restoring: ContextVar[bool] = ContextVar("restoring", default=False)
+
+
+@contextmanager
+def restoring() -> Iterator[None]:
+    """Within it, encoders are built without files, hub or pretrained weights.
+
+    A checkpoint is read where those may no longer exist: :meth:`Encoder.restore` and
+    ``load_state_dict`` then supply what the constructors left out.
+    """
+    token = _restoring.set(True)
+    try:
+        yield
+    finally:
+        _restoring.reset(token)
+
+
+def is_restoring() -> bool:
+    """Whether we are within :func:`restoring`."""
+    return _restoring.get()
+
+
+class Encoder(Part, nn.Module, ABC):
+    """Turns photos or captions into :class:`Features`.
+
+    Its trunk, the part that may be pretrained and frozen, is the sub-module ``network``.
+
+    Args:
+        trainable: whether the trunk learns. A frozen one stays in evaluation mode.
+        pooling: makes the pooled vector of the tokens; their mean where ``None``.
+
+    Attributes:
+        dim: width of the tokens and of the pooled vector.
+    """
+
+    dim: int
+    network: nn.Module
+
+    def __init__(self, trainable: bool = True, pooling: Pooling | None = None) -> None:
+        super().__init__()
+        self.trainable = trainable
+        self.pooling = MeanPooling() if pooling is None else pooling
+
+    def _adopt(self, network: nn.Module, dim: int) -> None:
+        """Takes ``network`` as the trunk, whose tokens are ``dim`` wide."""
+        self.network = network.requires_grad_(self.trainable)
+        self.dim = dim
+        self.pooling.build(dim)
+        self.train(self.training)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trunk stays as it is."""
+        return not self.trainable
+
+    @property
+    def device(self) -> torch.device:
+        """Where the trunk lies."""
+        return next(self.network.parameters()).device
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Sets the training mode, which a frozen trunk ignores."""
+        super().train(mode)
+        if self.frozen and "network" in self._modules:
+            self.network.eval()
+        return self
+
+    def _trunk_gradient(self) -> torch.set_grad_enabled:
+        """Context in which the trunk runs: without gradient if it is frozen."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable)
+
+    def assets(self) -> dict[str, Any]:
+        """What a fresh process needs beside the constructor's arguments and the tensors.
+
+        Returns:
+            str, int, float, list and dict only, so that ``torch.load(weights_only=True)`` reads it.
+        """
+        return {}
+
+    def restore(self, assets: dict[str, Any]) -> None:
+        """Rebuilds from :meth:`assets`; to be called before ``load_state_dict``."""
+
+
+class ImageEncoder(Encoder):
+    """Turns photos into :class:`Features`.
+
+    Args:
+        trainable: whether the trunk learns.
+        pooling: makes the pooled vector of the tokens; their mean where ``None``.
+        augment: crop and mirror the photos in training. Mirroring swaps left and right: leave it
+            off where captions tell them apart.
+    """
+
+    def __init__(
+        self, trainable: bool = True, pooling: Pooling | None = None, augment: bool = False
+    ) -> None:
+        super().__init__(trainable, pooling)
+        self.augment = augment
+
+    @abstractmethod
+    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
+        """What makes ``(3, H, W)`` float32 pixels of an RGB photo; it can be pickled."""
+
+    @abstractmethod
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``."""
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether a photo's tokens stay the same from epoch to epoch."""
+        return self.frozen and not self.augment
+
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``: what may be computed once and kept."""
+        with self._trunk_gradient():
+            return self._tokens(pixels)
+
+    def forward(self, photos: Tensor | Features) -> Features:
+        """Features of pixels ``(B, 3, H, W)``, or of what the frozen trunk made of them.
+
+        Raises:
+            InputError: the features have no tokens.
+        """
+        if isinstance(photos, Features):
+            if photos.tokens is None or photos.mask is None:
+                raise InputError(f"{type(self).__name__} reads tokens; the features have none")
+            tokens, mask = photos.tokens.to(next(self.network.parameters()).dtype), photos.mask
+        else:
+            tokens = self.trunk(photos)
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return Features(tokens, mask, self.pooling(tokens, mask))
+
+
+class TextEncoder(Encoder):
+    """Turns raw captions into :class:`Features`; it owns its tokeniser."""
+
+    @abstractmethod
+    def forward(self, captions: list[str]) -> Features:
+        """Features of ``B`` captions."""
+
+    def learn_vocabulary(self, captions: Iterable[str]) -> None:
+        """Learns which words there are, from the training captions."""

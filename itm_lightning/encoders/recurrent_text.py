@@ -1,0 +1,137 @@
+"""A recurrent network over word embeddings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from itm_lightning.encoders.base import TextEncoder, is_restoring
+from itm_lightning.encoders.vectors import check_vectors, read_vectors
+from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary
+from itm_lightning.errors import InputError
+from itm_lightning.pooling import Pooling
+from itm_lightning.registry import register
+from itm_lightning.types import Features
+
+logger = logging.getLogger(__name__)
+
+CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
+
+
+@register("text_encoder")
+class RecurrentText(TextEncoder):
+    """Word embeddings read by an LSTM or GRU; one token a word, its state there.
+
+    The vocabulary is learnt from the training captions by :meth:`learn_vocabulary`.
+
+    Args:
+        cell: ``"lstm"`` or ``"gru"``.
+        hidden: width of the state, in each direction.
+        layers: recurrent layers, one upon the other.
+        bidirectional: read also from the end; tokens are then twice as wide.
+        word_dim: width of the word embeddings.
+        dropout: share of the word embeddings' numbers that training sets to zero.
+        unknown_rate: share of the words that training replaces by the unknown word, so that its
+            embedding learns too.
+        min_count: words that occur less often are unknown.
+        vectors: text file of GloVe or word2vec vectors to start the embeddings from.
+        pooling: makes the pooled vector of the tokens; their mean where ``None``.
+
+    Raises:
+        InputError: the cell is unknown, or the vectors file is missing or of another width.
+    """
+
+    def __init__(
+        self,
+        cell: Literal["lstm", "gru"] = "lstm",
+        hidden: int = 512,
+        layers: int = 1,
+        bidirectional: bool = True,
+        word_dim: int = 300,
+        dropout: float = 0.0,
+        unknown_rate: float = 0.0,
+        min_count: int = 1,
+        vectors: str | None = None,
+        pooling: Pooling | None = None,
+    ) -> None:
+        super().__init__(pooling=pooling)
+        if cell not in CELLS:
+            raise InputError(f"RecurrentText: there is no cell {cell!r}; use one of {list(CELLS)}")
+        if vectors is not None and not is_restoring():
+            check_vectors(vectors, word_dim)
+        self.word_dim = word_dim
+        self.unknown_rate = unknown_rate
+        self.min_count = min_count
+        self.vectors = vectors
+        self.vocabulary: Vocabulary | None = None
+        self.dropout = nn.Dropout(dropout)
+        network = CELLS[cell](
+            word_dim, hidden, layers, batch_first=True, bidirectional=bidirectional
+        )
+        self._adopt(network, hidden * (2 if bidirectional else 1))
+
+    def learn_vocabulary(self, captions: Iterable[str]) -> None:
+        """Learns the words, unless there is a vocabulary: its embeddings may be trained already.
+
+        Raises:
+            InputError: the vectors file is malformed.
+        """
+        if self.vocabulary is not None:
+            return
+        self._know(Vocabulary.learn(captions, self.min_count))
+        if self.vectors is not None:
+            self._start_from(self.vectors)
+
+    def assets(self) -> dict[str, Any]:
+        """The words, without which the embeddings are but numbers."""
+        return {} if self.vocabulary is None else {"vocabulary": self.vocabulary.words}
+
+    def restore(self, assets: dict[str, Any]) -> None:
+        """Takes the words back, their embeddings random until ``load_state_dict``."""
+        if "vocabulary" in assets:
+            self._know(Vocabulary(assets["vocabulary"]))
+
+    def forward(self, captions: list[str]) -> Features:
+        """Features of ``B`` captions, one token a word.
+
+        Raises:
+            InputError: there is no vocabulary yet.
+        """
+        if self.vocabulary is None:
+            raise InputError(
+                "RecurrentText has no vocabulary yet: call learn_vocabulary(captions) with the "
+                "training captions, or load a checkpoint"
+            )
+        ids, mask = self.vocabulary.encode(captions)
+        lengths = mask.sum(dim=1)  # packing wants them on the CPU
+        ids, mask = ids.to(self.device), mask.to(self.device)
+        words = self.dropout(self.embedding(self._forget(ids, mask)))
+        packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        tokens, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True)
+        return Features(tokens, mask, self.pooling(tokens, mask))
+
+    def _forget(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """In training, makes a random share of the words unknown."""
+        if not self.training or self.unknown_rate == 0:
+            return ids
+        chosen = torch.rand(ids.shape, device=ids.device) < self.unknown_rate
+        return ids.masked_fill(chosen & mask, UNKNOWN)
+
+    def _know(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        embedding = nn.Embedding(len(vocabulary), self.word_dim, padding_idx=PADDING)
+        nn.init.uniform_(embedding.weight[UNKNOWN:], -0.1, 0.1)
+        self.embedding = embedding.to(self.device)
+
+    @torch.no_grad()
+    def _start_from(self, path: str) -> None:
+        assert self.vocabulary is not None
+        found = read_vectors(path, set(self.vocabulary.words), self.word_dim)
+        for word, vector in found.items():
+            self.embedding.weight[self.vocabulary.id(word)] = torch.tensor(vector)
+        logger.info("%s: %d of %d words found", path, len(found), len(self.vocabulary.words))

@@ -1,0 +1,138 @@
+"""Any classification network of torchvision, its last grid as tokens."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from itm_lightning.encoders.base import ImageEncoder, is_restoring
+from itm_lightning.encoders.grid import as_tokens, cut_at_grid
+from itm_lightning.encoders.transforms import (
+    IMAGENET_MEAN,
+    IMAGENET_STD,
+    crop_and_mirror,
+    to_pixels,
+)
+from itm_lightning.encoders.weights import load_weights
+from itm_lightning.errors import InputError
+from itm_lightning.pooling import Pooling
+from itm_lightning.registry import register
+
+FIXED_SIZE: dict[str, Callable[[int], dict[str, Any]]] = {
+    "vit": lambda size: {"image_size": size},
+    "maxvit": lambda size: {"input_size": (size, size)},
+}
+"""Families made for one size of photo, and how their builders are told of it."""
+
+
+@register("image_encoder")
+class TorchvisionCNN(ImageEncoder):
+    """The grid of the last stage of a torchvision network; of a vision transformer, its patches.
+
+    Photos are squashed to a square, not cropped: a caption speaks of the whole photo.
+
+    Args:
+        name: torchvision's name for the network: ``resnet50``, ``mobilenet_v2``, …
+        weights: ``None`` for random ones, ``"DEFAULT"`` to download torchvision's, or the path of
+            a state dict. The classification head in it is ignored.
+        trainable: whether the network learns.
+        image_size: side of the photos in pixels.
+        pooling: makes the pooled vector of the grid; its mean where ``None``.
+        augment: crop and mirror the photos in training.
+
+    Raises:
+        InputError: the network is unknown or does not take photos of this size, or the weights
+            are missing or do not fit.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        weights: str | None = None,
+        trainable: bool = True,
+        image_size: int = 224,
+        pooling: Pooling | None = None,
+        augment: bool = False,
+    ) -> None:
+        super().__init__(trainable, pooling, augment)
+        self.image_size = image_size
+        whole = _build(name, weights, image_size)
+        # below 224 pixels a last grid may be a single place, hard to tell from a pooled one
+        probe_size = image_size if _family(name) in FIXED_SIZE else max(image_size, 224)
+        network = cut_at_grid(whole, probe_size)
+        if weights not in (None, "DEFAULT") and not is_restoring():
+            load_weights(network, str(weights), ignored=whole.state_dict())
+        self._adopt(network, _width(network, name, image_size))
+
+    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
+        """Squashes a photo to ``image_size`` squared and normalises it as torchvision does."""
+        from torchvision.transforms import InterpolationMode, v2
+
+        size = (self.image_size, self.image_size)
+        if train and self.augment:
+            geometry = crop_and_mirror(size, InterpolationMode.BILINEAR)
+        else:
+            geometry = [v2.Resize(size)]
+        return to_pixels(geometry, IMAGENET_MEAN, IMAGENET_STD)
+
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        return as_tokens(self.network(pixels)["grid"])
+
+
+def _family(name: str) -> str:
+    return name.split("_")[0]
+
+
+def _build(name: str, weights: str | None, image_size: int) -> nn.Module:
+    """The whole classification network; weights are torchvision's own or random."""
+    from torchvision import models
+
+    if name not in models.list_models(models):
+        raise InputError(_unknown_network(name))
+    arguments = FIXED_SIZE.get(_family(name), lambda size: {})(image_size)
+    if name in ("googlenet", "inception_v3"):
+        arguments["init_weights"] = False  # its own is slow, and warns
+    download = weights == "DEFAULT" and not is_restoring()
+    try:
+        network = models.get_model(name, weights="DEFAULT" if download else None, **arguments)
+    except OSError as error:
+        raise InputError(
+            f"the default weights of {name} cannot be downloaded ({error}); "
+            "give the path of a state dict instead: weights: path/to/file.pth"
+        ) from error
+    except (ValueError, AssertionError) as error:
+        raise InputError(f"{name} with image_size {image_size}: {error}") from error
+    if hasattr(network, "transform_input"):
+        # Google's weights were made for another normalisation; torchvision turns this on only
+        # where it loads them itself
+        network.transform_input = weights is not None
+    return network
+
+
+def _width(network: nn.Module, name: str, image_size: int) -> int:
+    """Width of the tokens, from a dry run."""
+    try:
+        with torch.no_grad():
+            grid = network.eval()(torch.zeros(1, 3, image_size, image_size))["grid"]
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"{name} does not take photos of {image_size}×{image_size} pixels; "
+            f"try image_size 224 ({str(error).splitlines()[0]})"
+        ) from error
+    return as_tokens(grid).shape[-1]
+
+
+def _unknown_network(name: str) -> str:
+    from torchvision import models
+
+    close = difflib.get_close_matches(name, models.list_models(models), n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return (
+        f"torchvision has no classification network {name!r}{guess}; "
+        "torchvision.models.list_models(torchvision.models) lists them"
+    )

@@ -1,0 +1,226 @@
+"""Matcher: the one LightningModule, composed of encoders, a similarity and an objective."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+
+from itm_lightning.encoders.base import ImageEncoder, TextEncoder, restoring
+from itm_lightning.errors import InputError
+from itm_lightning.metrics import BidirectionalRecall
+from itm_lightning.metrics.pairs import pairs_accuracy
+from itm_lightning.objectives.base import Objective
+from itm_lightning.part import from_recipe, recipe
+from itm_lightning.projection import Projection
+from itm_lightning.ranking import top_k
+from itm_lightning.schedules import WarmupCosine
+from itm_lightning.similarity.base import Similarity
+from itm_lightning.types import Batch, Features
+
+_PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
+
+
+class Matcher(pl.LightningModule):
+    """Matches photos with captions; every part comes from YAML.
+
+    Logs ``train/loss``, and at the end of an evaluation epoch ``val/…`` or ``test/…`` for each key of
+    :class:`~itm_lightning.metrics.BidirectionalRecall`, and ``…/pairs_accuracy`` where the source
+    knows minimal pairs. :attr:`results` holds the same values as Python floats.
+
+    Args:
+        image_encoder: photos to features; owns its transform.
+        text_encoder: captions to features; owns its tokeniser.
+        similarity: features to scores.
+        objective: scores to loss.
+        dim: width of the common space.
+        dropout: share of the encoders' channels dropped before the projection.
+        optimizer: any torch optimiser.
+        scheduler: any torch scheduler, stepped once an epoch, or
+            :class:`~itm_lightning.schedules.WarmupCosine`, stepped at every step.
+        lr_factors: learning rates by part, as prefix of the parameter's name → factor on the
+            optimiser's rate; ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
+        compile: runs encoders and similarity through ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        image_encoder: ImageEncoder,
+        text_encoder: TextEncoder,
+        similarity: Similarity,
+        objective: Objective,
+        dim: int = 512,
+        dropout: float = 0.0,
+        optimizer: OptimizerCallable = torch.optim.AdamW,
+        scheduler: LRSchedulerCallable | None = None,
+        lr_factors: dict[str, float] | None = None,
+        compile: bool = False,
+    ) -> None:
+        super().__init__()
+        self.image_encoder = image_encoder
+        self.text_encoder = text_encoder
+        self.image_projection = Projection(image_encoder.dim, dim, dropout)
+        self.text_projection = Projection(text_encoder.dim, dim, dropout)
+        self.similarity = similarity
+        self.objective = objective
+        self.recall = BidirectionalRecall(similarity)
+        self.results: dict[str, float] = {}
+        self._dims = {"dim": dim, "dropout": dropout}
+        self._make_optimizer = optimizer
+        self._make_scheduler = scheduler
+        self._lr_factors = lr_factors or {}
+        self._compile = compile
+
+    # -- what the parts make of photos and captions --------------------------------------------
+
+    def encode_images(self, photos: Tensor | Features) -> Features:
+        """Photos (pixels ``(B, 3, H, W)`` or a frozen trunk's tokens) into the common space."""
+        return self.image_projection(self.similarity.keep(self.image_encoder(photos)))
+
+    def encode_texts(self, captions: list[str]) -> Features:
+        """Captions into the common space."""
+        return self.text_projection(self.similarity.keep(self.text_encoder(captions)))
+
+    def forward(self, photos: Tensor | Features, captions: list[str]) -> Tensor:
+        """Scores ``(n_photos, n_captions)``."""
+        return self.similarity(self.encode_images(photos), self.encode_texts(captions))
+
+    # -- the loops ------------------------------------------------------------------------------
+
+    def setup(self, stage: str) -> None:
+        """Learns the vocabulary from the train split alone and checks names before any long work."""
+        self._factors_by_name()
+        if stage == "fit":
+            self.text_encoder.learn_vocabulary(self.trainer.datamodule.train_captions())  # type: ignore[attr-defined]
+        if self._compile:
+            for part in (self.image_encoder, self.text_encoder, self.similarity):
+                part.compile(dynamic=True)
+            self._compile = False  # once is enough for fit and the test after it
+
+    def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        scores = self(batch.photos, batch.captions)
+        loss = self.objective(scores.float(), batch.image_ids, batch.text_image_ids)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.captions))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        self.recall.update(
+            self.encode_images(batch.photos),
+            self.encode_texts(batch.captions),
+            batch.image_ids,
+            batch.text_image_ids,
+            batch.text_ids,
+        )
+
+    test_step = validation_step
+    predict_step = validation_step
+
+    def on_validation_epoch_end(self) -> None:
+        self._score("val")
+
+    def on_test_epoch_end(self) -> None:
+        self._score("test")
+
+    def on_predict_epoch_end(self) -> None:
+        gallery = self.recall.gallery()
+        k = min(10, len(gallery.images), len(gallery.texts))
+        self.retrieved = gallery, top_k(self.similarity, gallery.images, gallery.texts, k)
+        self.recall.reset()
+
+    def _score(self, split: str) -> None:
+        scores = {key: float(value) for key, value in self.recall.compute().items()}
+        twins = self.trainer.datamodule.twins(split)  # type: ignore[attr-defined]
+        gallery = self.recall.gallery()
+        seen = set(gallery.image_ids.tolist())
+        twins = {a: b for a, b in twins.items() if a in seen and b in seen}
+        if twins:
+            scores["pairs_accuracy"] = pairs_accuracy(self.similarity, gallery, twins)
+        self.recall.reset()
+        named = {f"{split}/{key}": value for key, value in scores.items()}
+        self.results.update(named)
+        self.log_dict(named, prog_bar=False)
+        self.log(f"{split}/rsum", named[f"{split}/rsum"], prog_bar=True)
+
+    # -- optimisation ---------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        groups: dict[float, list[nn.Parameter]] = {}
+        for factor, parameter in self._factors_by_name():
+            groups.setdefault(factor, []).append(parameter)
+        optimizer = self._make_optimizer([{"params": group} for group in groups.values()])
+        for factor, group in zip(groups, optimizer.param_groups, strict=True):
+            group["lr"] *= factor
+        if self._make_scheduler is None:
+            return optimizer
+        scheduler = self._make_scheduler(optimizer)
+        interval = "epoch"
+        if isinstance(scheduler, WarmupCosine):
+            scheduler.plan(int(self.trainer.estimated_stepping_batches))
+            interval = "step"
+        settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/rsum"}
+        return {"optimizer": optimizer, "lr_scheduler": settings}
+
+    def _factors_by_name(self) -> list[tuple[float, nn.Parameter]]:
+        """Each trainable parameter with the learning-rate factor of its longest prefix."""
+        named = list(self.named_parameters())
+        for prefix in self._lr_factors:
+            if not any(name.startswith(prefix) for name, _ in named):
+                raise InputError(
+                    f"model.lr_factors names {prefix!r}, but no parameter starts so; "
+                    f"the parts are {', '.join(sorted({name.split('.')[0] for name, _ in named}))}"
+                )
+
+        def factor(name: str) -> float:
+            matching = (prefix for prefix in self._lr_factors if name.startswith(prefix))
+            longest = max(matching, key=len, default=None)
+            return 1.0 if longest is None else self._lr_factors[longest]
+
+        return [(factor(name), p) for name, p in named if p.requires_grad]
+
+    # -- checkpoints ----------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Adds what a fresh process needs to build this Matcher: plain values only."""
+        checkpoint["matcher"] = {
+            "recipe": {name: recipe(getattr(self, name)) for name in _PARTS} | self._dims,
+            "assets": {name: encoder.assets() for name, encoder in self._encoders()},
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        if "matcher" not in checkpoint:
+            raise InputError("the checkpoint was not written by itm-lightning: it holds no Matcher")
+        for name, encoder in self._encoders():
+            encoder.restore(checkpoint["matcher"]["assets"][name])
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **kwargs: Any
+    ) -> Matcher:
+        """Builds the Matcher a checkpoint holds, ready for inference, from that file alone.
+
+        Args:
+            checkpoint_path: a checkpoint written by ``fit``; read with ``weights_only=True``.
+            map_location: the device it goes to.
+            **kwargs: constructor arguments that replace the checkpoint's.
+
+        Raises:
+            InputError: the file was not written by itm-lightning.
+        """
+        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        if "matcher" not in checkpoint:
+            raise InputError(f"{checkpoint_path} was not written by itm-lightning")
+        with restoring():
+            parts = from_recipe(checkpoint["matcher"]["recipe"])
+            matcher = cls(**{**parts, **kwargs})
+        matcher.on_load_checkpoint(checkpoint)
+        matcher.load_state_dict(checkpoint["state_dict"])
+        return matcher.to(map_location).eval()
+
+    def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
+        yield "image_encoder", self.image_encoder
+        yield "text_encoder", self.text_encoder

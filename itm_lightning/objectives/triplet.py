@@ -1,0 +1,57 @@
+"""Triplet: positives exceed negatives by a margin."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from itm_lightning.errors import InputError
+from itm_lightning.objectives.base import Objective, negatives_mask
+from itm_lightning.objectives.functional import violations
+from itm_lightning.registry import register
+
+
+@register("objective")
+class Triplet(Objective):
+    """Hinge loss over negatives in both directions, summed over the batch.
+
+    VSE++ (Faghri et al., BMVC 2018): equation 5 sums over all negatives, equation 6 takes the
+    hardest of each query. Hardest negatives can stall a model that has learnt nothing yet;
+    ``warmup_steps`` starts from the sum and blends linearly into the hardest.
+
+    Args:
+        margin: by how much a positive should exceed its negatives.
+        hardest: take only each query's hardest negative.
+        warmup_steps: training steps from the sum (step 0) to the hardest alone.
+
+    Raises:
+        InputError: a warm-up is asked for without ``hardest``.
+    """
+
+    steps: Tensor
+
+    def __init__(self, margin: float = 0.2, hardest: bool = True, warmup_steps: int = 0) -> None:
+        super().__init__()
+        if warmup_steps and not hardest:
+            raise InputError("Triplet: warmup_steps leads to the hardest negative; set hardest")
+        self.margin, self.hardest, self.warmup_steps = margin, hardest, warmup_steps
+        self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
+
+    def forward(
+        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
+    ) -> Tensor:
+        negatives = negatives_mask(scores, image_ids, text_image_ids)
+        photos, captions = violations(scores.float(), negatives, self.margin)
+        every = photos.sum() + captions.sum()
+        if not self.hardest:
+            return every
+        hardest = photos.amax(dim=1).sum() + captions.amax(dim=0).sum()
+        return torch.lerp(every, hardest, self._hardness())
+
+    def _hardness(self) -> Tensor:
+        """Share of the hardest negatives in this step's loss, a scalar in [0, 1]."""
+        # a tensor and not a number: reading the counter would wait for the GPU
+        share = (self.steps / max(self.warmup_steps, 1)).clamp(max=1)
+        if self.training:
+            self.steps += 1
+        return share if self.warmup_steps else torch.ones_like(share)

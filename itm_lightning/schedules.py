@@ -1,0 +1,40 @@
+"""Learning-rate schedules that torch does not have."""
+
+from __future__ import annotations
+
+import math
+
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from itm_lightning.errors import InputError
+
+
+class WarmupCosine(LambdaLR):
+    """Linear warm-up, then half a cosine down to zero, over the whole run, step by step.
+
+    Source: Loshchilov & Hutter (2017), SGDR, eq. 5, without restarts; warm-up as in Goyal et al.
+    (2017), section 2.2.
+
+    Args:
+        optimizer: its learning rates are the peaks.
+        warmup: the share of the run that warms up, 0 to 1.
+    """
+
+    def __init__(self, optimizer: Optimizer, warmup: float = 0.1) -> None:
+        if not 0 <= warmup < 1:
+            raise InputError(f"WarmupCosine: warmup is {warmup}; it must lie in [0, 1)")
+        self.warmup = warmup
+        self.total_steps = 1
+        super().__init__(optimizer, self._factor)
+
+    def plan(self, total_steps: int) -> None:
+        """Says how many steps the run has; the Matcher does so before the first."""
+        self.total_steps = total_steps
+
+    def _factor(self, step: int) -> float:
+        warm_steps = self.warmup * self.total_steps
+        if step < warm_steps:
+            return (step + 1) / (warm_steps + 1)
+        progress = (step - warm_steps) / max(1.0, self.total_steps - warm_steps)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

@@ -1,0 +1,73 @@
+"""Bilinear: a learnt inner product of the pooled vectors."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+from itm_lightning.similarity.base import PooledSimilarity
+from itm_lightning.similarity.functional import (
+    at_least_float32,
+    full_precision,
+    inner_products,
+    unit,
+)
+from itm_lightning.types import Features
+
+
+@register("similarity")
+class Bilinear(PooledSimilarity):
+    """``vᵀ W t`` of a photo's vector ``v`` and a caption's ``t``, both of length 1.
+
+    The vectors are normalised because otherwise the encoders could lower any margin or sharpen any
+    temperature just by growing. ``W`` starts as the identity (low rank: as a random projection,
+    the identity in expectation), so that training starts from the cosine and its scale.
+
+    Args:
+        dim: width of the pooled vectors.
+        rank: ``None`` for a full ``W (dim, dim)``, else ``W = U Vᵀ`` with ``U, V (dim, rank)``.
+
+    Raises:
+        InputError: the rank lies outside 1 … dim.
+    """
+
+    def __init__(self, dim: int, rank: int | None = None) -> None:
+        super().__init__()
+        if rank is not None and not 1 <= rank <= dim:
+            raise InputError(f"Bilinear: rank must lie in 1 … dim={dim}, not {rank}")
+        self.dim = dim
+        start = torch.eye(dim) if rank is None else _projection(dim, rank)
+        self.image_weight = nn.Parameter(start)
+        # full rank: one matrix says it all, and captions are scored as they are
+        self.text_weight = None if rank is None else nn.Parameter(start.clone())
+
+    def prepare_images(self, images: Features) -> Features:
+        return self._projected(images, self.image_weight)
+
+    def prepare_texts(self, texts: Features) -> Features:
+        return self._projected(texts, self.text_weight)
+
+    def score(self, images: Features, texts: Features) -> Tensor:
+        with full_precision(images.pooled):
+            return inner_products(images.pooled, texts.pooled)
+
+    def _projected(self, features: Features, weight: Tensor | None) -> Features:
+        vectors = unit(self.keep(features).pooled)
+        if vectors.shape[-1] != self.dim:
+            raise InputError(
+                f"Bilinear(dim={self.dim}) got vectors of width {vectors.shape[-1]}: "
+                "set dim to the encoders' output size"
+            )
+        if weight is None:
+            return Features.from_pooled(vectors)
+        with full_precision(vectors):
+            return Features.from_pooled(vectors @ at_least_float32(weight))
+
+
+def _projection(dim: int, rank: int) -> Tensor:
+    """``P (dim, rank)`` with ``E[P Pᵀ] = I``: random orthogonal columns, scaled up."""
+    return nn.init.orthogonal_(torch.empty(dim, rank)) * math.sqrt(dim / rank)

@@ -1,0 +1,62 @@
+"""Running the real command line."""
+
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from itm_lightning.cli import main
+from tests.conftest import REPO
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    """Runs ``lightning`` in this process, in a folder of its own; returns the newest run folder.
+
+    The arguments may hold dictionaries, which become config files.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def written(arg):
+        if not isinstance(arg, dict):
+            return str(arg)
+        path = tmp_path / f"config-{len(list(tmp_path.glob('config-*')))}.yaml"
+        path.write_text(yaml.safe_dump(arg))
+        return str(path)
+
+    def _run(*args):
+        before = set(tmp_path.glob("runs/*"))
+        main([written(arg) for arg in args])
+        return (set(tmp_path.glob("runs/*")) - before).pop()
+
+    return _run
+
+
+@pytest.fixture
+def refuse(run, capsys):
+    """Runs ``lightning``, which must end with status 2 and one line; returns that line."""
+
+    def _refuse(*args):
+        with pytest.raises(SystemExit) as stopped:
+            run(*args)
+        assert stopped.value.code == 2
+        lines = capsys.readouterr().err.strip().splitlines()
+        errors = [line for line in lines if line.startswith("error: ")]
+        assert len(errors) == 1
+        assert lines[-1] == errors[0]  # nothing follows it, no traceback
+        return errors[0]
+
+    return _refuse
+
+
+@pytest.fixture
+def python():
+    """Runs this Python in a process of its own, from the repository unless told otherwise."""
+
+    def _python(*args, cwd=REPO, **kwargs):
+        return subprocess.run(
+            [sys.executable, *map(str, args)], cwd=cwd, capture_output=True, text=True, **kwargs
+        )
+
+    return _python

@@ -1,0 +1,113 @@
+"""Everything that YAML and flags can choose."""
+
+import json
+
+import pytest
+import torch
+import yaml
+
+from itm_lightning import Matcher, list_registered
+from itm_lightning.cli import main
+
+
+@pytest.mark.parametrize("name", list_registered("similarity"))
+def test_a_similarity_is_swapped_by_one_flag(run, tiny_config, name):
+    folder = run("fit", "--config", tiny_config, "--model.similarity", name)
+    matcher = Matcher.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
+    assert type(matcher.similarity).__name__ == name
+    assert json.loads((folder / "metrics.json").read_text())["test/rsum"] > 0
+
+
+@pytest.mark.parametrize("name", ["Triplet", "InfoNCE"])
+def test_an_objective_is_swapped_by_one_flag(run, tiny_config, name):
+    folder = run("fit", "--config", tiny_config, "--model.objective", name)
+    matcher = Matcher.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
+    assert type(matcher.objective).__name__ == name
+
+
+def test_objectives_are_summed(run, tiny_config):
+    parts = [{"class_path": "Triplet", "init_args": {"warmup_steps": 2}}, {"class_path": "InfoNCE"}]
+    tiny_config["model"]["objective"] = {
+        "class_path": "WeightedSum",
+        "init_args": {"objectives": parts, "weights": [1.0, 0.5]},
+    }
+    folder = run("fit", "--config", tiny_config)
+    matcher = Matcher.load_from_checkpoint(folder / "checkpoints" / "last.ckpt")
+    assert len(list(matcher.objective.children())) > 0
+
+
+def test_a_similarity_from_the_users_own_file(run, tiny_config, tmp_path):
+    (tmp_path / "my_file.py").write_text(
+        "from itm_lightning.similarity import Cosine\n"
+        "class MyHead(Cosine):\n"
+        "    def score(self, images, texts):\n"
+        "        return 2 * super().score(images, texts)\n"
+    )
+    folder = run("fit", "--config", tiny_config, "--model.similarity", "my_file.MyHead")
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["matcher"]["recipe"]["similarity"]["class_path"] == "my_file.MyHead"
+
+
+def test_a_config_is_composed_from_parts(run, tiny_config, tmp_path):
+    (tmp_path / "parts").mkdir()
+    (tmp_path / "parts" / "data.yaml").write_text(yaml.safe_dump(tiny_config["data"]))
+    tiny_config["data"] = "parts/data.yaml"
+    folder = run("fit", "--config", tiny_config, "--config", {"data": {"batch_size": 7}})
+    data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
+    assert data["batch_size"] == 7
+    assert data["source"]["init_args"]["train"] == 24
+
+
+def test_the_saved_config_starts_the_same_run_again(run, tiny_config):
+    first = run("fit", "--config", tiny_config)
+    again = run("fit", "--config", first / "config.yaml")
+    assert (first / "metrics.json").read_text() == (again / "metrics.json").read_text()
+
+
+def test_print_config_is_yaml(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["fit", "--model.similarity", "Cosine", "--print_config"])
+    assert stopped.value.code == 0
+    assert "Cosine" in yaml.safe_load(capsys.readouterr().out)["model"]["similarity"]["class_path"]
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed"])
+def test_lower_precision(run, tiny_config, precision):
+    folder = run("fit", "--config", tiny_config, "--trainer.precision", precision)
+    assert json.loads((folder / "metrics.json").read_text())["train/loss"] > 0
+
+
+def test_parts_learn_at_their_own_rate(run, tiny_config):
+    tiny_config["model"]["lr_factors"] = {"image_encoder.network": 0.0}
+    folder = run("fit", "--config", tiny_config)
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    rates = {group["lr"] for group in checkpoint["optimizer_states"][0]["param_groups"]}
+    assert rates == {0.0, 1e-3}
+
+
+def test_a_schedule_runs_over_the_whole_run(run, tiny_config):
+    tiny_config["model"]["scheduler"] = "itm_lightning.schedules.WarmupCosine"
+    tiny_config["trainer"]["max_epochs"] = 2
+    folder = run("fit", "--config", tiny_config)
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    schedule = checkpoint["lr_schedulers"][0]
+    assert schedule["total_steps"] == schedule["last_epoch"] == 2 * 24 * 5 // 8
+    assert schedule["_last_lr"] == [pytest.approx(0.0, abs=1e-9)]
+
+
+def test_gradients_are_clipped_and_accumulated(run, tiny_config):
+    flags = ["--trainer.gradient_clip_val=0.1", "--trainer.accumulate_grad_batches=2"]
+    folder = run("fit", "--config", tiny_config, *flags)
+    assert (folder / "checkpoints" / "best.ckpt").is_file()
+
+
+@pytest.mark.slow
+def test_compiled_parts_train_and_score(run, tiny_config):
+    plain = run("fit", "--config", tiny_config)
+    compiled = run("fit", "--config", tiny_config, "--model.compile", "true")
+    losses = [
+        json.loads((folder / "metrics.json").read_text())["train/loss"]
+        for folder in (plain, compiled)
+    ]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-2)
+    Matcher.load_from_checkpoint(compiled / "checkpoints" / "best.ckpt")

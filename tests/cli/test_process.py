@@ -1,0 +1,75 @@
+"""The command as a process: help, Ctrl-C, other ways to call it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+import yaml
+
+from tests.conftest import REPO
+
+pytestmark = pytest.mark.timeout(120)
+
+
+def test_help_is_quick_and_lists_the_commands(python):
+    """At most 1.5 times the imports it cannot do without, the better of two tries each."""
+
+    def seconds(*args):
+        start = time.perf_counter()
+        done = python(*args)
+        assert done.returncode == 0, done.stderr
+        return time.perf_counter() - start, done.stdout
+
+    bare, _ = min(seconds("-c", "import torch, pytorch_lightning") for _ in range(2))
+    ours, text = min(seconds("-m", "itm_lightning", "--help") for _ in range(2))
+    for command in ("fit", "validate", "test", "predict"):
+        assert command in text
+    assert ours <= 1.5 * bare
+
+
+@pytest.mark.parametrize("command", ["lightning", "itm-lightning"])
+def test_both_scripts_are_the_command(command):
+    from importlib.metadata import entry_points
+
+    (script,) = entry_points(group="console_scripts", name=command)
+    assert script.value == "itm_lightning.cli:main"
+
+
+def test_ctrl_c_leaves_a_checkpoint_that_goes_on(tiny_config, tmp_path):
+    tiny_config["trainer"]["max_epochs"] = 1000
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump(tiny_config))
+    command = [sys.executable, "-m", "itm_lightning", "fit", "--config", str(config)]
+    environment = {**os.environ, "PYTHONPATH": str(REPO), "PYTHONUNBUFFERED": "1"}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+    deadline = time.time() + 90
+    while not list(tmp_path.glob("runs/*/checkpoints/last.ckpt")) and time.time() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert b"saved" in output, output.decode()
+    (last,) = tmp_path.glob("runs/*/checkpoints/last.ckpt")
+    stopped = torch.load(last, weights_only=True)["global_step"]
+    assert stopped > 0
+
+    epochs = stopped // 15 + 3
+    resumed = subprocess.run(
+        [*command, "--ckpt_path", "last", f"--trainer.max_epochs={epochs}"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert resumed.returncode == 0, resumed.stderr
+    newest = max(tmp_path.glob("runs/*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
+    assert newest != last
+    assert torch.load(newest, weights_only=True)["global_step"] > stopped
+    assert json.loads((newest.parents[1] / "metrics.json").read_text())["test/rsum"] > 0

@@ -1,0 +1,73 @@
+"""Fixtures that every test may use. Nothing here or below reaches for the network."""
+
+import json
+import os
+from pathlib import Path
+
+os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
+
+import pytest
+
+from itm_lightning.data import Scenes
+
+REPO = Path(__file__).parents[1]
+# The tiny model that the command-line tests train: 2 seconds, not 2 minutes.
+TINY_MODEL = {
+    "image_encoder": {
+        "class_path": "TorchvisionCNN",
+        "init_args": {"name": "squeezenet1_1", "image_size": 64},
+    },
+    "text_encoder": {"class_path": "RecurrentText", "init_args": {"hidden": 16, "word_dim": 16}},
+    "similarity": {"class_path": "Cosine"},
+    "objective": {"class_path": "InfoNCE"},
+    "dim": 16,
+}
+TINY_SCENES = {
+    "class_path": "Scenes",
+    "init_args": {"train": 24, "val": 12, "test": 12, "pairs": 0.5},
+}
+TINY_TRAINER = {
+    "accelerator": "cpu",
+    "max_epochs": 1,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+@pytest.fixture
+def tiny_config():
+    """A whole config as plain values, for tests to change and write down."""
+    config = {
+        "seed_everything": 0,
+        "trainer": TINY_TRAINER,
+        "model": TINY_MODEL,
+        "data": {"source": TINY_SCENES, "batch_size": 8},
+    }
+    return json.loads(json.dumps(config))
+
+
+@pytest.fixture(scope="session")
+def karpathy_root(tmp_path_factory):
+    """A Karpathy-split dataset of rendered scenes, as JPEG files and a JSON on disk."""
+    root = tmp_path_factory.mktemp("karpathy")
+    (root / "images").mkdir()
+    scenes = Scenes(seed=1, train=16, val=8, test=8)
+    entries = []
+    for split in ("train", "val", "test"):
+        for record in scenes.records(split):
+            filename = f"{split}_{record.image_id}.jpg"
+            scenes.photo(record).save(root / "images" / filename)
+            first = 5 * len(entries)
+            sentences = [
+                {"raw": caption, "sentid": first + k} for k, caption in enumerate(record.captions)
+            ]
+            entries.append(
+                {
+                    "filename": filename,
+                    "split": split,
+                    "imgid": len(entries),
+                    "sentences": sentences,
+                }
+            )
+    (root / "dataset_tiny.json").write_text(json.dumps({"images": entries}))
+    return root

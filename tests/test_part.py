@@ -1,0 +1,70 @@
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from itm_lightning.part import Part, from_recipe, recipe
+
+
+class Inner(Part, nn.Module):
+    def __init__(self, width: int, rate: float = 0.5) -> None:
+        super().__init__()
+        self.width, self.rate = width, rate
+        self.linear = nn.Linear(width, 1)
+
+
+class Outer(Part, nn.Module):
+    def __init__(self, inner: Inner, names: list[str], path: Path | None = None) -> None:
+        super().__init__()
+        self.inner, self.names, self.path = inner, names, path
+
+
+def test_a_recipe_is_plain_and_rebuilds_the_part():
+    made = recipe(Outer(Inner(3), names=["a", "b"], path=Path("x/y")))
+    assert made == {
+        "class_path": f"{__name__}.Outer",
+        "init_args": {
+            "inner": {"class_path": f"{__name__}.Inner", "init_args": {"width": 3}},
+            "names": ["a", "b"],
+            "path": "x/y",
+        },
+    }
+    again = from_recipe(made)
+    assert isinstance(again, Outer)
+    assert again.inner.width == 3
+    assert again.inner.rate == 0.5
+    assert again.names == ["a", "b"]
+
+
+def test_positional_and_named_arguments_are_told_apart():
+    assert recipe(Inner(2, rate=0.1))["init_args"] == {"width": 2, "rate": 0.1}
+
+
+def test_a_subclass_records_its_own_arguments():
+    class Narrow(Inner):
+        def __init__(self, rate: float) -> None:
+            super().__init__(width=1, rate=rate)
+
+    assert recipe(Narrow(0.2))["init_args"] == {"rate": 0.2}
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.deepcopy, lambda part: pickle.loads(pickle.dumps(part))], ids=["copy", "pickle"]
+)
+def test_copies_keep_arguments_and_tensors(copied):
+    part = Inner(2, rate=0.1)
+    other = copied(part)
+    assert recipe(other) == recipe(part)
+    assert torch.equal(other.linear.weight, part.linear.weight)
+
+
+def test_an_argument_that_is_not_plain_is_refused():
+    with pytest.raises(TypeError, match="cannot be written into a checkpoint"):
+        recipe(Outer(Inner(1), names=[object()]))
+
+
+def test_dictionaries_pass_through():
+    assert from_recipe(recipe({"a": [1, None], "b": {"c": 2.0}})) == {"a": [1, None], "b": {"c": 2.0}}
