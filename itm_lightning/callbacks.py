@@ -14,6 +14,7 @@ from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
+from typing_extensions import override
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
 _DIRECTIONS = {"i2t": "photo → caption", "t2i": "caption → photo"}
@@ -31,7 +32,8 @@ class RunConfig(SaveConfigCallback):
         text = parser.dump(config, skip_none=False, skip_link_targets=True, format="yaml")
         self.plain: dict[str, Any] = yaml.safe_load(text)
 
-    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved = True
@@ -40,8 +42,9 @@ class RunConfig(SaveConfigCallback):
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(self.plain)
 
+    @override
     def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+        self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
         checkpoint["config"] = self.plain
 
@@ -52,9 +55,8 @@ class SaveLastOnException(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_exception(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
-    ) -> None:
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if trainer.training and trainer.global_step > 0:
             trainer.save_checkpoint(self.path)
             print(f"\nstopped at step {trainer.global_step}; saved {self.path}")
@@ -66,16 +68,17 @@ class Results(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        loss = trainer.callback_metrics.get("train/loss")
-        if loss is not None:
-            pl_module.results["train/loss"] = float(loss)  # type: ignore[operator, union-attr]
+    @override
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        pl_module.results["train/loss"] = float(trainer.callback_metrics["train/loss"])
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if not trainer.sanity_checking:
             self._report(trainer, pl_module, "val", show=trainer.state.fn == "validate")
 
-    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    @override
+    def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self._report(trainer, pl_module, "test", show=True)
 
     @rank_zero_only
@@ -83,9 +86,9 @@ class Results(Callback):
         rounded = {key: round(value, 6) for key, value in module.results.items()}
         self.path.write_text(json.dumps(rounded, indent=2) + "\n")
         if show:
-            photos = len(trainer.datamodule.records(split))  # type: ignore[attr-defined]
-            captions = sum(len(r.captions) for r in trainer.datamodule.records(split))  # type: ignore[attr-defined]
-            title = f"{split}: {photos} photos, {captions} captions"
+            records = trainer.datamodule.records(split)  # type: ignore[attr-defined]
+            n_captions = sum(len(record.captions) for record in records)
+            title = f"{split}: {len(records)} photos, {n_captions} captions"
             Console().print(retrieval_table(module.results, split, title))
 
 
@@ -95,8 +98,9 @@ class RetrievalWriter(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
 
+    @override
     @rank_zero_only
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+    def on_predict_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         texts = {
             caption_id: caption
@@ -104,7 +108,7 @@ class RetrievalWriter(Callback):
             for caption_id, caption in zip(record.caption_ids, record.captions, strict=True)
         }
         names = {record.image_id: record.location for record in data.records(data.predict_split)}
-        gallery, top = pl_module.retrieved  # type: ignore[misc]
+        gallery, top = pl_module.retrieved
         photos = [names[i] for i in gallery.image_ids.tolist()]
         captions = [texts[i] for i in gallery.text_ids.tolist()]
         with self.path.open("w", encoding="utf-8") as lines:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ _OTHER_SECTIONS = ("model", "data")
 
 def with_checkpoint_config(
     args: Sequence[str], commands: Iterable[str]
-) -> tuple[list[str], bool]:
+) -> tuple[list[str], dict[str, Any] | None]:
     """Puts the config of the checkpoint that ``--ckpt_path`` names before all other configs.
 
     ``--ckpt_path last`` and ``best`` become the newest such checkpoint under
@@ -31,7 +32,7 @@ def with_checkpoint_config(
         commands: the subcommands there are.
 
     Returns:
-        The arguments to parse, and whether there is a checkpoint.
+        The arguments to parse, and the assets of the checkpoint's encoders if there is one.
 
     Raises:
         InputError: there is no such checkpoint, or it was not written by itm-lightning.
@@ -39,25 +40,27 @@ def with_checkpoint_config(
     command = next((arg for arg in args if arg in commands), None)
     which = _option(args, "ckpt_path")
     if command is None or not which:
-        return list(args), False
+        return list(args), None
     root = _option(args, "trainer.default_root_dir") or _DEFAULT_ROOT
     path = find_checkpoint(Path(root), which)
-    config = _config(path, _SECTIONS.get(command, _OTHER_SECTIONS))
+    checkpoint = _read(path)
+    # A checkpoint that a notebook wrote knows its model, but of its data only the user does.
+    config = checkpoint.get("config") or {"model": checkpoint["matcher"]["recipe"]}
+    sections = _SECTIONS.get(command, _OTHER_SECTIONS)
+    config = {name: config[name] for name in sections if name in config}
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
-    return [*start, *args[after:], "--ckpt_path", str(path)], True
+    return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["assets"]
 
 
-def _config(path: Path, sections: Sequence[str]) -> dict[str, Any]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises whatever the broken file makes its readers raise
         raise InputError(f"--ckpt_path {path}: not a checkpoint that can be read") from error
-    if "config" not in checkpoint:
-        raise InputError(
-            f"--ckpt_path {path}: holds no config; only checkpoints that the command line wrote do"
-        )
-    return {name: checkpoint["config"][name] for name in sections if name in checkpoint["config"]}
+    if "matcher" not in checkpoint:
+        raise InputError(f"--ckpt_path {path}: not written by itm-lightning, it holds no Matcher")
+    return checkpoint
 
 
 def _option(args: Sequence[str], name: str) -> str | None:
@@ -77,8 +80,7 @@ def _flag(args: Sequence[str], flag: str) -> str | None:
 
 def _configured(args: Sequence[str], keys: Sequence[str]) -> str | None:
     value = None
-    pairs = zip(args, args[1:], strict=False)
-    paths = [b for a, b in pairs if a in ("--config", "-c")]
+    paths = [b for a, b in pairwise(args) if a in ("--config", "-c")]
     paths += [arg.partition("=")[2] for arg in args if arg.startswith("--config=")]
     for path in filter(lambda path: Path(path).is_file(), paths):
         section = yaml.safe_load(Path(path).read_text())

@@ -13,6 +13,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.loggers import CSVLogger, Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig, SaveLastOnException
@@ -30,6 +31,7 @@ _BAD_INPUT = 2
 class OneLineParser(LightningArgumentParser):
     """Says what is wrong with the arguments in one line, without the usage of 60 options."""
 
+    @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_line(message))
 
@@ -38,7 +40,7 @@ class ITMCLI(LightningCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.from_checkpoint = False
+        self.checkpoint_assets: dict[str, Any] | None = None
         super().__init__(
             Matcher,
             ITMDataModule,
@@ -52,11 +54,13 @@ class ITMCLI(LightningCLI):
             args=list(args),
         )
 
+    @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.dim", "model.similarity.init_args.dim")
 
+    @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        args, self.from_checkpoint = with_checkpoint_config(args, self.subcommands())
+        args, self.checkpoint_assets = with_checkpoint_config(args, self.subcommands())
         # sys.argv holds the same arguments; Lightning warns where both are given
         argv, sys.argv = sys.argv, sys.argv[:1]
         try:
@@ -68,11 +72,14 @@ class ITMCLI(LightningCLI):
         # Lightning would let a checkpoint's hyperparameters win over flags and YAML.
         pass
 
+    @override
     def instantiate_classes(self) -> None:
         # What a checkpoint will fill needs no pretrained weights, whose file may be gone.
-        with restoring() if self.from_checkpoint else nullcontext():
+        assets = self.checkpoint_assets
+        with nullcontext() if assets is None else restoring(assets):
             super().instantiate_classes()
 
+    @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         settings = self._get(self.config_init, "trainer")
         folder = new_run_folder(Path(settings["default_root_dir"]), str(self.subcommand))
@@ -89,8 +96,8 @@ class ITMCLI(LightningCLI):
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""
         trainer = self.trainer
-        if trainer.fast_dev_run or not getattr(trainer.checkpoint_callback, "best_model_path", ""):
-            return
+        if not getattr(trainer.checkpoint_callback, "best_model_path", ""):
+            return  # nothing was validated, as in a fast_dev_run
         score: dict[str, Any] = {"datamodule": self.datamodule, "verbose": False}
         trainer.validate(self.model, ckpt_path="best", **score)
         if self.datamodule.has_split("test"):

@@ -10,8 +10,9 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from typing_extensions import override
 
-from itm_lightning.encoders.base import ImageEncoder, TextEncoder, restoring
+from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.metrics.pairs import pairs_accuracy
@@ -29,9 +30,9 @@ _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 class Matcher(pl.LightningModule):
     """Matches photos with captions; every part comes from YAML.
 
-    Logs ``train/loss``, and at the end of an evaluation epoch ``val/…`` or ``test/…`` for each key of
-    :class:`~itm_lightning.metrics.BidirectionalRecall`, and ``…/pairs_accuracy`` where the source
-    knows minimal pairs. :attr:`results` holds the same values as Python floats.
+    Logs ``train/loss``, and at the end of an evaluation epoch ``val/…`` or ``test/…`` for each key
+    of :class:`~itm_lightning.metrics.BidirectionalRecall`, and ``…/pairs_accuracy`` where the
+    source knows minimal pairs. :attr:`results` holds the same values as Python floats.
 
     Args:
         image_encoder: photos to features; owns its transform.
@@ -64,6 +65,9 @@ class Matcher(pl.LightningModule):
         super().__init__()
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
+        for name, encoder in self._encoders():
+            # From a checkpoint's assets where one is being read: only then is the width known.
+            encoder.restore(assets_at_hand().get(name, encoder.assets()))
         self.image_projection = Projection(image_encoder.dim, dim, dropout)
         self.text_projection = Projection(text_encoder.dim, dim, dropout)
         self.similarity = similarity
@@ -93,7 +97,7 @@ class Matcher(pl.LightningModule):
     # -- the loops ------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Learns the vocabulary from the train split alone and checks names before any long work."""
+        """Learns the vocabulary from the train split alone; checks names before any long work."""
         self._factors_by_name()
         if stage == "fit":
             self.text_encoder.learn_vocabulary(self.trainer.datamodule.train_captions())  # type: ignore[attr-defined]
@@ -102,12 +106,14 @@ class Matcher(pl.LightningModule):
                 part.compile(dynamic=True)
             self._compile = False  # once is enough for fit and the test after it
 
+    @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         scores = self(batch.photos, batch.captions)
         loss = self.objective(scores.float(), batch.image_ids, batch.text_image_ids)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.captions))
         return loss
 
+    @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self.recall.update(
             self.encode_images(batch.photos),
@@ -120,12 +126,15 @@ class Matcher(pl.LightningModule):
     test_step = validation_step
     predict_step = validation_step
 
+    @override
     def on_validation_epoch_end(self) -> None:
         self._score("val")
 
+    @override
     def on_test_epoch_end(self) -> None:
         self._score("test")
 
+    @override
     def on_predict_epoch_end(self) -> None:
         gallery = self.recall.gallery()
         k = min(10, len(gallery.images), len(gallery.texts))
@@ -134,20 +143,17 @@ class Matcher(pl.LightningModule):
 
     def _score(self, split: str) -> None:
         scores = {key: float(value) for key, value in self.recall.compute().items()}
-        twins = self.trainer.datamodule.twins(split)  # type: ignore[attr-defined]
-        gallery = self.recall.gallery()
-        seen = set(gallery.image_ids.tolist())
-        twins = {a: b for a, b in twins.items() if a in seen and b in seen}
-        if twins:
-            scores["pairs_accuracy"] = pairs_accuracy(self.similarity, gallery, twins)
+        if twins := self.trainer.datamodule.twins(split):  # type: ignore[attr-defined]
+            scores["pairs_accuracy"] = pairs_accuracy(self.similarity, self.recall.gallery(), twins)
         self.recall.reset()
         named = {f"{split}/{key}": value for key, value in scores.items()}
         self.results.update(named)
-        self.log_dict(named, prog_bar=False)
-        self.log(f"{split}/rsum", named[f"{split}/rsum"], prog_bar=True)
+        for key, value in named.items():
+            self.log(key, value, prog_bar=key.endswith("rsum"))
 
     # -- optimisation ---------------------------------------------------------------------------
 
+    @override
     def configure_optimizers(self) -> Any:
         groups: dict[float, list[nn.Parameter]] = {}
         for factor, parameter in self._factors_by_name():
@@ -191,6 +197,7 @@ class Matcher(pl.LightningModule):
             "assets": {name: encoder.assets() for name, encoder in self._encoders()},
         }
 
+    @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if "matcher" not in checkpoint:
             raise InputError("the checkpoint was not written by itm-lightning: it holds no Matcher")
@@ -214,7 +221,7 @@ class Matcher(pl.LightningModule):
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         if "matcher" not in checkpoint:
             raise InputError(f"{checkpoint_path} was not written by itm-lightning")
-        with restoring():
+        with restoring(checkpoint["matcher"]["assets"]):
             parts = from_recipe(checkpoint["matcher"]["recipe"])
             matcher = cls(**{**parts, **kwargs})
         matcher.on_load_checkpoint(checkpoint)

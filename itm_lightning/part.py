@@ -18,6 +18,7 @@ class Part:
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Part:
+        """Notes the arguments before any constructor runs."""
         part = super().__new__(cls)
         # bind_partial: copying and unpickling call __new__ without the arguments
         bound = inspect.signature(cls.__init__).bind_partial(part, *args, **kwargs)

@@ -35,6 +35,7 @@ class Rows:
 
     @property
     def device(self) -> torch.device:
+        """Where the tensors lie."""
         return self._first().device
 
     def __getitem__(self: RowsT, rows: slice | Tensor) -> RowsT:
@@ -45,6 +46,7 @@ class Rows:
         return self._map(lambda value: value.to(*args, **kwargs))
 
     def detach(self: RowsT) -> RowsT:
+        """Cuts every tensor off its graph."""
         return self._map(lambda value: value.detach())
 
 

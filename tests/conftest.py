@@ -4,7 +4,10 @@ import json
 import os
 from pathlib import Path
 
-os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true")
+# One thread: several small networks at a time are the tests' load, and results do not depend on it.
+os.environ.update(
+    HF_HUB_OFFLINE="1", WANDB_MODE="offline", WANDB_SILENT="true", OMP_NUM_THREADS="1"
+)
 
 import pytest
 

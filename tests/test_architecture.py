@@ -9,10 +9,10 @@ PACKAGE = Path(__file__).parents[1] / "itm_lightning"
 LEAVES = {"types", "errors", "registry", "part", "distributed"}
 ROOMS = {"data", "encoders", "pooling", "similarity", "objectives", "metrics"}
 ALLOWED = {
-    **{leaf: LEAVES for leaf in LEAVES},
+    **dict.fromkeys(LEAVES, LEAVES),
     **{room: LEAVES | {room} for room in ROOMS},
     "encoders": LEAVES | {"encoders", "pooling"},
-    "ranking": LEAVES | {"similarity"},
+    "ranking": LEAVES | {"ranking", "similarity"},
     "metrics": LEAVES | {"metrics", "ranking", "similarity"},
     "projection": LEAVES,
     "schedules": LEAVES,

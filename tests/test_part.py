@@ -67,4 +67,7 @@ def test_an_argument_that_is_not_plain_is_refused():
 
 
 def test_dictionaries_pass_through():
-    assert from_recipe(recipe({"a": [1, None], "b": {"c": 2.0}})) == {"a": [1, None], "b": {"c": 2.0}}
+    assert from_recipe(recipe({"a": [1, None], "b": {"c": 2.0}})) == {
+        "a": [1, None],
+        "b": {"c": 2.0},
+    }

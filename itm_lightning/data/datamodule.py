@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
+from typing_extensions import override
 
 from itm_lightning.data.check import checked_records, has_captions
 from itm_lightning.data.frozen import FrozenTokens, frozen_tokens
@@ -32,8 +33,8 @@ class ITMDataModule(pl.LightningDataModule):
     """Batches of photos and captions from a source.
 
     The transform comes from the Matcher's image encoder, and captions travel as raw strings, so
-    that changing an encoder needs no change here. Where the image encoder's trunk is frozen, ``fit``
-    runs it over the photos once and trains from its tokens.
+    that changing an encoder needs no change here. Where the image encoder's trunk is frozen,
+    ``fit`` runs it over the photos once and trains from its tokens.
 
     Args:
         source: the dataset.
@@ -102,18 +103,22 @@ class ITMDataModule(pl.LightningDataModule):
         """The minimal pairs of a split, by image id, in both directions."""
         return {r.image_id: r.twin for r in self.records(split) if r.twin is not None}
 
+    @override
     def train_dataloader(self) -> DataLoader[Batch]:
         dataset = PairDataset(self.records("train"), self._photos("train", train=True))
         # A batch of few has few negatives: the remainder waits for the next epoch's shuffle.
         drop_last = len(dataset) >= self.batch_size
         return self._loader(dataset, "train", shuffle=True, drop_last=drop_last)
 
+    @override
     def val_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader("val")
 
+    @override
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader("test")
 
+    @override
     def predict_dataloader(self) -> DataLoader[Batch]:
         return self._evaluation_loader(self.predict_split)
 
@@ -131,7 +136,7 @@ class ITMDataModule(pl.LightningDataModule):
         workers = 0 if split in self._frozen else self.num_workers
         return DataLoader[Sample](  # type: ignore[return-value]
             dataset,
-            self.batch_size,
+            batch_size=self.batch_size,
             shuffle=shuffle,
             drop_last=drop_last,
             num_workers=workers,
@@ -159,7 +164,7 @@ class ITMDataModule(pl.LightningDataModule):
 
     def _connected(self) -> Matcher:
         if self.trainer is not None:
-            self.use(self.trainer.lightning_module)
+            self.use(self.trainer.lightning_module)  # type: ignore[arg-type]
         if self._matcher is None:
             raise InputError("ITMDataModule needs a Matcher for its transform: call use(matcher)")
         return self._matcher

@@ -22,6 +22,7 @@ class FrozenTokens:
     rows: dict[int, int]
 
     def __call__(self, record: Record) -> Tensor:
+        """Tokens ``(L, D)`` float16 of the record's photo."""
         return self.tokens[self.rows[record.image_id]]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import Image
+from typing_extensions import override
 
 from itm_lightning.data.source import Record, Source
 from itm_lightning.errors import InputError
@@ -48,6 +49,7 @@ class Karpathy(Source):
         self.images = self.root / images
         self.captions_per_photo = captions_per_photo
 
+    @override
     def records(self, split: str) -> Sequence[Record]:
         if not self.images.is_dir():
             raise InputError(f"image folder {self.images} is missing: set data.source.images")
@@ -58,10 +60,12 @@ class Karpathy(Source):
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is no Karpathy JSON: an image entry lacks {error}") from error
 
+    @override
     def photo(self, record: Record) -> Image.Image:
         with self._open(record) as image:
             return _decoded(image, record).convert("RGB")
 
+    @override
     def verify(self, record: Record) -> None:
         with self._open(record) as image:
             image.draft("RGB", _DRAFT_SIZE)

@@ -33,6 +33,7 @@ class DecodedPhotos:
     transform: Callable[[Image.Image], Tensor]
 
     def __call__(self, record: Record) -> Tensor:
+        """Pixels of the record's photo."""
         return self.transform(self.source.photo(record))
 
 

@@ -67,7 +67,7 @@ class Source(Part, ABC):
     def verify(self, record: Record) -> None:
         """Checks before any long work that the record's photo is there and decodes.
 
-        Sources override it where there is a cheaper way than decoding the photo, or nothing to check.
+        Sources override it where there is a cheaper way than decoding, or nothing to check.
 
         Raises:
             InputError: as :meth:`photo`.

@@ -4,6 +4,7 @@ from itm_lightning.encoders.base import (
     Encoder,
     ImageEncoder,
     TextEncoder,
+    assets_at_hand,
     is_restoring,
     restoring,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "TextEncoder",
     "TorchvisionCNN",
     "Vocabulary",
+    "assets_at_hand",
     "is_restoring",
     "restoring",
 ]

@@ -17,17 +17,22 @@ from itm_lightning.part import Part
 from itm_lightning.pooling import MeanPooling, Pooling
 from itm_lightning.types import Features
 
-_restoring: ContextVar[bool] = ContextVar("restoring", default=False)
+Assets = dict[str, Any]
+_restoring: ContextVar[dict[str, Assets] | None] = ContextVar("restoring", default=None)
 
 
 @contextmanager
-def restoring() -> Iterator[None]:
+def restoring(assets: dict[str, Assets] | None = None) -> Iterator[None]:
     """Within it, encoders are built without files, hub or pretrained weights.
 
     A checkpoint is read where those may no longer exist: :meth:`Encoder.restore` and
     ``load_state_dict`` then supply what the constructors left out.
+
+    Args:
+        assets: the encoders' assets by name, for those who build something around an encoder and
+            need its width at once: they restore it with what :func:`assets_at_hand` gives them.
     """
-    token = _restoring.set(True)
+    token = _restoring.set(assets or {})
     try:
         yield
     finally:
@@ -36,7 +41,12 @@ def restoring() -> Iterator[None]:
 
 def is_restoring() -> bool:
     """Whether we are within :func:`restoring`."""
-    return _restoring.get()
+    return _restoring.get() is not None
+
+
+def assets_at_hand() -> dict[str, Assets]:
+    """What :func:`restoring` was given; empty without, and outside of it."""
+    return _restoring.get() or {}
 
 
 class Encoder(Part, nn.Module, ABC):
@@ -84,11 +94,15 @@ class Encoder(Part, nn.Module, ABC):
             self.network.eval()
         return self
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the trunk alone, by :func:`torch.compile`: tokenising is Python's work."""
+        self.network.compile(*args, **kwargs)
+
     def _trunk_gradient(self) -> torch.set_grad_enabled:
         """Context in which the trunk runs: without gradient if it is frozen."""
         return torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable)
 
-    def assets(self) -> dict[str, Any]:
+    def assets(self) -> Assets:
         """What a fresh process needs beside the constructor's arguments and the tensors.
 
         Returns:
@@ -96,8 +110,11 @@ class Encoder(Part, nn.Module, ABC):
         """
         return {}
 
-    def restore(self, assets: dict[str, Any]) -> None:
-        """Rebuilds from :meth:`assets`; to be called before ``load_state_dict``."""
+    def restore(self, assets: Assets) -> None:
+        """Rebuilds from :meth:`assets`; to be called before ``load_state_dict``.
+
+        What is as the assets say already stays untouched.
+        """
 
 
 class ImageEncoder(Encoder):

@@ -26,17 +26,17 @@ def cut_at_grid(network: nn.Module, image_size: int) -> nn.Module:
     """
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
-    in_training, in_evaluation = get_graph_node_names(network)
+    in_training, in_evaluation = get_graph_node_names(network, suppress_diff_warning=True)
     names = [
         name
         for name in in_evaluation
         if name in set(in_training) and name.split(".")[0] not in HEADS
     ]
-    probe = create_feature_extractor(network, names[-TAIL:]).eval()
+    probe = create_feature_extractor(network, names[-TAIL:], suppress_diff_warning=True).eval()
     with torch.no_grad():
         outputs = probe(torch.zeros(1, 3, image_size, image_size))
     last = [name for name, output in outputs.items() if _has_places(output)][-1]
-    return create_feature_extractor(network, {last: "grid"})
+    return create_feature_extractor(network, {last: "grid"}, suppress_diff_warning=True)
 
 
 def as_tokens(grid: Tensor) -> Tensor:

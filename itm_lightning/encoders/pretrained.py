@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
+from itm_lightning.encoders.reason import one_line
 from itm_lightning.errors import InputError
 
 LoadedT = TypeVar("LoadedT")
@@ -26,10 +27,9 @@ def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
     try:
         return from_pretrained(name)
     except Exception as error:  # transformers raises of every kind on what it cannot load
-        reason = " ".join(str(error).split())
         raise InputError(
             f"{name!r} cannot be loaded from a local folder, the hub's cache or the hub; give the "
-            f"path of a folder that save_pretrained wrote (transformers says: {reason[:300]})"
+            f"path of a folder that save_pretrained wrote (transformers says: {one_line(error)})"
         ) from error
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from itm_lightning.encoders.base import TextEncoder, is_restoring
+from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
 from itm_lightning.encoders.captions import CaptionCache, pad
 from itm_lightning.encoders.pretrained import (
     describe_model,
@@ -16,6 +16,7 @@ from itm_lightning.encoders.pretrained import (
     load_model,
     rebuild_model,
 )
+from itm_lightning.encoders.reason import one_line
 from itm_lightning.encoders.tokeniser_files import read_tokeniser, rebuild_tokeniser
 from itm_lightning.errors import InputError
 from itm_lightning.pooling import Pooling
@@ -57,19 +58,22 @@ class PretrainedText(TextEncoder):
         super().__init__(trainable, pooling)
         self.name = name
         self.max_length = max_length
+        self._model: Assets = {}
+        self._files: dict[str, str] = {}
         if not is_restoring():
             from transformers import AutoTokenizer
 
-            self._build(load_model(name), load(AutoTokenizer.from_pretrained, name))
+            tokeniser = load(AutoTokenizer.from_pretrained, name)
+            self._build(load_model(name), read_tokeniser(tokeniser))
 
-    def assets(self) -> dict[str, Any]:
+    def assets(self) -> Assets:
         """The model's architecture, and its tokeniser's files as text."""
-        return {"model": self._model, "tokeniser": read_tokeniser(self._tokeniser)}
+        return {"model": self._model, "tokeniser": self._files}
 
-    def restore(self, assets: dict[str, Any]) -> None:
+    def restore(self, assets: Assets) -> None:
         """Builds the model, with random weights, and the tokeniser; reads no file, no hub."""
-        model = rebuild_model(assets["model"])
-        self._build(model, rebuild_tokeniser(assets["tokeniser"], model.config))
+        if assets != self.assets():
+            self._build(rebuild_model(assets["model"]), assets["tokeniser"])
 
     def forward(self, captions: list[str]) -> Features:
         """Features of ``B`` captions, one token a word piece."""
@@ -80,20 +84,20 @@ class PretrainedText(TextEncoder):
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
         return Features(tokens, mask, self.pooling(tokens, mask))
 
-    def _build(self, model: Any, tokeniser: Any) -> None:
-        self._model, self._tokeniser = describe_model(model), tokeniser
+    def _build(self, model: Any, files: dict[str, str]) -> None:
+        self._model, self._files = describe_model(model), files
+        self._tokeniser = rebuild_tokeniser(files, model.config)
         network = _text_half(model).eval()
         self._length = self._checked_length(network.config)
         self._reads_padding = network.config.model_type in READ_PADDING
-        self._rows = CaptionCache(self._tokenise, empty=tokeniser.unk_token_id or 0)
+        self._rows = CaptionCache(self._tokenise, empty=self._tokeniser.unk_token_id or 0)
         try:
             with torch.enable_grad():
                 ids = torch.zeros(1, 2, dtype=torch.int64)
                 tokens = _tokens(network, ids, torch.ones_like(ids))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"PretrainedText cannot read text with {self.name}: {error}") from (
-                error
-            )
+            message = f"PretrainedText cannot read text with {self.name}: {one_line(error)}"
+            raise InputError(message) from error
         self._adopt(network, tokens.shape[-1])
         freeze_unreached(network, tokens)
 

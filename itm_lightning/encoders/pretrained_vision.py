@@ -10,13 +10,14 @@ from PIL import Image
 from torch import Tensor, nn
 
 from itm_lightning.encoders import photo_settings
-from itm_lightning.encoders.base import ImageEncoder, is_restoring
+from itm_lightning.encoders.base import Assets, ImageEncoder, is_restoring
 from itm_lightning.encoders.pretrained import (
     describe_model,
     freeze_unreached,
     load_model,
     rebuild_model,
 )
+from itm_lightning.encoders.reason import one_line
 from itm_lightning.encoders.transforms import crop_and_mirror, to_pixels
 from itm_lightning.errors import InputError
 from itm_lightning.pooling import Pooling
@@ -49,6 +50,8 @@ class PretrainedVision(ImageEncoder):
     ) -> None:
         super().__init__(trainable, pooling, augment)
         self.name = name
+        self._model: Assets = {}
+        self._settings: Assets = {}
         if not is_restoring():
             model = load_model(name)
             image_size = getattr(_vision_half(model).config, "image_size", 224)
@@ -64,13 +67,14 @@ class PretrainedVision(ImageEncoder):
             geometry = photo_settings.resize_and_crop(settings)
         return to_pixels(geometry, *photo_settings.normalisation(settings))
 
-    def assets(self) -> dict[str, Any]:
+    def assets(self) -> Assets:
         """The model's architecture, and how it wants its photos."""
         return {"model": self._model, "photos": self._settings}
 
-    def restore(self, assets: dict[str, Any]) -> None:
+    def restore(self, assets: Assets) -> None:
         """Builds the model with random weights; reads no file and no hub."""
-        self._build(rebuild_model(assets["model"]), assets["photos"])
+        if assets != self.assets():
+            self._build(rebuild_model(assets["model"]), assets["photos"])
 
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
         self._model, self._settings = describe_model(model), settings
@@ -79,9 +83,8 @@ class PretrainedVision(ImageEncoder):
             with torch.enable_grad():
                 tokens = _tokens(network, torch.zeros(1, 3, *photo_settings.photo_size(settings)))
         except (TypeError, ValueError, RuntimeError) as error:
-            raise InputError(f"PretrainedVision cannot show photos to {self.name}: {error}") from (
-                error
-            )
+            message = f"PretrainedVision cannot show photos to {self.name}: {one_line(error)}"
+            raise InputError(message) from error
         self._adopt(network, tokens.shape[-1])
         freeze_unreached(network, tokens)
 

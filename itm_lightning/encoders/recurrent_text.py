@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from itm_lightning.encoders.base import TextEncoder, is_restoring
+from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
 from itm_lightning.encoders.vectors import check_vectors, read_vectors
 from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary
 from itm_lightning.errors import InputError
@@ -87,13 +87,13 @@ class RecurrentText(TextEncoder):
         if self.vectors is not None:
             self._start_from(self.vectors)
 
-    def assets(self) -> dict[str, Any]:
+    def assets(self) -> Assets:
         """The words, without which the embeddings are but numbers."""
         return {} if self.vocabulary is None else {"vocabulary": self.vocabulary.words}
 
-    def restore(self, assets: dict[str, Any]) -> None:
+    def restore(self, assets: Assets) -> None:
         """Takes the words back, their embeddings random until ``load_state_dict``."""
-        if "vocabulary" in assets:
+        if assets != self.assets():
             self._know(Vocabulary(assets["vocabulary"]))
 
     def forward(self, captions: list[str]) -> Features:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from itm_lightning.encoders.base import ImageEncoder, is_restoring
 from itm_lightning.encoders.grid import as_tokens, cut_at_grid
+from itm_lightning.encoders.reason import one_line
 from itm_lightning.encoders.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -102,11 +103,11 @@ def _build(name: str, weights: str | None, image_size: int) -> nn.Module:
         network = models.get_model(name, weights="DEFAULT" if download else None, **arguments)
     except OSError as error:
         raise InputError(
-            f"the default weights of {name} cannot be downloaded ({error}); "
+            f"the default weights of {name} cannot be downloaded ({one_line(error)}); "
             "give the path of a state dict instead: weights: path/to/file.pth"
         ) from error
     except (ValueError, AssertionError) as error:
-        raise InputError(f"{name} with image_size {image_size}: {error}") from error
+        raise InputError(f"{name} with image_size {image_size}: {one_line(error)}") from error
     if hasattr(network, "transform_input"):
         # Google's weights were made for another normalisation; torchvision turns this on only
         # where it loads them itself
@@ -122,7 +123,7 @@ def _width(network: nn.Module, name: str, image_size: int) -> int:
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"{name} does not take photos of {image_size}×{image_size} pixels; "
-            f"try image_size 224 ({str(error).splitlines()[0]})"
+            f"try image_size 224 ({one_line(error)})"
         ) from error
     return as_tokens(grid).shape[-1]
 

@@ -19,7 +19,7 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 def to_pixels(
     geometry: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float]
 ) -> Callable[[Image.Image], Tensor]:
-    """RGB photo → ``geometry`` → float32 ``(3, H, W)`` from 0 to 1 → less ``mean``, over ``std``."""
+    """RGB photo → ``geometry`` → float32 ``(3, H, W)``, normalised by ``mean`` and ``std``."""
     from torchvision.transforms import v2
 
     return v2.Compose(

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from itm_lightning.encoders.reason import one_line
 from itm_lightning.errors import InputError
 
 
@@ -22,8 +23,7 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises of every kind on what it cannot read
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"weights file {path} cannot be read: {reason}") from error
+        raise InputError(f"weights file {path} cannot be read: {one_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"weights file {path} holds no state dict (names and their tensors)")
     return state

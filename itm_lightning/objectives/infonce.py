@@ -45,6 +45,7 @@ class InfoNCE(Objective):
     def forward(
         self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> Tensor:
+        """The loss; see :meth:`Objective.forward`."""
         # the parameter itself is clamped: a clamp in the graph has no gradient beyond its bound,
         # and a temperature that once got there would never come back
         with torch.no_grad():

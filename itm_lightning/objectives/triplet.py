@@ -40,18 +40,19 @@ class Triplet(Objective):
     def forward(
         self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> Tensor:
+        """The loss; see :meth:`Objective.forward`."""
         negatives = negatives_mask(scores, image_ids, text_image_ids)
         photos, captions = violations(scores.float(), negatives, self.margin)
         every = photos.sum() + captions.sum()
         if not self.hardest:
             return every
         hardest = photos.amax(dim=1).sum() + captions.amax(dim=0).sum()
-        return torch.lerp(every, hardest, self._hardness())
+        return torch.lerp(every, hardest, self._hardness()) if self.warmup_steps else hardest
 
     def _hardness(self) -> Tensor:
         """Share of the hardest negatives in this step's loss, a scalar in [0, 1]."""
         # a tensor and not a number: reading the counter would wait for the GPU
-        share = (self.steps / max(self.warmup_steps, 1)).clamp(max=1)
+        share = (self.steps / self.warmup_steps).clamp(max=1)
         if self.training:
             self.steps += 1
-        return share if self.warmup_steps else torch.ones_like(share)
+        return share

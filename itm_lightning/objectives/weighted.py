@@ -37,6 +37,7 @@ class WeightedSum(Objective):
     def forward(
         self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> Tensor:
+        """The loss; see :meth:`Objective.forward`."""
         losses = [
             weight * cast(Objective, objective)(scores, image_ids, text_image_ids)
             for weight, objective in zip(self.weights, self.objectives, strict=True)

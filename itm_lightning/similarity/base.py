@@ -42,9 +42,11 @@ class Similarity(Part, nn.Module, ABC):
         return features
 
     def prepare_images(self, images: Features) -> Rows:
+        """:meth:`prepare`, of photos."""
         return self.prepare(self.keep(images))
 
     def prepare_texts(self, texts: Features) -> Rows:
+        """:meth:`prepare`, of captions."""
         return self.prepare(self.keep(texts))
 
 
@@ -52,21 +54,40 @@ class PooledSimilarity(Similarity):
     """A head that reads one vector a photo and one a caption."""
 
     def keep(self, features: Features) -> Features:
+        """The pooled vectors alone."""
+        return Features.from_pooled(self.pooled(features))
+
+    def pooled(self, features: Features) -> Tensor:
+        """The pooled vectors ``(B, D)``.
+
+        Raises:
+            InputError: the features have none.
+        """
         if features.pooled is None:
             raise InputError(f"{type(self).__name__} reads pooled vectors; the features have none")
-        return Features.from_pooled(features.pooled)
+        return features.pooled
 
 
 class TokenSimilarity(Similarity):
     """A head that reads regions and words."""
 
     def keep(self, features: Features) -> Features:
-        if features.tokens is None:
+        """The tokens and their mask alone."""
+        tokens, mask = self.tokens(features)
+        return Features(tokens, mask, None)
+
+    def tokens(self, features: Features) -> tuple[Tensor, Tensor]:
+        """The tokens ``(B, L, D)`` and their mask ``(B, L)``.
+
+        Raises:
+            InputError: the features have none.
+        """
+        if features.tokens is None or features.mask is None:
             raise InputError(
                 f"{type(self).__name__} reads tokens (regions, words); the features are pooled "
                 "vectors only: use an encoder that gives tokens, or a pooled head such as Cosine"
             )
-        return Features(features.tokens, features.mask, None)
+        return features.tokens, features.mask
 
 
 class Embedding(ABC):

@@ -11,6 +11,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
 from itm_lightning.similarity.functional import (
+    Vectors,
     at_least_float32,
     full_precision,
     inner_products,
@@ -45,27 +46,30 @@ class Bilinear(PooledSimilarity):
         # full rank: one matrix says it all, and captions are scored as they are
         self.text_weight = None if rank is None else nn.Parameter(start.clone())
 
-    def prepare_images(self, images: Features) -> Features:
+    def prepare_images(self, images: Features) -> Vectors:
+        """``vᵀ W``, or ``vᵀ U`` at low rank."""
         return self._projected(images, self.image_weight)
 
-    def prepare_texts(self, texts: Features) -> Features:
+    def prepare_texts(self, texts: Features) -> Vectors:
+        """``t``, or ``tᵀ V`` at low rank."""
         return self._projected(texts, self.text_weight)
 
-    def score(self, images: Features, texts: Features) -> Tensor:
-        with full_precision(images.pooled):
-            return inner_products(images.pooled, texts.pooled)
+    def score(self, images: Vectors, texts: Vectors) -> Tensor:
+        """Scores ``(n_images, n_texts)``."""
+        with full_precision(images.vectors):
+            return inner_products(images.vectors, texts.vectors)
 
-    def _projected(self, features: Features, weight: Tensor | None) -> Features:
-        vectors = unit(self.keep(features).pooled)
+    def _projected(self, features: Features, weight: Tensor | None) -> Vectors:
+        vectors = unit(self.pooled(features))
         if vectors.shape[-1] != self.dim:
             raise InputError(
                 f"Bilinear(dim={self.dim}) got vectors of width {vectors.shape[-1]}: "
                 "set dim to the encoders' output size"
             )
         if weight is None:
-            return Features.from_pooled(vectors)
+            return Vectors(vectors)
         with full_precision(vectors):
-            return Features.from_pooled(vectors @ at_least_float32(weight))
+            return Vectors(vectors @ at_least_float32(weight))
 
 
 def _projection(dim: int, rank: int) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Embedding, PooledSimilarity
-from itm_lightning.similarity.functional import full_precision, inner_products, unit
+from itm_lightning.similarity.functional import Vectors, full_precision, inner_products, unit
 from itm_lightning.types import Features
 
 
@@ -16,11 +16,13 @@ class Cosine(Embedding, PooledSimilarity):
 
     def embedding(self, features: Features) -> Tensor:
         """The pooled vectors ``(B, D)``, scaled to length 1."""
-        return unit(self.keep(features).pooled)
+        return unit(self.pooled(features))
 
-    def prepare(self, features: Features) -> Features:
-        return Features.from_pooled(self.embedding(features))
+    def prepare(self, features: Features) -> Vectors:
+        """See :meth:`embedding`."""
+        return Vectors(self.embedding(features))
 
-    def score(self, images: Features, texts: Features) -> Tensor:
-        with full_precision(images.pooled):
-            return inner_products(images.pooled, texts.pooled)
+    def score(self, images: Vectors, texts: Vectors) -> Tensor:
+        """Scores ``(n_images, n_texts)``."""
+        with full_precision(images.vectors):
+            return inner_products(images.vectors, texts.vectors)

@@ -76,12 +76,15 @@ class CrossAttention(Aligning, TokenSimilarity):
         self.temperature, self.lse_temperature = temperature, lse_temperature
 
     def prepare_images(self, images: Features) -> AttentionTokens:
+        """Regions of length 1; in ``t2i`` their Gram matrix too."""
         return self._prepared(images, is_context=self.words_query)
 
     def prepare_texts(self, texts: Features) -> AttentionTokens:
+        """Words of length 1; in ``i2t`` their Gram matrix too."""
         return self._prepared(texts, is_context=not self.words_query)
 
     def score(self, images: AttentionTokens, texts: AttentionTokens) -> Tensor:
+        """Scores ``(n_images, n_texts)``; takes memory for all pairs of regions and words."""
         queries, contexts = self._roles(images, texts)
         similarities = _similarities(queries, contexts)
         with full_precision(similarities):
@@ -103,11 +106,11 @@ class CrossAttention(Aligning, TokenSimilarity):
         return weights.permute(2, 0, 3, 1) if self.words_query else weights.transpose(1, 2)
 
     def _prepared(self, features: Features, is_context: bool) -> AttentionTokens:
-        kept = self.keep(features)
-        # filled before and not multiplied after: padding may hold anything, even NaN
-        tokens = unit(kept.tokens.masked_fill(~kept.mask.unsqueeze(-1), 0))
+        tokens, mask = self.tokens(features)
+        # filled and not multiplied: padding may hold anything, even NaN
+        tokens = unit(tokens.masked_fill(~mask.unsqueeze(-1), 0))
         with full_precision(tokens):
-            return AttentionTokens(tokens, kept.mask, tokens @ tokens.mT if is_context else None)
+            return AttentionTokens(tokens, mask, tokens @ tokens.mT if is_context else None)
 
     def _roles(self, images: Any, texts: Any) -> tuple[Any, Any]:
         """Who asks, and who is looked at."""

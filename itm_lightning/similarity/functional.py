@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from itm_lightning.errors import InputError
+from itm_lightning.types import Rows
+
+
+@dataclass(frozen=True)
+class Vectors(Rows):
+    """A side prepared for inner products: ``vectors (B, D)``."""
+
+    vectors: Tensor
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:

@@ -8,6 +8,7 @@ import yaml
 
 from itm_lightning.cli import main
 from tests.conftest import REPO
+from tests.encoders.conftest import bert, vit
 
 
 @pytest.fixture
@@ -60,3 +61,14 @@ def python():
         )
 
     return _python
+
+
+@pytest.fixture
+def pretrained_folders(tmp_path):
+    """A tiny ViT and a tiny BERT with random weights, as ``save_pretrained`` writes them."""
+    import transformers
+
+    for name, make in (("vit", vit), ("bert", bert)):
+        for part in make(transformers):
+            part.save_pretrained(tmp_path / name)
+    return tmp_path / "vit", tmp_path / "bert"

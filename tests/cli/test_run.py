@@ -124,3 +124,22 @@ def test_frozen_weights_need_not_be_there_again(run, tiny_config, tmp_path):
     # the frozen trunk's tokens were kept in half precision for val; test reads the photos
     assert found["test/rsum"] == expected["test/rsum"]
     assert Matcher.load_from_checkpoint(fitted / "checkpoints" / "last.ckpt").image_encoder.frozen
+
+
+def test_pretrained_encoders_come_back_without_their_folders(run, tiny_config, pretrained_folders):
+    vision, text = pretrained_folders
+    tiny_config["model"]["image_encoder"] = {
+        "class_path": "PretrainedVision",
+        "init_args": {"name": str(vision)},
+    }
+    tiny_config["model"]["text_encoder"] = {
+        "class_path": "PretrainedText",
+        "init_args": {"name": str(text)},
+    }
+    fitted = run("fit", "--config", tiny_config)
+    for folder in pretrained_folders:
+        folder.rename(folder.with_name("gone-" + folder.name))
+    tested = run("test", "--ckpt_path", "best")
+    expected = json.loads((fitted / "metrics.json").read_text())["test/rsum"]
+    assert json.loads((tested / "metrics.json").read_text())["test/rsum"] == expected
+    Matcher.load_from_checkpoint(fitted / "checkpoints" / "best.ckpt")

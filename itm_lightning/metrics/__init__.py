@@ -1,0 +1,14 @@
+"""Metrics: retrieval recall, exact over the whole gallery, and minimal pairs."""
+
+from itm_lightning.metrics.functional import recall_from_ranks, retrieval_recall
+from itm_lightning.metrics.gallery import Gallery
+from itm_lightning.metrics.pairs import pairs_accuracy
+from itm_lightning.metrics.recall import BidirectionalRecall
+
+__all__ = [
+    "BidirectionalRecall",
+    "Gallery",
+    "pairs_accuracy",
+    "recall_from_ranks",
+    "retrieval_recall",
+]

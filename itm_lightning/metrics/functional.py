@@ -1,0 +1,61 @@
+"""Recall at K, median and mean rank, as pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from itm_lightning.ranking import ranks_from_scores
+
+_RSUM_KS = (1, 5, 10)
+
+
+def retrieval_recall(
+    scores: Tensor, image_ids: Tensor, text_image_ids: Tensor, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, Tensor]:
+    """Recall in both directions from a whole score matrix.
+
+    Args:
+        scores: ``(N, M)`` float, photos by captions; higher is closer.
+        image_ids: ``(N,)`` int64, each once. A photo without captions is a distractor.
+        text_image_ids: ``(M,)`` int64, the id of each caption's photo.
+        ks: the K of R@K.
+
+    Returns:
+        As :func:`recall_from_ranks`.
+
+    Raises:
+        InputError: a photo's id occurs twice, a caption's photo is missing, there is nothing to
+            rank, or a score is NaN.
+    """
+    ranks = ranks_from_scores(scores, image_ids, text_image_ids)
+    return recall_from_ranks(ranks.i2t, ranks.t2i, ks)
+
+
+def recall_from_ranks(
+    i2t: Tensor, t2i: Tensor, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, Tensor]:
+    """R@K in percent, and floor of the median and mean of the ranks, in both directions.
+
+    Args:
+        i2t: ``(n_photos,)`` ranks of each photo's best caption; 1 is first.
+        t2i: ``(n_captions,)`` ranks of each caption's photo.
+        ks: the K of R@K.
+
+    Returns:
+        ``i2t_R@1``, …, ``i2t_medr``, ``i2t_meanr``, the same for ``t2i``, and ``rsum``, the sum of
+        those R@1, R@5 and R@10 that ``ks`` asks for. Scalars in float64 on the CPU: in float32 a
+        logged 54.132 reads 54.13199996948242, and not every accelerator knows float64.
+    """
+    table = _one_way("i2t", i2t, ks) | _one_way("t2i", t2i, ks)
+    summands = [table[f"{way}_R@{k}"] for way in ("i2t", "t2i") for k in _RSUM_KS if k in ks]
+    return table | {"rsum": sum(summands, torch.zeros((), dtype=torch.float64))}
+
+
+def _one_way(way: str, ranks: Tensor, ks: Sequence[int]) -> dict[str, Tensor]:
+    ranks = ranks.cpu().double()
+    recalls = {f"{way}_R@{k}": 100 * (ranks <= k).sum().double() / len(ranks) for k in ks}
+    median = ranks.quantile(0.5).floor()  # Tensor.median takes the lower of the middle two
+    return recalls | {f"{way}_medr": median, f"{way}_meanr": ranks.mean()}

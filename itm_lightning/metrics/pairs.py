@@ -1,0 +1,64 @@
+"""Minimal pairs: does a head see structure, or only which things occur?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from itm_lightning.errors import InputError
+from itm_lightning.metrics.gallery import Gallery
+from itm_lightning.ranking import Blocks, owners
+from itm_lightning.similarity.base import Similarity
+
+_PAIRS_A_BLOCK = 32
+
+
+@torch.no_grad()
+def pairs_accuracy(similarity: Similarity, gallery: Gallery, twins: Mapping[int, int]) -> float:
+    """Percentage of captions that score strictly higher with their own photo than with its twin.
+
+    Chance is 50. A head that only sees which things occur scores the two photos of a minimal pair
+    alike, and ties count against it.
+
+    Args:
+        similarity: the head.
+        gallery: from :meth:`itm_lightning.metrics.BidirectionalRecall.gallery`.
+        twins: photo id to the id of the photo that forms a minimal pair with it, in one direction
+            or both. Pairs of which the gallery lacks a photo are left out.
+
+    Returns:
+        The percentage over the captions of both photos of every pair; NaN without a whole pair.
+
+    Raises:
+        InputError: a photo has two twins, or a score is NaN.
+    """
+    pairs = _pair_rows(gallery.image_ids, twins)
+    owner = owners(gallery.image_ids, gallery.text_image_ids)
+    place = torch.full_like(gallery.image_ids, -1)  # twins stand at 2k and 2k + 1
+    place[pairs.flatten()] = torch.arange(pairs.numel(), device=place.device)
+
+    photos = pairs.flatten().split(2 * _PAIRS_A_BLOCK)
+    block_of = place[owner].div(2 * _PAIRS_A_BLOCK, rounding_mode="floor")
+    captions = [(block_of == k).nonzero()[:, 0] for k in range(len(photos))]
+    blocks = Blocks(similarity, gallery.images, gallery.texts, photos, captions, progress=False)
+    right, total = 0, 0
+    for k, columns in enumerate(captions):
+        scores = blocks.score(k, k)
+        local = (place[owner[columns]] % (2 * _PAIRS_A_BLOCK))[None, :]
+        right += int((scores.gather(0, local) > scores.gather(0, local ^ 1)).sum())
+        total += len(columns)
+    return 100 * right / total if total else float("nan")
+
+
+def _pair_rows(image_ids: Tensor, twins: Mapping[int, int]) -> Tensor:
+    """``(P, 2)`` int64, the rows of every whole pair, each pair once."""
+    row = {photo: i for i, photo in enumerate(image_ids.tolist())}
+    whole = {tuple(sorted((row[a], row[b]))) for a, b in twins.items() if a in row and b in row}
+    pairs = torch.tensor(sorted(whole), dtype=torch.int64, device=image_ids.device).view(-1, 2)
+    photos, counts = pairs.unique(return_counts=True)
+    if (counts > 1).any():
+        photo = int(image_ids[photos[counts > 1][0]])
+        raise InputError(f"photo id {photo} has two twins; a minimal pair is two photos")
+    return pairs

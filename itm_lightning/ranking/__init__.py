@@ -1,0 +1,16 @@
+"""The scoring engine: ranks and nearest neighbours in blocks, never the whole matrix."""
+
+from itm_lightning.ranking.blocks import Blocks
+from itm_lightning.ranking.nearest import Neighbours, TopK, top_k
+from itm_lightning.ranking.ranks import Ranks, owners, rank, ranks_from_scores
+
+__all__ = [
+    "Blocks",
+    "Neighbours",
+    "Ranks",
+    "TopK",
+    "owners",
+    "rank",
+    "ranks_from_scores",
+    "top_k",
+]

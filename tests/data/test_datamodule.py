@@ -1,0 +1,135 @@
+import pytest
+import torch
+from torch import nn
+
+from itm_lightning import ITMDataModule, Matcher
+from itm_lightning.data import Scenes
+from itm_lightning.encoders import RecurrentText, TorchvisionCNN
+from itm_lightning.errors import InputError
+from itm_lightning.objectives import InfoNCE
+from itm_lightning.similarity import Cosine
+from itm_lightning.types import Features
+
+
+def matcher(**encoder):
+    image_encoder = TorchvisionCNN("squeezenet1_1", image_size=64, **encoder)
+    return Matcher(image_encoder, RecurrentText(hidden=8), Cosine(), InfoNCE(), dim=8)
+
+
+@pytest.fixture
+def data():
+    return ITMDataModule(Scenes(train=5, val=3, test=4, pairs=0), batch_size=2).use(matcher())
+
+
+def test_training_batches_pair_each_photo_with_one_caption(data):
+    batches = list(data.train_dataloader())
+    assert len(batches) == 5 * 5 // 2  # the odd pair waits
+    for batch in batches:
+        assert batch.photos.shape == (2, 3, 64, 64)
+        assert torch.equal(batch.image_ids, batch.text_image_ids)
+        for caption, text_id in zip(batch.captions, batch.text_ids.tolist(), strict=True):
+            assert caption == data.train_captions()[text_id]
+
+
+def test_evaluation_batches_hold_each_photo_once_with_all_captions(data):
+    batches = list(data.val_dataloader())
+    assert torch.cat([b.image_ids for b in batches]).tolist() == [0, 1, 2]
+    assert torch.cat([b.text_image_ids for b in batches]).tolist() == [0] * 5 + [1] * 5 + [2] * 5
+    assert torch.cat([b.text_ids for b in batches]).tolist() == list(range(15))
+    captions = [caption for record in data.records("val") for caption in record.captions]
+    assert [c for b in batches for c in b.captions] == captions
+    labels = [record.labels for record in data.records("val")]
+    assert [names for b in batches for names in b.labels] == labels
+
+
+def test_a_split_smaller_than_a_batch_is_still_trained_on():
+    data = ITMDataModule(Scenes(train=1, val=1, test=0, pairs=0), batch_size=64).use(matcher())
+    (batch,) = data.train_dataloader()
+    assert len(batch.captions) == 5
+
+
+def test_worker_processes_give_the_same_batches(data):
+    parallel = ITMDataModule(data.source, batch_size=2, num_workers=2).use(matcher())
+    for here, there in zip(data.test_dataloader(), parallel.test_dataloader(), strict=True):
+        assert torch.equal(here.photos, there.photos)
+        assert here.captions == there.captions
+
+
+def test_predict_runs_over_test_or_else_val():
+    assert ITMDataModule(Scenes(train=1, val=1, test=1)).predict_split == "test"
+    assert ITMDataModule(Scenes(train=1, val=1, test=0)).predict_split == "val"
+
+
+def test_an_empty_split_is_refused_and_the_others_named():
+    data = ITMDataModule(Scenes(train=3, val=0, test=2))
+    with pytest.raises(InputError, match=r"'val' of Scenes has no captions.*train, test"):
+        data.setup("fit")
+
+
+def test_without_a_matcher_there_is_no_transform():
+    with pytest.raises(InputError, match=r"use\(matcher\)"):
+        ITMDataModule(Scenes(train=1, val=1, test=1)).val_dataloader()
+
+
+def test_a_batch_size_of_nothing_is_refused():
+    with pytest.raises(InputError, match=r"data\.batch_size is 0"):
+        ITMDataModule(Scenes(), batch_size=0)
+
+
+def fit(model, data, epochs=2):
+    import pytorch_lightning as pl
+
+    trainer = pl.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+    )
+    trainer.fit(model, datamodule=data)
+    return trainer
+
+
+class Counting(nn.Module):
+    """Counts the photos that go through a trunk."""
+
+    def __init__(self, network):
+        super().__init__()
+        self.network, self.photos = network, 0
+
+    def forward(self, pixels):
+        self.photos += len(pixels)
+        return self.network(pixels)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "photos_seen"),
+    # frozen: 6 + 4 photos once; else 2 epochs of 30 pairs, the sanity check and 2 validations
+    [({"trainable": False}, 10), ({"trainable": True}, 2 * 30 + 3 * 4)],
+    ids=["frozen", "trained"],
+)
+def test_a_frozen_trunk_sees_each_photo_once(encoder, photos_seen):
+    model = matcher(**encoder)
+    model.image_encoder.network = counting = Counting(model.image_encoder.network)
+    fit(model, ITMDataModule(Scenes(train=6, val=4, test=0, pairs=0), batch_size=5))
+    assert counting.photos == photos_seen
+
+
+def test_tokens_of_a_frozen_trunk_are_those_of_the_photos():
+    model = matcher(trainable=False)
+    data = ITMDataModule(Scenes(train=6, val=4, test=0, pairs=0), batch_size=5)
+    fit(model, data, epochs=1)
+    frozen = next(iter(data.val_dataloader())).photos
+    assert isinstance(frozen, Features)
+    pixels = next(iter(ITMDataModule(data.source, 5).use(model).val_dataloader())).photos
+    torch.testing.assert_close(
+        frozen.tokens.float(), model.image_encoder.trunk(pixels), rtol=1e-3, atol=1e-3
+    )
+
+
+def test_an_augmented_frozen_trunk_sees_the_photos_anew():
+    model = matcher(trainable=False, augment=True)
+    model.image_encoder.network = counting = Counting(model.image_encoder.network)
+    fit(model, ITMDataModule(Scenes(train=6, val=4, test=0, pairs=0), batch_size=5))
+    assert counting.photos == 2 * 30 + 3 * 4

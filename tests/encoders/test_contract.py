@@ -1,0 +1,212 @@
+"""What holds for every registered encoder."""
+
+import io
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from itm_lightning.encoders import restoring
+from itm_lightning.part import from_recipe, recipe
+from itm_lightning.pooling import AttentionPooling, MaxPooling
+from itm_lightning.registry import get, list_registered
+from itm_lightning.types import Features
+from tests.encoders.conftest import CAPTIONS
+
+# how to make a small one of each; an encoder without an example fails its tests
+EXAMPLES = {
+    "TorchvisionCNN": lambda folder, **more: {
+        "name": "mnasnet0_5",
+        "image_size": 64,
+        **more,
+    },
+    "PretrainedVision": lambda folder, **more: {"name": folder("vit"), **more},
+    "PretrainedText": lambda folder, **more: {"name": folder("bert"), **more},
+    "RecurrentText": lambda folder, **more: {"hidden": 8, "word_dim": 6, **more},
+}
+IMAGE_ENCODERS = list_registered("image_encoder")
+TEXT_ENCODERS = list_registered("text_encoder")
+KINDS = {
+    **dict.fromkeys(IMAGE_ENCODERS, "image_encoder"),
+    **dict.fromkeys(TEXT_ENCODERS, "text_encoder"),
+}
+
+
+def build(name, folder, **more):
+    encoder = get(KINDS[name], name)(**EXAMPLES[name](folder, **more))
+    if name in TEXT_ENCODERS:
+        encoder.learn_vocabulary(CAPTIONS[:3])
+    return encoder
+
+
+def inputs(encoder, name):
+    if name in TEXT_ENCODERS:
+        return CAPTIONS
+    transform = encoder.transform(train=False)
+    noise = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    return torch.stack([transform(Image.fromarray(pixels)) for pixels in noise])
+
+
+def check_equal(one: Features, other: Features):
+    assert torch.equal(one.mask, other.mask)
+    torch.testing.assert_close(one.tokens, other.tokens, rtol=0, atol=0)
+    torch.testing.assert_close(one.pooled, other.pooled, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", KINDS)
+class TestEveryEncoder:
+    def test_gives_features_as_wide_as_it_says(self, name, folders):
+        encoder = build(name, folders).eval()
+        given = inputs(encoder, name)
+        features = encoder(given)
+        rows, length, dim = features.tokens.shape
+        assert (rows, dim) == (len(given), encoder.dim)
+        assert features.mask.shape == (rows, length)
+        assert features.mask.dtype == torch.bool
+        assert features.mask.any(dim=1).all()
+        assert features.pooled.shape == (rows, dim)
+        assert features.tokens.dtype == features.pooled.dtype == torch.float32
+        expected = encoder.pooling(features.tokens, features.mask)
+        torch.testing.assert_close(features.pooled, expected)
+
+    def test_pooling_is_built_for_its_width(self, name, folders):
+        encoder = build(name, folders, pooling=AttentionPooling(hidden=3)).eval()
+        assert encoder.pooling.scorer[0].in_features == encoder.dim
+        features = encoder(inputs(encoder, name))
+        assert features.pooled.shape == (len(features.tokens), encoder.dim)
+
+    def test_every_trainable_parameter_gets_a_gradient(self, name, folders):
+        """As distributed training demands."""
+        encoder = build(name, folders, pooling=AttentionPooling(hidden=3))
+        given = inputs(encoder, name)
+        encoder(given).pooled.square().sum().backward()
+        trainable = {n: p for n, p in encoder.named_parameters() if p.requires_grad}
+        assert [n for n, p in trainable.items() if p.grad is None] == []
+        assert any(n.startswith("network.") for n in trainable)
+
+    def test_checkpoint_is_enough_to_rebuild_it(self, name, folders, tmp_path):
+        """The folder is gone, and only ``weights_only`` reads what was kept."""
+        gone = []
+
+        def own_folder(model):
+            gone.append(tmp_path / model)
+            return str(shutil.copytree(folders(model), gone[-1]))
+
+        encoder = build(name, own_folder, pooling=MaxPooling()).eval()
+        given = inputs(encoder, name)
+        expected = encoder(given)
+        kept = io.BytesIO()
+        parts = {
+            "recipe": recipe(encoder),
+            "assets": encoder.assets(),
+            "state": encoder.state_dict(),
+        }
+        torch.save(parts, kept)
+        for folder in gone:
+            shutil.rmtree(folder)
+
+        parts = torch.load(io.BytesIO(kept.getvalue()), weights_only=True)
+        with restoring():
+            again = from_recipe(parts["recipe"])
+            again.restore(parts["assets"])
+        again.load_state_dict(parts["state"])
+        assert type(again) is type(encoder)
+        assert again.dim == encoder.dim
+        assert again.assets() == encoder.assets()
+        check_equal(again.eval()(given), expected)
+        check_equal(again(inputs(again, name)), expected)
+
+    def test_survives_pickling(self, name, folders):
+        encoder = build(name, folders).eval()
+        given = inputs(encoder, name)
+        check_equal(pickle.loads(pickle.dumps(encoder))(given), encoder(given))
+
+
+@pytest.mark.parametrize("name", [n for n in KINDS if n != "RecurrentText"])
+class TestFrozenTrunk:
+    def test_neither_learns_nor_leaves_evaluation(self, name, folders):
+        encoder = build(name, folders, trainable=False, pooling=AttentionPooling())
+        assert encoder.frozen
+        for mode in (True, False, True):
+            encoder.train(mode)
+            assert encoder.training is mode
+            assert encoder.pooling.training is mode
+            assert not any(module.training for module in encoder.network.modules())
+        assert not any(p.requires_grad for p in encoder.network.parameters())
+        features = encoder(inputs(encoder, name))
+        assert not features.tokens.requires_grad
+        assert features.pooled.requires_grad  # the pooling learns nevertheless
+
+    def test_trainable_is_the_default(self, name, folders):
+        encoder = build(name, folders)
+        assert not encoder.frozen
+        assert encoder.train().network.training
+        assert encoder(inputs(encoder, name)).tokens.requires_grad
+
+
+@pytest.mark.parametrize("name", IMAGE_ENCODERS)
+class TestEveryImageEncoder:
+    def test_kept_tokens_stand_for_the_photos(self, name, folders):
+        encoder = build(name, folders, trainable=False, pooling=MaxPooling())
+        pixels = inputs(encoder, name)
+        expected = encoder(pixels)
+        kept = Features(expected.tokens.half(), expected.mask, None)
+        features = encoder(kept)
+        assert features.tokens.dtype == torch.float32
+        torch.testing.assert_close(features.pooled, expected.pooled, rtol=1e-2, atol=1e-2)
+        torch.testing.assert_close(encoder.trunk(pixels), expected.tokens)
+
+    def test_kept_mask_is_heeded(self, name, folders):
+        encoder = build(name, folders, trainable=False)
+        tokens = torch.randn(2, 3, encoder.dim)
+        mask = torch.tensor([[True, False, False], [True, True, True]])
+        features = encoder(Features(tokens, mask, None))
+        torch.testing.assert_close(features.pooled[0], tokens[0, 0])
+        assert torch.equal(features.mask, mask)
+
+    @pytest.mark.parametrize(
+        ("trainable", "augment", "expected"),
+        [(False, False, True), (False, True, False), (True, False, False), (True, True, False)],
+    )
+    def test_cacheable(self, name, folders, trainable, augment, expected):
+        assert build(name, folders, trainable=trainable, augment=augment).cacheable is expected
+
+    def test_transform(self, name, folders, photo):
+        encoder = build(name, folders, augment=True)
+        train, evaluation = encoder.transform(train=True), encoder.transform(train=False)
+        pixels = evaluation(photo)
+        assert pixels.dtype == torch.float32
+        assert pixels.shape[0] == 3
+        assert torch.equal(pixels, evaluation(photo))
+        augmented = [train(photo) for _ in range(4)]
+        assert all(one.shape == pixels.shape for one in augmented)
+        assert not torch.equal(augmented[0], augmented[1])
+        assert torch.equal(pickle.loads(pickle.dumps(evaluation))(photo), pixels)
+
+    def test_without_augmentation_training_sees_the_same_pixels(self, name, folders, photo):
+        encoder = build(name, folders)
+        assert torch.equal(encoder.transform(True)(photo), encoder.transform(False)(photo))
+
+
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+class TestEveryTextEncoder:
+    def test_padding_changes_nothing(self, name, folders):
+        encoder = build(name, folders).eval()
+        together = encoder(CAPTIONS)
+        for row, caption in enumerate(CAPTIONS):
+            alone = encoder([caption])
+            real = together.mask[row]
+            assert int(real.sum()) == int(alone.mask.sum())
+            torch.testing.assert_close(
+                together.tokens[row, real], alone.tokens[alone.mask], rtol=1e-5, atol=1e-5
+            )
+            torch.testing.assert_close(together.pooled[row], alone.pooled[0], rtol=1e-5, atol=1e-5)
+
+    def test_order_of_the_captions_is_kept(self, name, folders):
+        encoder = build(name, folders).eval()
+        forth, back = encoder(CAPTIONS), encoder(CAPTIONS[::-1])
+        torch.testing.assert_close(back.pooled.flip(0), forth.pooled, rtol=1e-5, atol=1e-5)
+        assert not torch.allclose(forth.pooled[0], forth.pooled[2])

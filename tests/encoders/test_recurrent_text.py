@@ -1,0 +1,175 @@
+import logging
+
+import pytest
+import torch
+
+from itm_lightning.encoders import RecurrentText, Vocabulary, restoring
+from itm_lightning.encoders.vocabulary import split_words
+from itm_lightning.errors import InputError
+from tests.encoders.conftest import CAPTIONS
+
+
+def small(**arguments):
+    encoder = RecurrentText(**{"hidden": 5, "word_dim": 4, **arguments})
+    encoder.learn_vocabulary(CAPTIONS)
+    return encoder
+
+
+class TestVocabulary:
+    def test_words(self):
+        words = ["the", "dog's", "2nd", "ball", "isn't", "o'clock", "rouge", "été", "t", "shirt"]
+        caption = "The DOG'S 2nd ball isn’t 'o'clock' rouge_été, T-shirt!"
+        assert split_words(caption) == [*words[:4], "isn't", *words[5:]]
+
+    def test_most_frequent_first_then_by_name(self):
+        captions = iter(["b a c", "C c b", "d"])
+        assert Vocabulary.learn(captions).words == ["c", "b", "a", "d"]
+        assert Vocabulary.learn(["b a c", "C c b", "d"], min_count=2).words == ["c", "b"]
+
+    def test_encode(self):
+        vocabulary = Vocabulary(["dog", "a"])
+        assert len(vocabulary) == 4
+        ids, mask = vocabulary.encode(["A dog barks", "", "dog"])
+        assert ids.tolist() == [[3, 2, 1], [1, 0, 0], [2, 0, 0]]
+        assert mask.tolist() == [[True] * 3, [True, False, False], [True, False, False]]
+        assert ids.dtype == torch.int64
+
+
+@pytest.mark.parametrize(
+    ("cell", "kind", "dim"), [("lstm", torch.nn.LSTM, 10), ("gru", torch.nn.GRU, 10)]
+)
+def test_equals_the_obvious_loop(cell, kind, dim):
+    encoder = small(cell=cell, layers=2).eval()
+    assert isinstance(encoder.network, kind)
+    assert encoder.dim == dim
+    features = encoder(CAPTIONS)
+    for row, caption in enumerate(CAPTIONS):
+        ids = [encoder.vocabulary.id(word) for word in split_words(caption)] or [1]
+        states, _ = encoder.network(encoder.embedding.weight[ids][None])
+        torch.testing.assert_close(features.tokens[row, : len(ids)], states[0])
+        assert features.tokens[row, len(ids) :].abs().sum() == 0
+
+
+def test_one_direction():
+    encoder = small(bidirectional=False)
+    assert encoder.dim == encoder(["a dog"]).tokens.shape[-1] == 5
+
+
+def test_without_vocabulary_says_so():
+    with pytest.raises(InputError, match="no vocabulary yet: call learn_vocabulary"):
+        RecurrentText(hidden=4, word_dim=4)(["a dog"])
+
+
+def test_unknown_cell():
+    with pytest.raises(InputError, match="no cell 'rnn'; use one of"):
+        RecurrentText(cell="rnn")
+
+
+def test_first_vocabulary_stays():
+    encoder = small()
+    words, embedding = encoder.vocabulary.words, encoder.embedding
+    encoder.learn_vocabulary(["other words"])
+    encoder.restore(encoder.assets())
+    assert encoder.vocabulary.words == words
+    assert encoder.embedding is embedding
+    assert encoder.assets() == {"vocabulary": words}
+
+
+def test_min_count():
+    encoder = small(min_count=2)
+    assert set(encoder.vocabulary.words) == {"a", "dog"}
+
+
+def test_words_become_unknown_in_training_alone():
+    encoder = small(unknown_rate=0.3)
+    ids = torch.full((200, 50), 7)
+    mask = torch.arange(50).expand(200, 50) < 40
+    forgotten = encoder._forget(ids, mask)
+    assert set(forgotten.unique().tolist()) == {1, 7}
+    assert (forgotten[:, 40:] == 7).all()  # padding is no word
+    assert (forgotten[:, :40] == 1).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(encoder.eval()._forget(ids, mask), ids)
+
+
+def test_dropout_of_words_in_training_alone():
+    encoder = small(dropout=0.5)
+    assert not torch.equal(encoder(CAPTIONS).pooled, encoder(CAPTIONS).pooled)
+    encoder.eval()
+    assert torch.equal(encoder(CAPTIONS).pooled, encoder(CAPTIONS).pooled)
+
+
+def test_padding_stays_zero_after_learning():
+    encoder = small()
+    encoder(CAPTIONS).pooled.square().sum().backward()
+    assert encoder.embedding.weight.grad[0].abs().sum() == 0
+    assert encoder.embedding.weight.grad[1].abs().sum() > 0  # the empty caption is one unknown
+    assert encoder.embedding.weight[0].abs().sum() == 0
+
+
+WORDS = ("dog", "a", "ball")
+
+
+class TestVectors:
+    LINES = ("dog 1 2 3 4", ". . . 5 5 5 5", "a -1 0.5 1e-1 0", "a 9 9 9 9", "zebra 1 1 1 1", "")
+
+    def write(self, tmp_path, *lines):
+        path = tmp_path / "vectors.txt"
+        path.write_text("\n".join(lines), encoding="utf-8")
+        return str(path)
+
+    @pytest.mark.parametrize("header", [(), ("5 4",)])
+    def test_start_the_embeddings(self, tmp_path, caplog, header):
+        path = self.write(tmp_path, *header, *self.LINES)
+        with caplog.at_level(logging.INFO):
+            encoder = small(vectors=path)
+        rows = {
+            w: encoder.embedding.weight[encoder.vocabulary.id(w)].tolist() for w in ("dog", "a")
+        }
+        assert rows["dog"] == [1, 2, 3, 4]
+        assert rows["a"] == pytest.approx([-1, 0.5, 0.1, 0])
+        assert encoder.embedding.weight[encoder.vocabulary.id("ball")].abs().max() <= 0.1
+        assert f"{path}: 2 of {len(encoder.vocabulary.words)} words found" in caplog.text
+
+    def test_blanks_at_the_end_of_lines_as_word2vec_writes(self, tmp_path):
+        encoder = small(vectors=self.write(tmp_path, "dog 1 2 3 4 ", "a 1 1 1 1 "))
+        assert encoder.embedding.weight[encoder.vocabulary.id("dog")].tolist() == [1, 2, 3, 4]
+
+    @pytest.mark.parametrize(
+        ("line", "message"),
+        [
+            ("dog 1 2 3", "line 2: not a word and 4 numbers"),
+            ("dog 1 2 3 4 5", "line 2: not a word and 4 numbers"),
+            ("zebra 1 2 3", "line 2: not a word and 4 numbers"),
+            ("zebra 1 2 3 4 5", "line 2: not a word and 4 numbers"),
+            ("dog 1 2 x 4", "line 2: not a word and 4 numbers"),
+            ("dog 1 2 nan 4", "line 2: not a word and 4 numbers"),
+        ],
+    )
+    def test_malformed_line_is_named(self, tmp_path, line, message):
+        path = self.write(tmp_path, "ball 1 2 3 4", line)
+        with pytest.raises(InputError, match=message) as error:
+            small(vectors=path)
+        assert path in str(error.value)
+
+    def test_wrong_width_and_missing_file_are_told_at_once(self, tmp_path):
+        path = self.write(tmp_path, "2 3", "ball 1 2 3", "dog 1 2 3")
+        with pytest.raises(InputError, match="line 2: a vector of 3 numbers where word_dim is 4"):
+            RecurrentText(word_dim=4, vectors=path)
+        with pytest.raises(InputError, match="there is no word vectors file"):
+            RecurrentText(word_dim=4, vectors=str(tmp_path / "none.txt"))
+        with pytest.raises(InputError, match="line 1: a vector of 0 numbers"):
+            RecurrentText(word_dim=4, vectors=self.write(tmp_path))
+
+    def test_restoring_reads_no_file(self, tmp_path):
+        with restoring():
+            encoder = RecurrentText(hidden=5, word_dim=4, vectors=str(tmp_path / "none.txt"))
+        encoder.restore({"vocabulary": ["dog"]})
+        encoder.learn_vocabulary(CAPTIONS)
+        assert encoder.vocabulary.words == ["dog"]
+
+
+def test_compiles():
+    encoder = small().eval()
+    expected = encoder(CAPTIONS)
+    encoder.compile(backend="eager")
+    torch.testing.assert_close(encoder(CAPTIONS).pooled, expected.pooled)

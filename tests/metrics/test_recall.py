@@ -1,0 +1,207 @@
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+
+from itm_lightning.errors import InputError
+from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
+from itm_lightning.similarity import Bilinear, Cosine, CrossAttention
+from itm_lightning.types import Features
+from tests.made_up import golden, made_up_features
+
+IMAGE_IDS = torch.tensor([40, 10, 30, 20])
+TEXT_IMAGE_IDS = torch.tensor([10, 30, 10, 20, 40, 30, 10, 20, 30, 30])
+IMAGES, TEXTS = made_up_features(4, 6, seed=1), made_up_features(10, 5, seed=2)
+
+
+def update(metric, photos, captions, text_ids=None):
+    """A batch of those rows, with no more padding than it needs."""
+    metric.update(
+        IMAGES[photos].trim(),
+        TEXTS[captions].trim(),
+        IMAGE_IDS[photos],
+        TEXT_IMAGE_IDS[captions],
+        None if text_ids is None else torch.tensor(text_ids),
+    )
+
+
+def filled(head, **kwargs):
+    metric = BidirectionalRecall(head, **kwargs)
+    update(metric, [0, 1, 2], [0, 3, 1, 8])
+    update(metric, [3], [2, 4, 5, 6, 7, 9])
+    return metric
+
+
+@pytest.mark.parametrize(
+    "head", [Cosine(), Bilinear(8), CrossAttention("t2i"), CrossAttention("i2t")]
+)
+def test_batches_of_any_shape_give_the_recall_of_the_whole_matrix(head):
+    expected = retrieval_recall(head(IMAGES, TEXTS), IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert filled(head).compute() == expected
+
+
+def test_equals_the_published_implementation():
+    data = golden("recall")
+    metric = BidirectionalRecall(Cosine())
+    ids, owner = torch.arange(200), torch.arange(1000) // 5
+    for start in range(0, 200, 64):
+        photos, captions = slice(start, start + 64), slice(5 * start, 5 * (start + 64))
+        metric.update(
+            Features.from_pooled(data["images"][photos]),
+            Features.from_pooled(data["captions"][captions]),
+            ids[photos],
+            owner[captions],
+        )
+    table = metric.compute()
+    for way in ("i2t", "t2i"):
+        names = ("R@1", "R@5", "R@10", "medr", "meanr")
+        ours = [float(table[f"{way}_{name}"]) for name in names]
+        assert ours == pytest.approx(data[way].tolist(), abs=1e-9)
+
+
+def test_a_photo_may_come_with_each_of_its_captions():
+    metric = BidirectionalRecall(Cosine())
+    for j in range(10):
+        update(metric, [IMAGE_IDS.tolist().index(TEXT_IMAGE_IDS[j])], [j], [j])
+    gallery = metric.gallery()
+    assert sorted(gallery.image_ids.tolist()) == [10, 20, 30, 40]
+    assert gallery.text_ids.tolist() == list(range(10))
+    assert metric.compute() == retrieval_recall(Cosine()(IMAGES, TEXTS), IMAGE_IDS, TEXT_IMAGE_IDS)
+
+
+def test_captions_that_come_again_count_once():
+    metric = filled(Cosine())
+    metric.reset()
+    update(metric, [0, 1, 2], [0, 3, 1, 8], [0, 3, 1, 8])
+    update(metric, [3, 2], [2, 4, 5, 6, 7, 9, 8], [2, 4, 5, 6, 7, 9, 8])
+    gallery = metric.gallery()
+    assert gallery.image_ids.tolist() == [40, 10, 30, 20]
+    assert gallery.text_ids.tolist() == [0, 3, 1, 8, 2, 4, 5, 6, 7, 9]
+    assert gallery.text_image_ids.equal(TEXT_IMAGE_IDS[gallery.text_ids])
+    torch.testing.assert_close(gallery.texts.pooled, TEXTS.pooled[gallery.text_ids])
+
+
+@pytest.mark.parametrize(
+    ("head", "kept"), [(Cosine(), {"pooled"}), (CrossAttention(), {"tokens", "mask"})]
+)
+def test_keeps_only_what_the_head_reads(head, kept):
+    metric = filled(head)
+    for side in ("image", "text"):
+        fields = {f for f in ("tokens", "mask", "pooled") if getattr(metric, f"{side}_{f}")}
+        assert fields == kept
+
+
+def test_holds_no_graph():
+    metric = BidirectionalRecall(Cosine())
+    pooled = IMAGES.pooled.clone().requires_grad_()
+    metric.update(Features.from_pooled(pooled * 2), TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert metric.image_pooled[0].grad_fn is None
+
+
+def test_the_gallery_is_made_once_until_more_comes():
+    metric = filled(Cosine())
+    first = metric.gallery()
+    metric.compute()
+    assert metric.gallery() is first
+    metric.update(
+        Features.from_pooled(torch.ones(1, 8)),
+        Features.from_pooled(torch.ones(1, 8)),
+        torch.tensor([77]),
+        torch.tensor([77]),
+    )
+    assert len(metric.gallery().images) == 5
+    metric.reset()
+    with pytest.raises(InputError, match="no photos or no captions"):
+        metric.gallery()
+
+
+def test_reset_forgets_everything():
+    metric = filled(Cosine())
+    expected = metric.compute()
+    metric.reset()
+    update(metric, [0, 1], [0, 4])
+    assert metric.compute() != expected
+    metric.reset()
+    update(metric, [0, 1, 2, 3], list(range(10)))
+    assert metric.compute() == expected
+
+
+def test_calling_it_is_updating_it():
+    metric = BidirectionalRecall(Cosine())
+    assert metric(IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS) is None
+    assert metric.compute() == filled(Cosine()).compute()
+
+
+def test_the_head_is_no_part_of_the_metric():
+    head = Bilinear(8)
+    metric = filled(head)
+    assert not list(metric.parameters())
+    assert not metric.state_dict()
+    assert metric.similarity is head
+    model = nn.ModuleDict({"head": head, "recall": metric})
+    assert set(model.state_dict()) == {"head.image_weight"}
+
+
+def test_pickles_and_copies_with_its_head():
+    metric = filled(Bilinear(8))
+    for other in (pickle.loads(pickle.dumps(metric)), copy.deepcopy(metric)):
+        assert other.similarity is not metric.similarity
+        assert other.compute() == metric.compute()
+    model = nn.ModuleDict({"head": metric.similarity, "recall": metric})
+    copied = copy.deepcopy(model)
+    assert copied["recall"].similarity is copied["head"]
+
+
+def test_a_clone_has_its_own_state_and_the_same_head():
+    metric = filled(Bilinear(8))
+    clone = metric.clone()
+    assert clone.similarity is metric.similarity
+    clone.reset()
+    assert metric.compute() == filled(metric.similarity).compute()
+
+
+def test_ks_choose_the_columns():
+    table = filled(Cosine(), ks=(1, 3)).compute()
+    assert [key for key in table if "R@" in key] == ["i2t_R@1", "i2t_R@3", "t2i_R@1", "t2i_R@3"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ((IMAGE_IDS.int(), TEXT_IMAGE_IDS, None), "image_ids must be int64"),
+        ((IMAGE_IDS, TEXT_IMAGE_IDS[:9], None), r"text_image_ids must be .*\(10,\), not .*\(9,\)"),
+        ((IMAGE_IDS, TEXT_IMAGE_IDS, TEXT_IMAGE_IDS.float()), "text_ids must be int64"),
+    ],
+)
+def test_malformed_ids_are_refused(ids, message):
+    with pytest.raises(InputError, match=message):
+        BidirectionalRecall(Cosine()).update(IMAGES, TEXTS, *ids)
+
+
+@pytest.mark.parametrize("head", [Cosine(), CrossAttention()])
+def test_one_id_for_two_things_is_refused(head):
+    metric = BidirectionalRecall(head)
+    metric.update(IMAGES, TEXTS, torch.tensor([1, 2, 3, 1]), TEXT_IMAGE_IDS)
+    with pytest.raises(InputError, match="photo id 1 stands for"):
+        metric.compute()
+    metric.reset()
+    update(metric, [0, 1, 2, 3], [0, 1, 2, 3], [0, 1, 2, 1])
+    with pytest.raises(InputError, match="text id 1 stands for"):
+        metric.compute()
+
+
+def test_ids_for_some_captions_only_are_refused():
+    metric = BidirectionalRecall(Cosine())
+    update(metric, [0, 1], [0, 1], [0, 1])
+    update(metric, [2, 3], [2])
+    with pytest.raises(InputError, match="2 of 3 captions"):
+        metric.compute()
+
+
+def test_vectors_of_zero_are_no_clash():
+    metric = BidirectionalRecall(Cosine())
+    zero = Features.from_pooled(torch.zeros(2, 8))
+    metric.update(zero, zero, torch.tensor([1, 1]), torch.tensor([1, 1]), torch.tensor([5, 5]))
+    assert len(metric.gallery().images) == len(metric.gallery().texts) == 1

@@ -1,0 +1,168 @@
+"""BidirectionalRecall over real processes: equal to one process, whatever each of them saw."""
+
+import multiprocessing
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+from itm_lightning.distributed import gather_rows, rank, world_size
+from itm_lightning.errors import InputError
+from itm_lightning.metrics import BidirectionalRecall
+from itm_lightning.similarity import Cosine, CrossAttention
+from tests.made_up import made_up_features
+
+N_PHOTOS = 7
+OWNER = torch.tensor([i for i in range(N_PHOTOS) for _ in range(1 + i % 3)])
+IMAGES, TEXTS = made_up_features(N_PHOTOS, 6, seed=1), made_up_features(len(OWNER), 5, seed=2)
+IMAGE_IDS = torch.arange(N_PHOTOS) * 11 + 3
+HEADS = {"pooled": Cosine(), "tokens": CrossAttention()}
+
+
+def see(metric, photos, with_text_ids=False):
+    """One sample a batch: a photo with all its captions, as little padded as it may be."""
+    for photo in photos:
+        captions = OWNER.eq(photo).nonzero()[:, 0]
+        metric.update(
+            IMAGES[photo : photo + 1].trim(),
+            TEXTS[captions].trim(),
+            IMAGE_IDS[photo : photo + 1],
+            IMAGE_IDS[OWNER[captions]],
+            captions if with_text_ids else None,
+        )
+
+
+def padded_share():
+    """What a DistributedSampler gives: shares of one size, filled up with photos from the start."""
+    size = -(-N_PHOTOS // world_size())
+    photos = [i % N_PHOTOS for i in range(size * world_size())]
+    return photos[rank() :: world_size()]
+
+
+def all_on_the_first():
+    return range(N_PHOTOS) if rank() == 0 else []
+
+
+def uneven_share():
+    return range(1, N_PHOTOS) if rank() else [0]
+
+
+SHARES = {share.__name__: share for share in (padded_share, all_on_the_first, uneven_share)}
+
+
+def recall(share, head, with_text_ids):
+    metric = BidirectionalRecall(HEADS[head])
+    see(metric, SHARES[share](), with_text_ids)
+    gallery = metric.gallery()
+    return metric.compute(), len(gallery.images), len(gallery.texts)
+
+
+def captions_of_one_photo_apart(with_text_ids):
+    metric = BidirectionalRecall(Cosine())
+    for caption in range(rank(), len(OWNER), world_size()):
+        photo = int(OWNER[caption])
+        metric.update(
+            IMAGES[photo : photo + 1],
+            TEXTS[caption : caption + 1],
+            IMAGE_IDS[photo : photo + 1],
+            IMAGE_IDS[OWNER[caption : caption + 1]],
+            torch.tensor([caption]) if with_text_ids else None,
+        )
+    return metric.compute()
+
+
+def gathered():
+    """Rows and columns in numbers that differ, of every dtype a metric keeps; none on the first."""
+    cpu, r = torch.device("cpu"), rank()
+    block = None if r == 0 else torch.full((r, 2 * r), r)
+    floats = [torch.bfloat16, torch.float64, torch.bool]
+    return (
+        gather_rows(block, cpu),
+        [gather_rows(None if block is None else block.to(dtype), cpu) for dtype in floats],
+        gather_rows(None, cpu),
+        gather_rows(torch.zeros(0 if r else 2, 3), cpu),
+    )
+
+
+SCENARIOS = {
+    (share, head, with_ids): (recall, share, head, with_ids)
+    for share in SHARES
+    for head in HEADS
+    for with_ids in (False, True)
+} | {
+    "apart": (captions_of_one_photo_apart, False),
+    "apart, with ids": (captions_of_one_photo_apart, True),
+    "gathered": (gathered,),
+}
+
+
+def outcome(function, *arguments):
+    try:
+        return function(*arguments)
+    except InputError as error:
+        return str(error)
+
+
+def work(process, folder):
+    torch.set_num_threads(1)
+    for world in (3, 2):
+        if process < world:
+            store = f"file://{folder}/store{world}"
+            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
+            outcomes = {name: outcome(*call) for name, call in SCENARIOS.items()}
+            torch.save(outcomes, f"{folder}/{world}-{process}.pt")
+            dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Every scenario's outcome by number of processes, once a process."""
+    folder = tmp_path_factory.mktemp("processes")
+    # a server that has imported everything once starts all three, instead of three imports
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    mp.start_processes(work, args=(str(folder),), nprocs=3, start_method="forkserver")
+    files = {world: [folder / f"{world}-{p}.pt" for p in range(world)] for world in (2, 3)}
+    return {world: [torch.load(path) for path in paths] for world, paths in files.items()}
+
+
+def single_process(head):
+    metric = BidirectionalRecall(HEADS[head])
+    see(metric, range(N_PHOTOS))
+    return metric.compute()
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("with_text_ids", [False, True])
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("share", SHARES)
+def test_equals_a_single_process(outcomes, world, share, head, with_text_ids):
+    for process in outcomes[world]:
+        table, n_photos, n_captions = process[share, head, with_text_ids]
+        assert table == single_process(head)
+        assert (n_photos, n_captions) == (N_PHOTOS, len(OWNER))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_captions_of_one_photo_on_several_processes_need_ids(outcomes, world):
+    for process in outcomes[world]:
+        assert "pass text_ids to update" in process["apart"]
+        assert process["apart, with ids"] == single_process("pooled")
+
+
+def test_gathers_rows_of_any_shape_and_dtype(outcomes):
+    expected = torch.tensor([[1, 1, 0, 0], [2, 2, 2, 2], [2, 2, 2, 2]])
+    for process in outcomes[3]:
+        numbers, others, nothing, empty = process["gathered"]
+        assert numbers.equal(expected)
+        assert [other.dtype for other in others] == [torch.bfloat16, torch.float64, torch.bool]
+        assert all(other.equal(expected.to(other.dtype)) for other in others)
+        assert nothing is None
+        assert empty.equal(torch.zeros(2, 3))
+
+
+def test_a_single_process_gathers_its_own_rows():
+    rows = torch.ones(2, 3)
+    assert gather_rows(rows, torch.device("cpu")) is rows
+    assert gather_rows(None, torch.device("cpu")) is None
+    assert (rank(), world_size()) == (0, 1)

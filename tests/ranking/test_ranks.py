@@ -1,0 +1,169 @@
+import pytest
+import torch
+
+from itm_lightning.errors import InputError
+from itm_lightning.ranking import rank, ranks_from_scores
+from itm_lightning.similarity import Bilinear, Cosine, CrossAttention, PooledSimilarity
+from itm_lightning.types import Features
+from tests.made_up import golden, made_up_features
+
+IMAGE_IDS = torch.tensor([40, 10, 30, 99, 20])  # 99 has no caption
+TEXT_IMAGE_IDS = torch.tensor([10, 30, 10, 20, 40, 30, 10, 20, 30, 30])
+
+
+class Table(PooledSimilarity):
+    """Looks scores up: the pooled "vectors" are row and column numbers."""
+
+    def __init__(self, table):
+        super().__init__()
+        self.table = torch.as_tensor(table, dtype=torch.float32)
+        self.asked = []
+
+    def score(self, images, texts):
+        rows, columns = images.pooled[:, 0].long(), texts.pooled[:, 0].long()
+        self.asked += [(int(i), int(j)) for i in rows for j in columns]
+        return self.table[rows][:, columns]
+
+    def sides(self):
+        n, m = self.table.shape
+        return (Features.from_pooled(torch.arange(size).float()[:, None]) for size in (n, m))
+
+
+def slow_ranks(scores, image_ids, text_image_ids):
+    i2t, t2i = [], []
+    for i, photo in enumerate(image_ids.tolist()):
+        own = [float(scores[i, j]) for j, p in enumerate(text_image_ids.tolist()) if p == photo]
+        others = [float(scores[i, j]) for j, p in enumerate(text_image_ids.tolist()) if p != photo]
+        if own:
+            i2t.append(1 + sum(score >= max(own) for score in others))
+    for j, photo in enumerate(text_image_ids.tolist()):
+        own = float(scores[image_ids.tolist().index(photo), j])
+        others = [float(scores[i, j]) for i, p in enumerate(image_ids.tolist()) if p != photo]
+        t2i.append(1 + sum(score >= own for score in others))
+    return i2t, t2i
+
+
+def random_table(levels):
+    """Few levels make many ties."""
+    generator = torch.Generator().manual_seed(levels)
+    return torch.randint(levels, (5, 10), generator=generator).float()
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, 1000])
+@pytest.mark.parametrize("block_elements", [1, 8, 20, 2**24])
+def test_ranks_equal_the_obvious_loop_in_any_blocks(levels, block_elements):
+    head = Table(random_table(levels))
+    ranks = rank(head, *head.sides(), IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=block_elements)
+    assert (ranks.i2t.tolist(), ranks.t2i.tolist()) == slow_ranks(
+        head.table, IMAGE_IDS, TEXT_IMAGE_IDS
+    )
+    assert ranks.i2t.dtype == ranks.t2i.dtype == torch.int64
+
+
+@pytest.mark.parametrize("levels", [1, 2, 4, 1000])
+def test_ranks_from_a_matrix_equal_the_obvious_loop(levels):
+    scores = random_table(levels)
+    ranks = ranks_from_scores(scores, IMAGE_IDS, TEXT_IMAGE_IDS)
+    expected = slow_ranks(scores, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert (ranks.i2t.tolist(), ranks.t2i.tolist()) == expected
+
+
+def test_ranks_by_hand():
+    head = Table([[5, 1, 9], [5, 2, 3]])  # captions 0 and 1 belong to photo 0, caption 2 to photo 1
+    ranks = rank(head, *head.sides(), torch.tensor([0, 1]), torch.tensor([0, 0, 1]))
+    assert ranks.i2t.tolist() == [2, 2]  # 9 beats 5; 5 beats 3, and 2 does not
+    assert ranks.t2i.tolist() == [2, 2, 2]  # a tie at 5; 2 beats 1; 9 beats 3
+
+
+def test_every_pair_is_scored_exactly_once():
+    head = Table(random_table(4))
+    rank(head, *head.sides(), IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=8)
+    assert sorted(head.asked) == [(i, j) for i in range(5) for j in range(10)]
+
+
+def test_ties_all_count_against_the_model():
+    head = Table(torch.zeros(5, 10))
+    ranks = rank(head, *head.sides(), IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert ranks.t2i.tolist() == [5] * 10
+    assert ranks.i2t.tolist() == [10, 8, 7, 9]  # 1 + the captions of others
+
+
+@pytest.mark.parametrize("place", [(3, 0), (1, 0), (0, 1)])
+def test_nan_names_the_head(place):
+    table = random_table(4)
+    table[place] = torch.nan
+    head = Table(table)
+    with pytest.raises(InputError, match="Table gave a NaN"):
+        rank(head, *head.sides(), IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=8)
+    with pytest.raises(InputError, match="NaN"):
+        ranks_from_scores(table, IMAGE_IDS, TEXT_IMAGE_IDS)
+
+
+@pytest.mark.parametrize(
+    ("image_ids", "text_image_ids", "message"),
+    [
+        ([4, 4], [4, 4], "photo id 4 stands twice"),
+        ([4, 5], [5, 6], "id 6, is not among"),
+        ([4, 5], [5, 3], "id 3, is not among"),
+        ([4, 5], [], "2 photos, 0 captions"),
+        ([], [5], "0 photos, 1 captions"),
+    ],
+)
+def test_ids_that_do_not_fit_are_refused(image_ids, text_image_ids, message):
+    all_ids = [torch.tensor(ids, dtype=torch.int64) for ids in (image_ids, text_image_ids)]
+    images, texts = (Features.from_pooled(torch.ones(len(ids), 8)) for ids in all_ids)
+    with pytest.raises(InputError, match=message):
+        rank(Cosine(), images, texts, *all_ids)
+
+
+@pytest.mark.parametrize(
+    "head", [Cosine(), Bilinear(8, 3), CrossAttention("t2i"), CrossAttention("i2t")]
+)
+def test_real_heads_rank_the_same_in_any_blocks(head):
+    images, texts = made_up_features(5, 6, seed=1), made_up_features(10, 4, seed=2)
+    expected = slow_ranks(head(images, texts).detach(), IMAGE_IDS, TEXT_IMAGE_IDS)
+    for block_elements in (1, 200, 2**24):
+        ranks = rank(head, images, texts, IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=block_elements)
+        assert (ranks.i2t.tolist(), ranks.t2i.tolist()) == expected
+
+
+def test_each_side_is_prepared_once():
+    class Counting(Cosine):
+        prepared = 0
+
+        def prepare(self, features):
+            self.prepared += len(features)
+            return super().prepare(features)
+
+    head = Counting()
+    images, texts = made_up_features(5, 6), made_up_features(10, 4)
+    rank(head, images, texts, IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=8)
+    assert head.prepared == 15
+
+
+def test_autocast_around_it_changes_nothing():
+    head = Cosine()
+    images, texts = made_up_features(5, 6), made_up_features(10, 4)
+    plain = rank(head, images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        within = rank(head, images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert within.t2i.equal(plain.t2i)
+    assert within.i2t.equal(plain.i2t)
+
+
+def test_progress_is_shown_when_asked_for(capsys):
+    images, texts = made_up_features(5, 6), made_up_features(10, 4)
+    rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert capsys.readouterr().err == ""
+    rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS, progress=True)
+    assert "1/1" in capsys.readouterr().err
+
+
+def test_equals_the_published_ranks():
+    data = golden("recall")
+    images, captions = (Features.from_pooled(data[side]) for side in ("images", "captions"))
+    ranks = rank(
+        Cosine(), images, captions, torch.arange(200), torch.arange(1000) // 5, block_elements=9000
+    )
+    assert (ranks.i2t - 1).tolist() == data["i2t_ranks"].tolist()
+    assert (ranks.t2i - 1).tolist() == data["t2i_ranks"].tolist()

@@ -1,0 +1,117 @@
+import math
+
+import pytest
+import torch
+
+from itm_lightning.errors import InputError
+from itm_lightning.similarity import CrossAttention
+from itm_lightning.similarity.attention import AGGREGATORS, NORMALIZERS
+from itm_lightning.types import Features
+from tests.made_up import golden, made_up_features
+
+PUBLISHED = {"t2i": (9.0, 6.0), "i2t": (4.0, 5.0)}  # temperature, lse_temperature
+GOLDEN = golden("cross_attention")
+COLUMNS = [name for name in GOLDEN if "__" in name]
+
+
+def golden_features():
+    captions, lengths = GOLDEN["captions"], GOLDEN["caption_lengths"]
+    mask = torch.arange(captions.shape[1])[None] < lengths[:, None]
+    return Features.from_tokens(GOLDEN["images"]), Features.from_tokens(captions, mask)
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_equals_the_published_implementation(column):
+    direction, normalize, aggregate = column.split("__")
+    head = CrossAttention(direction, normalize, aggregate, *PUBLISHED[direction])
+    torch.testing.assert_close(head(*golden_features()), GOLDEN[column], atol=1e-5, rtol=0)
+
+
+def test_the_golden_file_has_every_published_setting():
+    settings = zip(*(column.split("__") for column in COLUMNS), strict=True)
+    directions, normalizers, aggregators = map(set, settings)
+    assert directions == set(PUBLISHED)
+    assert normalizers == set(NORMALIZERS) - {"l1norm", "clipped_l1norm"}  # broken in SCAN's code
+    assert aggregators == set(AGGREGATORS)
+
+
+def slow_attention(queries, context, normalize, temperature):
+    """One pair, step by step: weights (A, K) of unit queries over unit context tokens."""
+    s = queries @ context.T
+    if normalize.startswith("clipped"):
+        s = torch.where(s > 0, s, 0.1 * s)
+    if normalize == "softmax":
+        s = s.exp() / s.exp().sum(dim=0)
+    elif normalize.endswith("l2norm"):
+        s = s / ((s**2).sum(dim=0) ** 0.5 + 1e-8)
+    elif normalize.endswith("l1norm"):
+        s = s / (s.abs().sum(dim=0) + 1e-8)
+    weights = (temperature * s).exp()
+    return weights / weights.sum(dim=1, keepdim=True)
+
+
+def slow_score(queries, context, normalize, aggregate, temperature, lse_temperature):
+    weights = slow_attention(queries, context, normalize, temperature)
+    cosines = []
+    for query, weight in zip(queries, weights, strict=True):
+        attended = sum(w * c for w, c in zip(weight, context, strict=True))
+        cosines.append(float(query @ attended / attended.norm()))
+    if aggregate == "LogSumExp":
+        return math.log(sum(math.exp(lse_temperature * x) for x in cosines)) / lse_temperature
+    total = {"Max": max(cosines), "Sum": sum(cosines), "Mean": sum(cosines) / len(cosines)}
+    return total[aggregate]
+
+
+def unit_rows(features, row):
+    tokens = features.tokens[row, features.mask[row]]
+    return tokens / tokens.norm(dim=1, keepdim=True)
+
+
+@pytest.mark.parametrize("direction", PUBLISHED)
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+@pytest.mark.parametrize("aggregate", AGGREGATORS)
+def test_equals_the_obvious_loop(direction, normalize, aggregate):
+    images, texts = made_up_features(3, 5, seed=3), made_up_features(4, 4, seed=4)
+    scores = CrossAttention(direction, normalize, aggregate, 7.0, 3.0)(images, texts)
+    for i in range(3):
+        for j in range(4):
+            sides = unit_rows(images, i), unit_rows(texts, j)
+            queries, context = sides if direction == "i2t" else sides[::-1]
+            expected = slow_score(queries, context, normalize, aggregate, 7.0, 3.0)
+            assert scores[i, j].item() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("direction", PUBLISHED)
+def test_alignment_is_the_attention_as_regions_by_words(direction):
+    images, texts = made_up_features(3, 5, seed=3), made_up_features(4, 4, seed=4)
+    alignment = CrossAttention(direction, "clipped_l2norm").alignment(images, texts)
+    for i in range(3):
+        for j in range(4):
+            regions, words = unit_rows(images, i), unit_rows(texts, j)
+            if direction == "t2i":
+                expected = slow_attention(words, regions, "clipped_l2norm", 9.0).T
+            else:
+                expected = slow_attention(regions, words, "clipped_l2norm", 9.0)
+            real = alignment[i, j, : len(regions), : len(words)]
+            torch.testing.assert_close(real, expected)
+
+
+@pytest.mark.parametrize("direction", PUBLISHED)
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+def test_gradients_equal_finite_differences(direction, normalize):
+    head = CrossAttention(direction, normalize)
+    images, texts = made_up_features(2, 3, 4, seed=5), made_up_features(2, 3, 4, seed=6)
+
+    def scores(regions, words):
+        return head(Features(regions, images.mask, None), Features(words, texts.mask, None))
+
+    leaves = [f.tokens.double().requires_grad_() for f in (images, texts)]
+    assert torch.autograd.gradcheck(scores, leaves, fast_mode=True)
+
+
+@pytest.mark.parametrize("argument", ["direction", "normalize", "aggregate"])
+def test_unknown_names_are_refused_with_those_there_are(argument):
+    with pytest.raises(InputError, match=f"{argument} must be one of .*not L3norm") as error:
+        CrossAttention(**{argument: "L3norm"})
+    known = {"direction": PUBLISHED, "normalize": NORMALIZERS, "aggregate": AGGREGATORS}
+    assert all(name in str(error.value) for name in known[argument])

@@ -1,0 +1,140 @@
+"""What holds for every registered head."""
+
+import inspect
+import pickle
+
+import pytest
+import torch
+
+from itm_lightning import registry, similarity
+from itm_lightning.errors import InputError
+from itm_lightning.part import from_recipe, recipe
+from itm_lightning.types import Features
+from tests.made_up import made_up_features
+
+DIM = 8
+
+
+def example(name):
+    """A head of that name; the one argument a head may need is the features' width."""
+    cls = registry.get("similarity", name)
+    torch.manual_seed(0)
+    return cls(dim=DIM) if "dim" in inspect.signature(cls).parameters else cls()
+
+
+HEADS = {name: example(name) for name in registry.list_registered("similarity")} | {
+    "Bilinear, low rank": similarity.Bilinear(DIM, rank=3),
+    "CrossAttention, i2t": similarity.CrossAttention("i2t"),
+}
+
+
+def heads_that_are(capability):
+    return [pytest.param(h, id=name) for name, h in HEADS.items() if isinstance(h, capability)]
+
+
+@pytest.fixture(params=heads_that_are(similarity.Similarity))
+def head(request):
+    return request.param
+
+
+@pytest.fixture
+def images():
+    return made_up_features(5, length=7, seed=1)
+
+
+@pytest.fixture
+def texts():
+    return made_up_features(6, length=4, seed=2)
+
+
+def test_scores_every_photo_against_every_caption(head, images, texts):
+    scores = head(images, texts)
+    assert scores.shape == (5, 6)
+    for i in range(5):
+        for j in range(6):
+            alone = head(images[i : i + 1].trim(), texts[j : j + 1].trim())
+            assert scores[i, j].item() == pytest.approx(alone.item(), abs=1e-5)
+
+
+def test_padding_is_excluded_whatever_it_holds(head, images, texts):
+    def padded(features):
+        tokens = features.tokens.masked_fill(~features.mask.unsqueeze(-1), torch.nan)
+        more = torch.full((len(features), 3, DIM), torch.inf)
+        mask = torch.cat([features.mask, torch.zeros(len(features), 3, dtype=torch.bool)], dim=1)
+        return Features(torch.cat([tokens, more], dim=1), mask, features.pooled)
+
+    torch.testing.assert_close(head(padded(images), padded(texts)), head(images, texts))
+
+
+def test_permuting_photos_and_captions_permutes_scores(head, images, texts):
+    rows, columns = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([5, 2, 0, 1, 4, 3])
+    permuted = head(images[rows], texts[columns])
+    torch.testing.assert_close(permuted, head(images, texts)[rows][:, columns])
+
+
+def test_what_is_prepared_can_be_sliced_into_blocks(head, images, texts):
+    prepared_images, prepared_texts = head.prepare_images(images), head.prepare_texts(texts)
+    block = head.score(prepared_images[1:3], prepared_texts[2:])
+    torch.testing.assert_close(block, head(images, texts)[1:3, 2:])
+
+
+def test_keep_is_all_that_the_head_reads(head, images, texts):
+    kept = head(head.keep(images), head.keep(texts))
+    torch.testing.assert_close(kept, head(images, texts), rtol=0, atol=0)
+
+
+def test_features_it_cannot_read_are_refused(head, images, texts):
+    pooled = isinstance(head, similarity.PooledSimilarity)
+    without = (
+        Features(images.tokens, images.mask, None)
+        if pooled
+        else Features.from_pooled(images.pooled)
+    )
+    with pytest.raises(InputError, match=type(head).__name__):
+        head(without, texts)
+
+
+def test_different_widths_are_refused(head, images):
+    with pytest.raises(InputError, match="width"):
+        head(images, made_up_features(2, length=3, dim=DIM + 1))
+
+
+def test_gradients_are_finite_even_at_zero(head, images, texts):
+    images.tokens[0], images.pooled[0] = 0, 0
+    leaves = [side.requires_grad_() for f in (images, texts) for side in (f.tokens, f.pooled)]
+    head(images, texts).sum().backward()
+    gradients = [leaf.grad for leaf in leaves if leaf.grad is not None]
+    assert len(gradients) == 2
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    assert all(gradient.abs().sum() > 0 for gradient in gradients)
+
+
+def test_scores_are_float32_under_autocast_and_near_the_exact_ones(head, images, texts):
+    exact = head(images, texts)
+    half = [Features(f.tokens.bfloat16(), f.mask, f.pooled.bfloat16()) for f in (images, texts)]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        scores = head(*half)
+    assert scores.dtype == torch.float32
+    torch.testing.assert_close(scores, exact, atol=0.03, rtol=0.03)
+
+
+def test_survives_recipe_and_pickle(head, images, texts):
+    again = from_recipe(recipe(head))
+    again.load_state_dict(head.state_dict())
+    for copy in (again, pickle.loads(pickle.dumps(head))):
+        torch.testing.assert_close(copy(images, texts), head(images, texts), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("head", heads_that_are(similarity.Embedding))
+def test_embeddings_have_the_score_as_inner_product(head, images, texts):
+    product = head.embedding(images) @ head.embedding(texts).T
+    torch.testing.assert_close(product, head(images, texts))
+
+
+@pytest.mark.parametrize("head", heads_that_are(similarity.Aligning))
+def test_alignment_is_zero_at_padding(head, images, texts):
+    weights = head.alignment(images, texts)
+    assert weights.shape == (5, 6, 7, 4)
+    real = images.mask[:, None, :, None] & texts.mask[None, :, None, :]
+    assert (weights[~real.expand_as(weights)] == 0).all()
+    assert (weights[real.expand_as(weights)] > 0).all()

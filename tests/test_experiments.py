@@ -1,0 +1,38 @@
+"""Every config in experiments/ runs through the real command line, made small by flags."""
+
+import json
+
+import pytest
+
+from itm_lightning.cli import main
+from tests.conftest import REPO
+
+EXPERIMENTS = REPO / "experiments"
+CONFIGS = sorted(
+    path for path in EXPERIMENTS.rglob("*.yaml") if path.parent != EXPERIMENTS / "base"
+)
+SMALL = [
+    "--trainer.max_epochs=1",
+    "--trainer.accelerator=cpu",
+    "--trainer.enable_progress_bar=false",
+    "--trainer.limit_train_batches=2",
+    "--data.batch_size=8",
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.relative_to(EXPERIMENTS).as_posix())
+def test_config_runs(config, karpathy_root, tmp_path):
+    args = ["fit", f"--config={config}", f"--trainer.default_root_dir={tmp_path}", *SMALL]
+    if config.parent.name == "flickr8k":
+        args += [f"--data.source.root={karpathy_root}", "--model.image_encoder.weights=null"]
+    else:
+        args += [f"--data.source.{split}=16" for split in ("train", "val", "test")]
+    main(args)
+    (metrics,) = tmp_path.glob("*/metrics.json")
+    assert json.loads(metrics.read_text())["test/rsum"] > 0
+
+
+def test_every_part_in_base_is_used():
+    used = "".join(path.read_text() for path in CONFIGS)
+    for part in (EXPERIMENTS / "base").glob("*.yaml"):
+        assert f"base/{part.name}" in used
