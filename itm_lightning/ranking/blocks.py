@@ -14,7 +14,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
-BLOCK_ELEMENTS = 2**24  # 64 MB in float32; a token head holds a handful of such tensors
+BLOCK_ELEMENTS = 2**22  # 16 MB in float32: a token head holds several such tensors in the cache
 
 
 class Blocks:

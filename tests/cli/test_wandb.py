@@ -52,16 +52,27 @@ def test_one_run_has_one_nested_config_and_the_agreed_keys(offline_run):
 
     updates = [(key, value) for key, value in config_updates(records) if key != "_wandb"]
     config = {key: json.loads(value) for key, value in updates}
-    assert set(config) == {"seed_everything", "trainer", "model", "data", "ckpt_path", "weights_only"}
+    assert set(config) == {
+        "seed_everything",
+        "trainer",
+        "model",
+        "data",
+        "ckpt_path",
+        "weights_only",
+    }
     assert len(updates) == len(config)  # nothing was sent twice
     assert config["model"] == yaml.safe_load((folder / "config.yaml").read_text())["model"]
 
     logged = {
-        item.key or ".".join(item.nested_key)
-        for record in records
-        for item in record.history.item
+        item.key or ".".join(item.nested_key) for record in records for item in record.history.item
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert set(metrics) <= logged
-    assert logged - set(metrics) <= {"epoch", "trainer/global_step", "_step", "_timestamp", "_runtime"}
+    assert logged - set(metrics) <= {
+        "epoch",
+        "trainer/global_step",
+        "_step",
+        "_timestamp",
+        "_runtime",
+    }
     assert (folder / "metrics.csv").is_file()

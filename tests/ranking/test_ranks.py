@@ -141,14 +141,21 @@ def test_each_side_is_prepared_once():
     assert head.prepared == 15
 
 
-def test_autocast_around_it_changes_nothing():
-    head = Cosine()
+def test_blocks_come_in_full_precision_and_without_needless_padding():
+    class Watching(CrossAttention):
+        def prepare_texts(self, texts):
+            assert texts.mask.any(dim=0).all()
+            assert texts.tokens.dtype == torch.float32
+            return super().prepare_texts(texts)
+
+        def score(self, images, texts):
+            assert not torch.is_autocast_enabled("cpu")
+            return super().score(images, texts)
+
     images, texts = made_up_features(5, 6), made_up_features(10, 4)
-    plain = rank(head, images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
+    half = Features(texts.tokens.bfloat16(), texts.mask, None)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        within = rank(head, images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
-    assert within.t2i.equal(plain.t2i)
-    assert within.i2t.equal(plain.i2t)
+        rank(Watching(), images, half, IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=100)
 
 
 def test_progress_is_shown_when_asked_for(capsys):
