@@ -9,17 +9,18 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
 from itm_lightning.errors import InputError
-from itm_lightning.metrics import BidirectionalRecall
+from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.pairs import pairs_accuracy
 from itm_lightning.objectives.base import Objective
+from itm_lightning.parameter_groups import groups_by_factor
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.projection import Projection
-from itm_lightning.ranking import top_k
+from itm_lightning.ranking import TopK, top_k
 from itm_lightning.schedules import WarmupCosine
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Batch, Features
@@ -74,6 +75,7 @@ class Matcher(pl.LightningModule):
         self.objective = objective
         self.recall = BidirectionalRecall(similarity)
         self.results: dict[str, float] = {}
+        self.retrieved: tuple[Gallery, TopK] | None = None
         self._dims = {"dim": dim, "dropout": dropout}
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
@@ -98,7 +100,7 @@ class Matcher(pl.LightningModule):
 
     def setup(self, stage: str) -> None:
         """Learns the vocabulary from the train split alone; checks names before any long work."""
-        self._factors_by_name()
+        groups_by_factor(self, self._lr_factors)
         if stage == "fit":
             self.text_encoder.learn_vocabulary(self.trainer.datamodule.train_captions())  # type: ignore[attr-defined]
         if self._compile:
@@ -155,9 +157,7 @@ class Matcher(pl.LightningModule):
 
     @override
     def configure_optimizers(self) -> Any:
-        groups: dict[float, list[nn.Parameter]] = {}
-        for factor, parameter in self._factors_by_name():
-            groups.setdefault(factor, []).append(parameter)
+        groups = groups_by_factor(self, self._lr_factors)
         optimizer = self._make_optimizer([{"params": group} for group in groups.values()])
         for factor, group in zip(groups, optimizer.param_groups, strict=True):
             group["lr"] *= factor
@@ -170,23 +170,6 @@ class Matcher(pl.LightningModule):
             interval = "step"
         settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/rsum"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
-
-    def _factors_by_name(self) -> list[tuple[float, nn.Parameter]]:
-        """Each trainable parameter with the learning-rate factor of its longest prefix."""
-        named = list(self.named_parameters())
-        for prefix in self._lr_factors:
-            if not any(name.startswith(prefix) for name, _ in named):
-                raise InputError(
-                    f"model.lr_factors names {prefix!r}, but no parameter starts so; "
-                    f"the parts are {', '.join(sorted({name.split('.')[0] for name, _ in named}))}"
-                )
-
-        def factor(name: str) -> float:
-            matching = (prefix for prefix in self._lr_factors if name.startswith(prefix))
-            longest = max(matching, key=len, default=None)
-            return 1.0 if longest is None else self._lr_factors[longest]
-
-        return [(factor(name), p) for name, p in named if p.requires_grad]
 
     # -- checkpoints ----------------------------------------------------------------------------
 

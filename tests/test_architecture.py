@@ -14,6 +14,7 @@ ALLOWED = {
     "encoders": LEAVES | {"encoders", "pooling"},
     "ranking": LEAVES | {"ranking", "similarity"},
     "metrics": LEAVES | {"metrics", "ranking", "similarity"},
+    "parameter_groups": LEAVES,
     "projection": LEAVES,
     "schedules": LEAVES,
 }
@@ -21,7 +22,7 @@ MAY_IMPORT_LIGHTNING = {
     "matcher.py",
     "data/datamodule.py",
     "callbacks.py",
-    "cli.py",
+    "cli/command.py",
 }
 SLOW_TO_IMPORT = {"torchvision", "transformers", "datasets", "wandb"}
 FILES = sorted(PACKAGE.rglob("*.py"))

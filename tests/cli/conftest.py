@@ -35,8 +35,11 @@ def run(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def refuse(run, capsys):
-    """Runs ``lightning``, which must end with status 2 and one line; returns that line."""
+def refuse(run, capsys, tmp_path):
+    """Runs ``lightning``, which must end with status 2 and one line; returns that line.
+
+    Nothing was trained by then: at most the config lies in the run folder.
+    """
 
     def _refuse(*args):
         with pytest.raises(SystemExit) as stopped:
@@ -46,6 +49,7 @@ def refuse(run, capsys):
         errors = [line for line in lines if line.startswith("error: ")]
         assert len(errors) == 1
         assert lines[-1] == errors[0]  # nothing follows it, no traceback
+        assert {path.name for path in tmp_path.glob("runs/*/*")} <= {"config.yaml"}
         return errors[0]
 
     return _refuse

@@ -3,8 +3,8 @@ import time
 
 import pytest
 
+from itm_lightning.cli.runs import find_checkpoint, new_run_folder
 from itm_lightning.errors import InputError
-from itm_lightning.runs import find_checkpoint, new_run_folder
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):

@@ -17,12 +17,13 @@ from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig, SaveLastOnException
-from itm_lightning.checkpoint_config import with_checkpoint_config
-from itm_lightning.cli_errors import one_line
+from itm_lightning.cli.checkpoint_config import with_checkpoint_config
+from itm_lightning.cli.errors import one_line
+from itm_lightning.cli.quiet import be_quiet
+from itm_lightning.cli.runs import drop_empty_run_folder, new_run_folder
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
 from itm_lightning.registry import KINDS, load_entry_points
-from itm_lightning.runs import new_run_folder
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 _BAD_INPUT = 2
@@ -107,11 +108,13 @@ class ITMCLI(LightningCLI):
 def main(args: Sequence[str] | None = None) -> None:
     """The console script; exits with status 2 and one line where the input is at fault."""
     sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
+    be_quiet()
     try:
         for kind in KINDS:
             load_entry_points(kind)
         ITMCLI(sys.argv[1:] if args is None else args)
     except (InputError, MisconfigurationException) as error:
+        drop_empty_run_folder()
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(_BAD_INPUT)
 
@@ -135,7 +138,3 @@ def _loggers(chosen: Any, folder: Path) -> list[Logger] | bool:
         return False
     others = [] if chosen in (None, True) else chosen if isinstance(chosen, list) else [chosen]
     return [*others, CSVLogger(folder, name="", version="")]
-
-
-if __name__ == "__main__":
-    main()

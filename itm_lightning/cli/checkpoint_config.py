@@ -10,8 +10,8 @@ from typing import Any
 import torch
 import yaml
 
+from itm_lightning.cli.runs import find_checkpoint
 from itm_lightning.errors import InputError
-from itm_lightning.runs import find_checkpoint
 
 _DEFAULT_ROOT = "runs"
 # Only a resumed fit goes on with the trainer's settings; a test may run on another machine.

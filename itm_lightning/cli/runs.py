@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -44,3 +45,9 @@ def find_checkpoint(root: Path, which: str) -> Path:
     if not found:
         raise InputError(f"--ckpt_path {which}: no run under {root} has checkpoints/{which}.ckpt")
     return max(found, key=lambda path: path.stat().st_mtime)
+
+
+def drop_empty_run_folder() -> None:
+    """Removes this run's folder if the run ended before it wrote anything."""
+    with suppress(KeyError, OSError):  # no folder yet, or it holds something
+        Path(os.environ[_RUN_FOLDER]).rmdir()

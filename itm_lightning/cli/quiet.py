@@ -1,0 +1,24 @@
+"""Leaves out what Lightning says on every run and no user of ours can act on."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+_IRRELEVANT = (
+    r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen trunk should be
+    r"predict returned None",  # it collects features, and ranks them at the end
+    r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own business
+)
+
+
+def be_quiet() -> None:
+    """Filters those warnings, and the log's advertisements."""
+    for message in _IRRELEVANT:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "💡 Tip" not in record.getMessage()

@@ -1,0 +1,38 @@
+"""Learning rates by part: which parameters share a factor on the optimiser's rate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import nn
+
+from itm_lightning.errors import InputError
+
+
+def groups_by_factor(
+    module: nn.Module, factors: Mapping[str, float]
+) -> dict[float, list[nn.Parameter]]:
+    """The trainable parameters by the factor of the longest prefix of their name, or 1.
+
+    Args:
+        module: whose parameters.
+        factors: prefix of a parameter's name → factor, as ``{"image_encoder.network": 0.1}``.
+
+    Raises:
+        InputError: no parameter starts with a prefix; the message names the parts there are.
+    """
+    named = list(module.named_parameters())
+    for prefix in factors:
+        if not any(name.startswith(prefix) for name, _ in named):
+            parts = ", ".join(sorted({name.partition(".")[0] for name, _ in named}))
+            raise InputError(
+                f"model.lr_factors names {prefix!r}, but no parameter starts so; the parts are "
+                + parts
+            )
+    groups: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in named:
+        if parameter.requires_grad:
+            matching = [prefix for prefix in factors if name.startswith(prefix)]
+            factor = factors[max(matching, key=len)] if matching else 1.0
+            groups.setdefault(factor, []).append(parameter)
+    return groups
