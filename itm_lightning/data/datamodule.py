@@ -41,6 +41,9 @@ class ITMDataModule(pl.LightningDataModule):
         batch_size: pairs a training batch, and photos an evaluation batch (each with all of its
             captions).
         num_workers: processes that decode photos.
+        augmented_views: where the trunk is frozen and the encoder augments, how many augmented
+            views of each training photo the trunk sees, once; every sample takes one of them at
+            random. 0 augments every sample anew, and runs the trunk for each.
         on_bad_image: what to do with a photo that is missing or does not decode: ``raise``, or
             ``skip`` to leave it out, count and report it.
     """
@@ -50,6 +53,7 @@ class ITMDataModule(pl.LightningDataModule):
         source: Source,
         batch_size: int = 128,
         num_workers: int = 0,
+        augmented_views: int = 0,
         on_bad_image: Literal["raise", "skip"] = "raise",
     ) -> None:
         super().__init__()
@@ -58,6 +62,7 @@ class ITMDataModule(pl.LightningDataModule):
         self.source = source
         self.batch_size = batch_size
         self.num_workers = num_workers
+        self.augmented_views = augmented_views
         self.on_bad_image = on_bad_image
         self._records: dict[str, Sequence[Record]] = {}
         self._frozen: dict[str, FrozenTokens] = {}
@@ -148,13 +153,16 @@ class ITMDataModule(pl.LightningDataModule):
         encoder = self._connected().image_encoder
         photos = DecodedPhotos(self.source, encoder.transform(train))
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
+        augmenting = train and encoder.augment
+        views = self.augmented_views if augmenting else 1
         # Here, not in setup: by now a resumed run's trunk has its weights from the checkpoint.
-        if encoder.cacheable and fitting and split not in self._frozen:
+        if encoder.frozen and views and fitting and split not in self._frozen:
             device = self.trainer.strategy.root_device  # type: ignore[union-attr]
             self._frozen[split] = frozen_tokens(
                 encoder.to(device).trunk,
                 self.records(split),
                 photos,
+                views,
                 device,
                 self.batch_size,
                 self.num_workers,

@@ -16,14 +16,20 @@ from itm_lightning.data.source import Record
 
 @dataclass(frozen=True)
 class FrozenTokens:
-    """Looks a record's tokens ``(L, D)`` up, in half precision, instead of decoding its photo."""
+    """Looks a record's tokens up, instead of decoding its photo.
+
+    Attributes:
+        tokens: ``(N, V, L, D)`` float16, of ``V`` views of each photo.
+        rows: image id to row.
+    """
 
     tokens: Tensor
     rows: dict[int, int]
 
     def __call__(self, record: Record) -> Tensor:
-        """Tokens ``(L, D)`` float16 of the record's photo."""
-        return self.tokens[self.rows[record.image_id]]
+        """Tokens ``(L, D)`` float16 of one of the photo's views, at random."""
+        views = self.tokens[self.rows[record.image_id]]
+        return views[torch.randint(len(views), ())] if len(views) > 1 else views[0]
 
 
 @torch.no_grad()
@@ -31,6 +37,7 @@ def frozen_tokens(
     trunk: Callable[[Tensor], Tensor],
     records: Sequence[Record],
     photos: DecodedPhotos,
+    views: int,
     device: torch.device,
     batch_size: int,
     num_workers: int,
@@ -42,29 +49,30 @@ def frozen_tokens(
         trunk: pixels ``(B, 3, H, W)`` to tokens ``(B, L, D)``.
         records: the photos, ``N``.
         photos: decodes and transforms them.
+        views: how often it sees each photo; more than once where the transform augments.
         device: where the trunk is.
         batch_size: photos a step.
         num_workers: decoding processes.
         title: what the progress bar says.
 
     Returns:
-        Tokens ``(N, L, D)`` float16 on the CPU, by image id.
+        The tokens, on the CPU.
     """
-    loader = DataLoader(
-        PhotoDataset(records, photos), batch_size, num_workers=num_workers, collate_fn=_pixels
-    )
+    dataset = PhotoDataset([record for record in records for _ in range(views)], photos)
+    loader = DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=_pixels)
     tokens: Tensor | None = None
     start = 0
-    with tqdm(total=len(records), desc=title, unit="photo") as progress:
+    with tqdm(total=len(dataset), desc=title, unit="photo") as progress:
         for pixels in loader:
             part = trunk(pixels.to(device)).to("cpu", torch.float16)
             if tokens is None:
-                tokens = torch.empty((len(records), *part.shape[1:]), dtype=torch.float16)
+                tokens = torch.empty((len(dataset), *part.shape[1:]), dtype=torch.float16)
             tokens[start : start + len(part)] = part
             start += len(part)
             progress.update(len(part))
     assert tokens is not None  # the caller has refused empty splits
-    return FrozenTokens(tokens, {record.image_id: row for row, record in enumerate(records)})
+    rows = {record.image_id: row for row, record in enumerate(records)}
+    return FrozenTokens(tokens.unflatten(0, (len(records), views)), rows)
 
 
 def _pixels(samples: Sequence[Sample]) -> Tensor:

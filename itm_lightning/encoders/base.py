@@ -141,11 +141,6 @@ class ImageEncoder(Encoder):
     def _tokens(self, pixels: Tensor) -> Tensor:
         """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``."""
 
-    @property
-    def cacheable(self) -> bool:
-        """Whether a photo's tokens stay the same from epoch to epoch."""
-        return self.frozen and not self.augment
-
     def trunk(self, pixels: Tensor) -> Tensor:
         """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``: what may be computed once and kept."""
         with self._trunk_gradient():

@@ -104,16 +104,33 @@ class Counting(nn.Module):
 
 
 @pytest.mark.parametrize(
-    ("encoder", "photos_seen"),
-    # frozen: 6 + 4 photos once; else 2 epochs of 30 pairs, the sanity check and 2 validations
-    [({"trainable": False}, 10), ({"trainable": True}, 2 * 30 + 3 * 4)],
-    ids=["frozen", "trained"],
+    ("encoder", "views", "photos_seen"),
+    [
+        ({"trainable": False}, 0, 6 + 4),  # once
+        ({"trainable": False, "augment": True}, 3, 3 * 6 + 4),  # three views of each, once
+        ({"trainable": False, "augment": True}, 0, 2 * 30 + 4),  # each of 2 × 30 pairs anew
+        ({"trainable": True}, 0, 2 * 30 + 3 * 4),  # pairs; the sanity check and 2 validations
+    ],
+    ids=["frozen", "views", "augmented", "trained"],
 )
-def test_a_frozen_trunk_sees_each_photo_once(encoder, photos_seen):
+def test_how_many_photos_go_through_the_trunk(encoder, views, photos_seen):
     model = matcher(**encoder)
     model.image_encoder.network = counting = Counting(model.image_encoder.network)
-    fit(model, ITMDataModule(Scenes(train=6, val=4, test=0, pairs=0), batch_size=5))
+    source = Scenes(train=6, val=4, test=0, pairs=0)
+    fit(model, ITMDataModule(source, batch_size=5, augmented_views=views))
     assert counting.photos == photos_seen
+
+
+def test_views_differ_and_are_taken_at_random():
+    model = matcher(trainable=False, augment=True)
+    data = ITMDataModule(Scenes(train=1, val=1, test=0, pairs=0), batch_size=5, augmented_views=2)
+    fit(model, data, epochs=1)
+    (batch,) = data.train_dataloader()
+    seen = {tuple(tokens.flatten().tolist()) for tokens in batch.photos.tokens}
+    for _ in range(5):
+        (batch,) = data.train_dataloader()
+        seen |= {tuple(tokens.flatten().tolist()) for tokens in batch.photos.tokens}
+    assert len(seen) == 2
 
 
 def test_tokens_of_a_frozen_trunk_are_those_of_the_photos():
@@ -126,10 +143,3 @@ def test_tokens_of_a_frozen_trunk_are_those_of_the_photos():
     torch.testing.assert_close(
         frozen.tokens.float(), model.image_encoder.trunk(pixels), rtol=1e-3, atol=1e-3
     )
-
-
-def test_an_augmented_frozen_trunk_sees_the_photos_anew():
-    model = matcher(trainable=False, augment=True)
-    model.image_encoder.network = counting = Counting(model.image_encoder.network)
-    fit(model, ITMDataModule(Scenes(train=6, val=4, test=0, pairs=0), batch_size=5))
-    assert counting.photos == 2 * 30 + 3 * 4

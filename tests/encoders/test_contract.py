@@ -167,13 +167,6 @@ class TestEveryImageEncoder:
         torch.testing.assert_close(features.pooled[0], tokens[0, 0])
         assert torch.equal(features.mask, mask)
 
-    @pytest.mark.parametrize(
-        ("trainable", "augment", "expected"),
-        [(False, False, True), (False, True, False), (True, False, False), (True, True, False)],
-    )
-    def test_cacheable(self, name, folders, trainable, augment, expected):
-        assert build(name, folders, trainable=trainable, augment=augment).cacheable is expected
-
     def test_transform(self, name, folders, photo):
         encoder = build(name, folders, augment=True)
         train, evaluation = encoder.transform(train=True), encoder.transform(train=False)
