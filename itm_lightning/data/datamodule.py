@@ -164,7 +164,6 @@ class ITMDataModule(pl.LightningDataModule):
                 photos,
                 views,
                 device,
-                self.batch_size,
                 self.num_workers,
                 title=f"frozen trunk, {split}",
             )

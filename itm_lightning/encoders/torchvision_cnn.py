@@ -82,6 +82,8 @@ class TorchvisionCNN(ImageEncoder):
         return to_pixels(geometry, IMAGENET_MEAN, IMAGENET_STD)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
+        # convolutions over channels that lie side by side are half as fast again on a CPU
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         return as_tokens(self.network(pixels)["grid"])
 
 
