@@ -13,7 +13,6 @@ from tqdm.auto import tqdm
 from itm_lightning.data.samples import DecodedPhotos, PhotoDataset, Sample
 from itm_lightning.data.source import Record
 
-
 _BATCH = 128  # photos a step
 _CPU_BATCH = 16  # so few stay in the processor's cache, and go through a MobileNetV2 twice as fast
 
