@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -102,7 +103,7 @@ class Matcher(pl.LightningModule):
         """Learns the vocabulary from the train split alone; checks names before any long work."""
         groups_by_factor(self, self._lr_factors)
         if stage == "fit":
-            self.text_encoder.learn_vocabulary(self.trainer.datamodule.train_captions())  # type: ignore[attr-defined]
+            self.text_encoder.learn_vocabulary(self._data.train_captions())
         if self._compile:
             for part in (self.image_encoder, self.text_encoder, self.similarity):
                 part.compile(dynamic=True)
@@ -145,13 +146,21 @@ class Matcher(pl.LightningModule):
 
     def _score(self, split: str) -> None:
         scores = {key: float(value) for key, value in self.recall.compute().items()}
-        if twins := self.trainer.datamodule.twins(split):  # type: ignore[attr-defined]
-            scores["pairs_accuracy"] = pairs_accuracy(self.similarity, self.recall.gallery(), twins)
+        pairs = pairs_accuracy(self.similarity, self.recall.gallery(), self._data.twins(split))
+        if not math.isnan(pairs):  # there are minimal pairs
+            scores["pairs_accuracy"] = pairs
         self.recall.reset()
         named = {f"{split}/{key}": value for key, value in scores.items()}
         self.results.update(named)
         for key, value in named.items():
             self.log(key, value, prog_bar=key.endswith("rsum"))
+
+    @property
+    def _data(self) -> Any:
+        data = self.trainer.datamodule  # type: ignore[attr-defined]
+        if data is None:
+            raise InputError("Matcher needs its data as trainer.fit(matcher, datamodule=…)")
+        return data
 
     # -- optimisation ---------------------------------------------------------------------------
 

@@ -121,3 +121,9 @@ def test_the_same_photo_twice_in_a_batch_is_no_negative():
     scores = torch.tensor([[0.1, 0.9], [0.9, 0.1]])  # the off-diagonal pairs are right too
     assert float(model.objective(scores, ids, ids).detach()) == pytest.approx(0.0, abs=1e-6)
     assert model.objective(scores, torch.tensor([3, 4]), torch.tensor([3, 4])).item() > 1
+
+
+def test_bare_dataloaders_are_refused(tmp_path):
+    data = ITMDataModule(SCENES, batch_size=4).use(matcher())
+    with pytest.raises(InputError, match="datamodule="):
+        trainer(tmp_path).fit(matcher(), data.train_dataloader())
