@@ -6,6 +6,8 @@ import functools
 from collections.abc import Sequence
 from random import Random
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from itm_lightning.data.scenes.grammar import CAPTIONS, draw_templates
@@ -15,6 +17,7 @@ from itm_lightning.data.source import Record, Source
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
+KEPT = 2**14  # photos; 200 MB at 64 pixels
 SMALLEST = 32  # pixels; below, small shapes are no longer told apart
 
 
@@ -68,16 +71,16 @@ class Scenes(Source):
         return _records(*self._split(split))
 
     def photo(self, record: Record) -> Image.Image:
-        """The record's photo, painted anew at each call.
+        """The record's photo; the latest are kept, as training asks for each with every caption.
 
         Raises:
             InputError: the record is none of this dataset's.
         """
         split, _, number = record.location.partition("/")
-        scenes = _scenes(*self._split(split))
-        if not number.isdecimal() or int(number) >= len(scenes):
+        key = self._split(split)
+        if not number.isdecimal() or int(number) >= len(_scenes(*key)):
             raise InputError(f"Scenes: no photo {record.location!r}; take a record of records()")
-        return Image.fromarray(render(scenes[int(number)]))
+        return Image.fromarray(_pixels(*key, int(number)))
 
     def _split(self, split: str) -> tuple[int, str, int, int, int]:
         """What decides a split: seed, name, number of photos, how many have a twin, their side."""
@@ -96,6 +99,13 @@ def _scenes(seed: int, split: str, count: int, paired: int, size: int) -> tuple[
         if twins:
             scenes.append(draw_twin(dice, scenes[-1]))
     return tuple(scenes)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _pixels(
+    seed: int, split: str, count: int, paired: int, size: int, number: int
+) -> NDArray[np.uint8]:
+    return render(_scenes(seed, split, count, paired, size)[number])
 
 
 @functools.lru_cache(maxsize=16)
