@@ -94,15 +94,30 @@ class ITMCLI(LightningCLI):
         print(f"run folder: {folder}")
         return super().instantiate_trainer(logger=_loggers(settings["logger"], folder), **kwargs)
 
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        skipped = LightningCLI.subcommands()
+        for command in ("validate", "test"):
+            skipped[command].add("verbose")  # our table is printed instead of Lightning's
+        return skipped
+
+    def validate(self, **kwargs: Any) -> None:
+        """Scores the validation split."""
+        self.trainer.validate(verbose=False, **kwargs)
+
+    def test(self, **kwargs: Any) -> None:
+        """Scores the test split."""
+        self.trainer.test(verbose=False, **kwargs)
+
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""
-        trainer = self.trainer
-        if not getattr(trainer.checkpoint_callback, "best_model_path", ""):
+        if not getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
             return  # nothing was validated, as in a fast_dev_run
-        score: dict[str, Any] = {"datamodule": self.datamodule, "verbose": False}
-        trainer.validate(self.model, ckpt_path="best", **score)
+        score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": "best"}
+        self.validate(**score)
         if self.datamodule.has_split("test"):
-            trainer.test(self.model, ckpt_path="best", **score)
+            self.test(**score)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -9,6 +9,8 @@ _IRRELEVANT = (
     r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
     r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen trunk should be
     r"predict returned None",  # it collects features, and ranks them at the end
+    r".*sync_dist=True",  # every process has the same scores of the whole gallery already
+    r"Using `DistributedSampler` with the dataloaders",  # what it repeats counts once
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own business
 )
 
