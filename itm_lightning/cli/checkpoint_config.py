@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,7 @@ def _option(args: Sequence[str], name: str) -> str | None:
 
 def _flag(args: Sequence[str], flag: str) -> str | None:
     value = None
-    for arg, following in zip(args, [*args[1:], None], strict=True):
+    for arg, following in zip_longest(args, args[1:]):
         if arg == flag:
             value = following
         elif arg.startswith(f"{flag}="):

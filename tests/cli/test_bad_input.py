@@ -153,3 +153,7 @@ def test_a_learning_rate_factor_for_no_part(refuse, tiny_config):
     error = refuse("fit", "--config", tiny_config)
     assert "image_encodr" in error
     assert "image_encoder" in error
+
+
+def test_no_command_at_all(refuse):
+    assert "fit" in refuse()
