@@ -1,6 +1,7 @@
 """What W&B is told, read back from an offline run's own file."""
 
 import json
+import time
 
 import pytest
 import yaml
@@ -19,6 +20,8 @@ def wandb_records(path):
             continue
         length = int.from_bytes(data[position + 4 : position + 6], "little")
         kind = data[position + 6]  # 1 whole, 2 first, 3 middle, 4 last part of a record
+        if position + HEADER + length > len(data):
+            return  # still being written
         parts += data[position + HEADER : position + HEADER + length]
         position += HEADER + length
         if kind in (1, 4):
@@ -44,7 +47,12 @@ def offline_run(run, tiny_config, tmp_path):
 
     wandb.finish()
     (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    return folder, list(wandb_records(path))
+    deadline = time.time() + 60  # W&B writes in a process of its own
+    records = list(wandb_records(path))
+    while not any(record.HasField("exit") for record in records) and time.time() < deadline:
+        time.sleep(0.2)
+        records = list(wandb_records(path))
+    return folder, records
 
 
 def test_one_run_has_one_nested_config_and_the_agreed_keys(offline_run):
