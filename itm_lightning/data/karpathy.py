@@ -12,7 +12,7 @@ from PIL import Image
 from typing_extensions import override
 
 from itm_lightning.data.source import Record, Source
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.registry import register
 
 # COCO's Karpathy JSON splits the photos that others train on into "train" and "restval".
@@ -79,7 +79,7 @@ class Karpathy(Source):
             json_path = self._entries[0]
             raise InputError(f"photo {path} is missing, though {json_path} names it") from None
         except OSError as error:
-            raise InputError(f"photo {path} does not decode: {_one_line(error)}") from error
+            raise InputError(f"photo {path} does not decode: {one_line(error)}") from error
 
     @functools.cached_property
     def _entries(self) -> tuple[Path, list[dict[str, Any]]]:
@@ -91,7 +91,7 @@ class Karpathy(Source):
                 f"annotations {path} are missing: set data.source.annotations"
             ) from None
         except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not valid JSON: {_one_line(error)}") from error
+            raise InputError(f"{path} is not valid JSON: {one_line(error)}") from error
         except (KeyError, TypeError):
             raise InputError(f"{path} is no Karpathy JSON: it has no list 'images'") from None
 
@@ -122,9 +122,5 @@ def _decoded(image: Image.Image, record: Record) -> Image.Image:
     try:
         image.load()
     except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"photo {image.filename} does not decode: {_one_line(error)}") from error  # type: ignore[attr-defined]
+        raise InputError(f"photo {image.filename} does not decode: {one_line(error)}") from error  # type: ignore[attr-defined]
     return image
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -8,8 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from itm_lightning.encoders.reason import one_line
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 
 LoadedT = TypeVar("LoadedT")
 

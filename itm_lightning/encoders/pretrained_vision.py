@@ -17,9 +17,8 @@ from itm_lightning.encoders.pretrained import (
     load_model,
     rebuild_model,
 )
-from itm_lightning.encoders.reason import one_line
 from itm_lightning.encoders.transforms import crop_and_mirror, to_pixels
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from itm_lightning.encoders.base import ImageEncoder, is_restoring
 from itm_lightning.encoders.grid import as_tokens, cut_at_grid
-from itm_lightning.encoders.reason import one_line
 from itm_lightning.encoders.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -20,7 +19,7 @@ from itm_lightning.encoders.transforms import (
     to_pixels,
 )
 from itm_lightning.encoders.weights import load_weights
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 

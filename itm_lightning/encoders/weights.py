@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from itm_lightning.encoders.reason import one_line
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
