@@ -112,7 +112,7 @@ class Batch:
     """Photos and captions on their way to the encoders.
 
     Attributes:
-        photos: pixels ``(B, 3, H, W)`` float as the image encoder's transform made them, or
+        photos: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform made them, or
             :class:`Features` where a frozen trunk has already seen the photos.
         captions: ``T`` raw strings; the text encoder tokenises them.
         image_ids: ``(B,)`` int64, one id a photo.

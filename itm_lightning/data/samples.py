@@ -27,7 +27,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class DecodedPhotos:
-    """Loads a record's photo and transforms it: pixels ``(3, H, W)`` float."""
+    """Loads a record's photo and transforms it: pixels ``(3, H, W)`` uint8."""
 
     source: Source
     transform: Callable[[Image.Image], Tensor]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -127,6 +127,9 @@ class ImageEncoder(Encoder):
             off where captions tell them apart.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self, trainable: bool = True, pooling: Pooling | None = None, augment: bool = False
     ) -> None:
@@ -135,16 +138,28 @@ class ImageEncoder(Encoder):
 
     @abstractmethod
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """What makes ``(3, H, W)`` float32 pixels of an RGB photo; it can be pickled."""
+        """What makes ``(3, H, W)`` uint8 pixels of an RGB photo; it can be pickled."""
 
     @abstractmethod
     def _tokens(self, pixels: Tensor) -> Tensor:
-        """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``."""
+        """Tokens ``(B, L, D)`` of normalised ``pixels (B, 3, H, W)``."""
+
+    def _normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Takes the channels' mean and standard deviation, of pixels between 0 and 1."""
+        for name, values in (("mean", mean), ("std", std)):
+            channels = 255 * torch.tensor(values).view(3, 1, 1)
+            self.register_buffer(name, channels, persistent=False)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Normalises uint8 ``pixels (B, 3, H, W)``; float ones are taken as normalised already."""
+        if pixels.is_floating_point():
+            return pixels
+        return (pixels - self.mean) / self.std
 
     def trunk(self, pixels: Tensor) -> Tensor:
         """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``: what may be computed once and kept."""
         with self._trunk_gradient():
-            return self._tokens(pixels)
+            return self._tokens(self.normalise(pixels))
 
     def forward(self, photos: Tensor | Features) -> Features:
         """Features of pixels ``(B, 3, H, W)``, or of what the frozen trunk made of them.

@@ -57,14 +57,14 @@ class PretrainedVision(ImageEncoder):
             self._build(model, photo_settings.read_settings(name, image_size))
 
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Resizes, crops and normalises a photo as the model's image processor says."""
+        """Resizes and crops a photo as the model's image processor says."""
         settings = self._settings
         if train and self.augment:
             size = photo_settings.photo_size(settings)
             geometry = crop_and_mirror(size, photo_settings.interpolation(settings))
         else:
             geometry = photo_settings.resize_and_crop(settings)
-        return to_pixels(geometry, *photo_settings.normalisation(settings))
+        return to_pixels(geometry)
 
     def assets(self) -> Assets:
         """The model's architecture, and how it wants its photos."""
@@ -77,6 +77,7 @@ class PretrainedVision(ImageEncoder):
 
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
         self._model, self._settings = describe_model(model), settings
+        self._normalise_by(*photo_settings.normalisation(settings))
         network = _vision_half(model).eval()
         try:
             with torch.enable_grad():

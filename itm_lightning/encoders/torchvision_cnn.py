@@ -67,10 +67,14 @@ class TorchvisionCNN(ImageEncoder):
         network = cut_at_grid(whole, probe_size)
         if weights not in (None, "DEFAULT") and not is_restoring():
             load_weights(network, str(weights), ignored=whole.state_dict())
-        self._adopt(network, _width(network, name, image_size))
+        width = _width(network, name, image_size)
+        # convolutions over channels that lie side by side take half the time on a CPU, and less on
+        # a GPU in mixed precision; weights laid out otherwise would be copied at every step
+        self._normalise_by(IMAGENET_MEAN, IMAGENET_STD)
+        self._adopt(network.to(memory_format=torch.channels_last), width)
 
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Squashes a photo to ``image_size`` squared and normalises it as torchvision does."""
+        """Squashes a photo to ``image_size`` squared."""
         from torchvision.transforms import InterpolationMode, v2
 
         size = (self.image_size, self.image_size)
@@ -78,10 +82,9 @@ class TorchvisionCNN(ImageEncoder):
             geometry = crop_and_mirror(size, InterpolationMode.BILINEAR)
         else:
             geometry = [v2.Resize(size)]
-        return to_pixels(geometry, IMAGENET_MEAN, IMAGENET_STD)
+        return to_pixels(geometry)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
-        # convolutions over channels that lie side by side are half as fast again on a CPU
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return as_tokens(self.network(pixels)["grid"])
 

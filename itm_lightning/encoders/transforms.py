@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -16,20 +15,14 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def to_pixels(
-    geometry: Sequence[nn.Module], mean: Sequence[float], std: Sequence[float]
-) -> Callable[[Image.Image], Tensor]:
-    """RGB photo → ``geometry`` → float32 ``(3, H, W)``, normalised by ``mean`` and ``std``."""
+def to_pixels(geometry: Sequence[nn.Module]) -> Callable[[Image.Image], Tensor]:
+    """RGB photo → ``geometry`` → uint8 ``(3, H, W)``.
+
+    The encoder normalises whole batches: bytes are a quarter of what floats are between processes.
+    """
     from torchvision.transforms import v2
 
-    return v2.Compose(
-        [
-            *geometry,
-            v2.PILToTensor(),
-            v2.ToDtype(torch.float32, scale=True),
-            v2.Normalize(mean, std),
-        ]
-    )
+    return v2.Compose([*geometry, v2.PILToTensor()])
 
 
 def crop_and_mirror(size: tuple[int, int], interpolation: InterpolationMode) -> list[nn.Module]:

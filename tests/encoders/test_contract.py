@@ -171,7 +171,7 @@ class TestEveryImageEncoder:
         encoder = build(name, folders, augment=True)
         train, evaluation = encoder.transform(train=True), encoder.transform(train=False)
         pixels = evaluation(photo)
-        assert pixels.dtype == torch.float32
+        assert pixels.dtype == torch.uint8
         assert pixels.shape[0] == 3
         assert torch.equal(pixels, evaluation(photo))
         augmented = [train(photo) for _ in range(4)]

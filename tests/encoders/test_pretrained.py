@@ -29,15 +29,18 @@ class TestVision:
         from transformers import AutoImageProcessor
 
         processor = AutoImageProcessor.from_pretrained(folders(name))
-        transform = PretrainedVision(folders(name)).transform(train=False)
+        encoder = PretrainedVision(folders(name))
+        transform = encoder.transform(train=False)
         same_size = photo.resize((32, 32))
         if name != "dinov2":  # there the photo is resized before the crop
             expected = processor(same_size, return_tensors="pt").pixel_values[0]
-            torch.testing.assert_close(transform(same_size), expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(
+                encoder.normalise(transform(same_size)), expected, rtol=0, atol=1e-5
+            )
         expected = processor(photo, return_tensors="pt").pixel_values[0]
         assert transform(photo).shape == expected.shape == (3, 32, 32)
         # libraries resize a little differently: a level or two of 255, over a deviation near .25
-        assert (transform(photo) - expected).abs().mean() < 0.03
+        assert (encoder.normalise(transform(photo)) - expected).abs().mean() < 0.03
 
     def test_rebuilt_without_its_folder(self, name, folder_copy):
         import shutil
@@ -69,7 +72,7 @@ def test_without_image_processor_photos_are_imagenets(folders, photo, caplog):
     pixels = encoder.transform(train=False)(photo.resize((224, 224)))
     black = encoder.transform(train=False)(photo.resize((224, 224)).point(lambda _: 0))
     assert pixels.shape == (3, 224, 224)
-    torch.testing.assert_close(black[0, 0, 0], torch.tensor(-0.485 / 0.229))
+    torch.testing.assert_close(encoder.normalise(black)[0, 0, 0], torch.tensor(-0.485 / 0.229))
 
 
 @pytest.mark.parametrize("name", TEXT)

@@ -202,7 +202,8 @@ def test_photos_are_squashed_and_normalised(photo):
     assert pixels.shape == (3, 40, 40)
     values = torch.tensor(list(photo.resize((40, 40), 2).tobytes())).view(40, 40, 3) / 255
     expected = (values - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
-    torch.testing.assert_close(pixels, expected.permute(2, 0, 1))
+    torch.testing.assert_close(encoder.normalise(pixels), expected.permute(2, 0, 1))
+    assert torch.equal(encoder.normalise(expected), expected)  # floats are normalised already
 
 
 def test_compiles():
