@@ -3,6 +3,15 @@
 from itm_lightning.data.datamodule import ITMDataModule
 from itm_lightning.data.karpathy import Karpathy
 from itm_lightning.data.scenes import Scenes
-from itm_lightning.data.source import Box, Record, Source
+from itm_lightning.data.source import Box, PhotoSource, Record, RegionSource, Source
 
-__all__ = ["Box", "ITMDataModule", "Karpathy", "Record", "Scenes", "Source"]
+__all__ = [
+    "Box",
+    "ITMDataModule",
+    "Karpathy",
+    "PhotoSource",
+    "Record",
+    "RegionSource",
+    "Scenes",
+    "Source",
+]

@@ -19,7 +19,7 @@ from itm_lightning.data.samples import (
     Sample,
     collate,
 )
-from itm_lightning.data.source import Record, Source
+from itm_lightning.data.source import PhotoSource, Record, RegionSource, Source
 from itm_lightning.errors import InputError
 from itm_lightning.types import Batch
 
@@ -151,6 +151,9 @@ class ITMDataModule(pl.LightningDataModule):
 
     def _photos(self, split: str, train: bool = False) -> LoadPhoto:
         encoder = self._connected().image_encoder
+        if isinstance(self.source, RegionSource):
+            return self.source.regions
+        assert isinstance(self.source, PhotoSource)  # there are no others
         photos = DecodedPhotos(self.source, encoder.transform(train))
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         augmenting = train and encoder.augment

@@ -11,7 +11,7 @@ from typing import Any
 from PIL import Image
 from typing_extensions import override
 
-from itm_lightning.data.source import Record, Source
+from itm_lightning.data.source import PhotoSource, Record
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.registry import register
 
@@ -22,7 +22,7 @@ _DRAFT_SIZE = (32, 32)
 
 
 @register("source")
-class Karpathy(Source):
+class Karpathy(PhotoSource):
     """Flickr8k, Flickr30k or COCO as Karpathy & Fei-Fei (2015) split and distributed them.
 
     The JSON holds ``{"images": [{"filename", "split", "imgid", "sentences": [{"raw", "sentid"}],

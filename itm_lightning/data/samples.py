@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import Dataset
 
-from itm_lightning.data.source import Record, Source
+from itm_lightning.data.source import PhotoSource, Record
 from itm_lightning.types import Batch, Features
 
 LoadPhoto = Callable[[Record], Tensor]
@@ -18,7 +19,7 @@ LoadPhoto = Callable[[Record], Tensor]
 
 @dataclass(frozen=True)
 class Sample:
-    """A photo, as pixels ``(3, H, W)`` or as a frozen trunk's tokens ``(L, D)``, with captions."""
+    """A photo, as pixels ``(3, H, W)`` or as regions ``(L, D)``, with captions."""
 
     photo: Tensor
     record: Record
@@ -29,7 +30,7 @@ class Sample:
 class DecodedPhotos:
     """Loads a record's photo and transforms it: pixels ``(3, H, W)`` uint8."""
 
-    source: Source
+    source: PhotoSource
     transform: Callable[[Image.Image], Tensor]
 
     def __call__(self, record: Record) -> Tensor:
@@ -81,8 +82,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 
 def _stack(photos: list[Tensor]) -> Tensor | Features:
-    stacked = torch.stack(photos)
-    if stacked.ndim == 4:
-        return stacked
-    mask = torch.ones(stacked.shape[:2], dtype=torch.bool)
-    return Features(tokens=stacked, mask=mask, pooled=None)
+    if photos[0].ndim == 3:
+        return torch.stack(photos)
+    lengths = torch.tensor([len(regions) for regions in photos])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+    return Features(tokens=pad_sequence(photos, batch_first=True), mask=mask, pooled=None)

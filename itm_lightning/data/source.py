@@ -1,4 +1,4 @@
-"""Record and Source: what a dataset is to the rest of the house."""
+"""Records and sources: what a dataset is to the rest of the house."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from PIL import Image
+from torch import Tensor
+from typing_extensions import override
 
 from itm_lightning.part import Part
 
@@ -46,7 +48,10 @@ class Record:
 
 
 class Source(Part, ABC):
-    """A dataset: records by split, and the photo of a record."""
+    """A dataset: records by split.
+
+    It is a :class:`PhotoSource` or a :class:`RegionSource`, by what it has of each record.
+    """
 
     @abstractmethod
     def records(self, split: str) -> Sequence[Record]:
@@ -57,6 +62,18 @@ class Source(Part, ABC):
         """
 
     @abstractmethod
+    def verify(self, record: Record) -> None:
+        """Checks before any long work that what belongs to the record is there and can be read.
+
+        Raises:
+            InputError: it is not; the message names it.
+        """
+
+
+class PhotoSource(Source):
+    """A dataset of photos."""
+
+    @abstractmethod
     def photo(self, record: Record) -> Image.Image:
         """The record's photo, RGB.
 
@@ -64,12 +81,15 @@ class Source(Part, ABC):
             InputError: the photo is missing or does not decode; the message names it.
         """
 
+    @override
     def verify(self, record: Record) -> None:
-        """Checks before any long work that the record's photo is there and decodes.
-
-        Sources override it where there is a cheaper way than decoding, or nothing to check.
-
-        Raises:
-            InputError: as :meth:`photo`.
-        """
+        """Checks that the photo decodes; overridden where there is a cheaper way than decoding."""
         self.photo(record)
+
+
+class RegionSource(Source):
+    """A dataset whose photos an encoder has seen before: it has their regions, not their pixels."""
+
+    @abstractmethod
+    def regions(self, record: Record) -> Tensor:
+        """Regions ``(L, D)`` float of the record's photo; ``L`` may differ between photos."""

@@ -13,7 +13,7 @@ from PIL import Image
 from itm_lightning.data.scenes.grammar import CAPTIONS, draw_templates
 from itm_lightning.data.scenes.render import render
 from itm_lightning.data.scenes.world import Scene, draw_scene, draw_twin
-from itm_lightning.data.source import Record, Source
+from itm_lightning.data.source import PhotoSource, Record
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -22,7 +22,7 @@ SMALLEST = 32  # pixels; below, small shapes are no longer told apart
 
 
 @register("source")
-class Scenes(Source):
+class Scenes(PhotoSource):
     """Photos of two to four coloured shapes, each with five captions: no file, no network.
 
     The same arguments give the same captions and pixels on every machine. A share of a split's
