@@ -16,7 +16,12 @@ from rich.console import Console
 from rich.table import Table
 from typing_extensions import override
 
+from itm_lightning.data.source import Source
+from itm_lightning.metrics.protocols import Evaluation, Protocol
+from itm_lightning.part import recipe
+
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
+_FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %"}
 _DIRECTIONS = {"i2t": "photo → caption", "t2i": "caption → photo"}
 
 
@@ -63,10 +68,14 @@ class SaveLastOnException(Callback):
 
 
 class Results(Callback):
-    """Writes ``metrics.json`` and prints the retrieval table after each evaluation."""
+    """Writes ``metrics.json`` after each evaluation.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    After ``validate`` and ``test`` it prints the retrieval table too, and writes
+    ``val_results.json`` or ``test_results.json``, which say how the scores came about.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -83,13 +92,12 @@ class Results(Callback):
 
     @rank_zero_only
     def _report(self, trainer: pl.Trainer, module: Any, split: str, show: bool) -> None:
-        rounded = {key: round(value, 6) for key, value in module.results.items()}
-        self.path.write_text(json.dumps(rounded, indent=2) + "\n")
+        _write_json(self.folder / "metrics.json", _rounded(module.results))
         if show:
-            records = trainer.datamodule.records(split)  # type: ignore[attr-defined]
-            n_captions = sum(len(record.captions) for record in records)
-            title = f"{split}: {len(records)} photos, {n_captions} captions"
-            Console().print(retrieval_table(module.results, split, title))
+            source = trainer.datamodule.source  # type: ignore[attr-defined]
+            report = evaluation_report(module.evaluation, module.protocol, source, split)
+            _write_json(self.folder / f"{split}_results.json", report)
+            Console().print(retrieval_table(module.results, split, _title(module, split)))
 
 
 class RetrievalWriter(Callback):
@@ -119,20 +127,55 @@ class RetrievalWriter(Callback):
         print(f"wrote {self.path}")
 
 
+def evaluation_report(
+    evaluation: Evaluation, protocol: Protocol, source: Source, split: str
+) -> dict[str, Any]:
+    """Scores, and all that is needed to compare them with others, as plain values."""
+    fewest, most = evaluation.captions_per_photo
+    return {
+        "protocol": recipe(protocol),
+        "dataset": recipe(source),
+        "split": split,
+        "photos": evaluation.photos,
+        "captions": evaluation.captions,
+        "captions_per_photo": {"min": fewest, "max": most},
+        "queries": evaluation.queries,
+        "scores": _rounded(evaluation.scores),
+    }
+
+
 def retrieval_table(results: dict[str, float], split: str, title: str) -> Table:
     """The retrieval scores of a split, both directions, R@K in percent."""
-    pairs = results.get(f"{split}/pairs_accuracy")
-    caption = f"rsum {results[f'{split}/rsum']:.1f}"
-    if pairs is not None:
-        caption += f" · minimal pairs {pairs:.1f} %"
-    table = Table(title=title, caption=caption)
+    scores = {
+        key.removeprefix(f"{split}/"): value
+        for key, value in results.items()
+        if key.startswith(f"{split}/")
+    }
+    rows = {
+        name: [scores.pop(f"{direction}_{column}") for column in _COLUMNS]
+        for direction, name in _DIRECTIONS.items()
+    }
+    others = (_FORMATS.get(key, key + " {:.1f}").format(value) for key, value in scores.items())
+    table = Table(title=title, caption=" · ".join(others))
     table.add_column("")
     for column in _COLUMNS:
         table.add_column(column, justify="right")
-    for direction, name in _DIRECTIONS.items():
-        values = (results[f"{split}/{direction}_{column}"] for column in _COLUMNS)
+    for name, values in rows.items():
         table.add_row(name, *(f"{value:.1f}" for value in values))
     return table
+
+
+def _title(module: Any, split: str) -> str:
+    scored, name = module.evaluation, type(module.protocol).__name__
+    return f"{split}: {scored.photos} photos, {scored.captions} captions · protocol {name}"
+
+
+def _rounded(scores: dict[str, float]) -> dict[str, float]:
+    return {key: round(value, 6) for key, value in scores.items()}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _named(top: Any, names: list[str]) -> list[list[dict[str, Any]]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.data.source import Record
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.pairs import pairs_accuracy
+from itm_lightning.metrics.protocols import Evaluation, Layout, Protocol, Retrieval
 from itm_lightning.objectives.base import Objective
 from itm_lightning.parameter_groups import groups_by_factor
 from itm_lightning.part import from_recipe, recipe
@@ -35,6 +38,10 @@ class Matcher(pl.LightningModule):
     Logs ``train/loss``, and at the end of an evaluation epoch ``val/…`` or ``test/…`` for each key
     of :class:`~itm_lightning.metrics.BidirectionalRecall`, and ``…/pairs_accuracy`` where the
     source knows minimal pairs. :attr:`results` holds the same values as Python floats.
+
+    What ``trainer.validate`` and ``trainer.test`` score is decided by :attr:`protocol`, which may
+    be set at any time; the validation epochs of ``trainer.fit`` are plain
+    :class:`~itm_lightning.metrics.protocols.Retrieval` always. :attr:`evaluation` is the last one.
 
     Args:
         image_encoder: photos to features; owns its transform.
@@ -75,6 +82,8 @@ class Matcher(pl.LightningModule):
         self.similarity = similarity
         self.objective = objective
         self.recall = BidirectionalRecall(similarity)
+        self.protocol: Protocol = Retrieval()
+        self.evaluation: Evaluation | None = None
         self.results: dict[str, float] = {}
         self.retrieved: tuple[Gallery, TopK] | None = None
         self._dims = {"dim": dim, "dropout": dropout}
@@ -102,6 +111,7 @@ class Matcher(pl.LightningModule):
     def setup(self, stage: str) -> None:
         """Learns the vocabulary from the train split alone; checks names before any long work."""
         groups_by_factor(self, self._lr_factors)
+        self._check_protocol(stage)
         if stage == "fit":
             self.text_encoder.learn_vocabulary(self._data.train_captions())
         if self._compile:
@@ -111,8 +121,10 @@ class Matcher(pl.LightningModule):
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        scores = self(batch.photos, batch.captions)
-        loss = self.objective(scores.float(), batch.image_ids, batch.text_image_ids)
+        images, texts = self.encode_images(batch.photos), self.encode_texts(batch.captions)
+        scores = self.similarity(images, texts).float()
+        ids = batch.image_ids, batch.text_image_ids
+        loss = self.objective.loss(scores, *self.similarity.lift(images, texts), *ids)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.captions))
         return loss
 
@@ -145,15 +157,29 @@ class Matcher(pl.LightningModule):
         self.recall.reset()
 
     def _score(self, split: str) -> None:
-        scores = {key: float(value) for key, value in self.recall.compute().items()}
-        pairs = pairs_accuracy(self.similarity, self.recall.gallery(), self._data.twins(split))
+        gallery = self.recall.gallery()
+        protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
+        layout = _layout(self._data.records(split))
+        evaluation = protocol.evaluate(self.similarity, gallery, layout)
+        scores = dict(evaluation.scores)
+        pairs = pairs_accuracy(self.similarity, gallery, self._data.twins(split))
         if not math.isnan(pairs):  # there are minimal pairs
             scores["pairs_accuracy"] = pairs
         self.recall.reset()
+        self.evaluation = replace(evaluation, scores=scores)
         named = {f"{split}/{key}": value for key, value in scores.items()}
-        self.results.update(named)
+        others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
+        self.results = others | named
         for key, value in named.items():
             self.log(key, value, prog_bar=key.endswith("rsum"))
+
+    def _check_protocol(self, stage: str) -> None:
+        """The test that follows fit must not be refused after hours of training."""
+        if stage in ("validate", "test"):
+            split = "val" if stage == "validate" else "test"
+            self.protocol.check(_layout(self._data.records(split)))
+        elif stage == "fit" and self._data.has_split("test"):
+            self.protocol.check(_layout(self._data.source.records("test")))
 
     @property
     def _data(self) -> Any:
@@ -223,3 +249,7 @@ class Matcher(pl.LightningModule):
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
         yield "image_encoder", self.image_encoder
         yield "text_encoder", self.text_encoder
+
+
+def _layout(records: Iterable[Record]) -> Layout:
+    return {record.image_id: record.caption_ids for record in records if record.captions}

@@ -13,7 +13,15 @@ from typing import TypeVar
 
 from itm_lightning.errors import InputError
 
-KINDS = ("image_encoder", "text_encoder", "pooling", "similarity", "objective", "source")
+KINDS = (
+    "image_encoder",
+    "text_encoder",
+    "pooling",
+    "similarity",
+    "objective",
+    "source",
+    "protocol",
+)
 
 ClassT = TypeVar("ClassT", bound=type)
 _parts: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}

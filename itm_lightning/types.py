@@ -45,6 +45,10 @@ class Rows:
         """Moves (or casts) every tensor; see :meth:`torch.Tensor.to`."""
         return self._map(lambda value: value.to(*args, **kwargs))
 
+    def pin_memory(self: RowsT) -> RowsT:
+        """Copies every tensor to where a GPU fetches it from without waiting."""
+        return self._map(lambda value: value.pin_memory())
+
     def detach(self: RowsT) -> RowsT:
         """Cuts every tensor off its graph."""
         return self._map(lambda value: value.detach())
@@ -131,12 +135,16 @@ class Batch:
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """Moves what is a tensor; Lightning calls this between loader and step."""
 
-        def moved(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.to(device, non_blocking=non_blocking)
-            return value.to(device) if isinstance(value, Features) else value
+        return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
-        return Batch(**{f.name: moved(getattr(self, f.name)) for f in dataclasses.fields(self)})
+    def pin_memory(self) -> Batch:
+        """Pins what is a tensor; the loader calls this where a GPU is to fetch it."""
+        return self._map(lambda value: value.pin_memory())
+
+    def _map(self, function: Any) -> Batch:
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        moves = (Tensor, Features)
+        return Batch(**{k: function(v) if isinstance(v, moves) else v for k, v in values.items()})
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

@@ -7,9 +7,16 @@ from itm_lightning.data import Scenes
 from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import retrieval_recall
-from itm_lightning.objectives import InfoNCE, Triplet
+from itm_lightning.metrics.protocols import Coco1K
+from itm_lightning.objectives import (
+    FeatureObjective,
+    InfoNCE,
+    Triplet,
+    WeightedSum,
+)
 from itm_lightning.pooling import AttentionPooling
-from itm_lightning.similarity import Cosine, CrossAttention
+from itm_lightning.similarity import Cosine, CrossAttention, Gaussian, Lorentz
+from tests.made_up import made_up_features
 
 SCENES = Scenes(train=8, val=6, test=6, pairs=0.5)
 
@@ -66,6 +73,39 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
         if photo < 2  # half of six photos, rounded down to whole pairs
     ]
     assert model.results["test/pairs_accuracy"] == pytest.approx(100 * sum(right) / len(right))
+
+
+class Seeing(FeatureObjective):
+    def loss(self, scores, images, texts, image_ids=None, text_image_ids=None):
+        self.seen = images, texts
+        return scores.sum()
+
+
+@pytest.mark.parametrize("head", [Cosine(), CrossAttention(), Lorentz(8), Gaussian(8)])
+def test_objectives_on_features_see_what_the_head_compares(head, tmp_path):
+    model = matcher(head)
+    model.objective = WeightedSum([InfoNCE(), Seeing()])
+    runner = trainer(tmp_path, limit_val_batches=0, max_steps=1)
+    runner.fit(model, datamodule=ITMDataModule(SCENES, batch_size=4))
+    images, texts = model.objective.objectives[1].seen
+    kept = head.keep(made_up_features(4, 5))
+    assert type(images) is type(texts) is type(head.lift(kept, kept)[0])
+    for side in (images, texts):
+        assert (side.tokens is None) == (kept.tokens is None)
+        assert all(x.shape[-1] == 8 for x in (side.tokens, side.pooled) if x is not None)
+
+
+def test_a_protocol_is_for_validate_and_test_and_fits_own_epochs_are_plain(tmp_path):
+    model, data, runner = matcher(), ITMDataModule(SCENES, batch_size=4), trainer(tmp_path)
+    model.protocol = Coco1K(folds=3, fold_size=2, captions_per_photo=1)
+    runner.fit(model, datamodule=data)
+    assert model.evaluation.captions == 30
+    runner.validate(model, datamodule=data, verbose=False)
+    assert model.evaluation.captions == 6
+    assert model.results["val/i2t_R@5"] == 100  # of two photos
+    model.protocol = Coco1K()
+    with pytest.raises(InputError, match="over 5000 photos, and here are 6"):
+        runner.fit(model, datamodule=data)  # before it trains, for the test that may follow
 
 
 def test_a_checkpoint_of_a_python_run_is_enough(tmp_path):

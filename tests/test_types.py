@@ -76,3 +76,20 @@ def test_a_batch_moves_its_tensors_and_keeps_its_strings(as_tokens):
     assert batch.image_ids.device.type == "meta"
     assert batch.captions == ["a dog"]
     assert batch.labels == [("dog",)]
+
+
+def test_a_batch_pins_and_moves_its_tensors(monkeypatch):
+    pinned, moved = [], []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    features = Features.from_tokens(torch.ones(2, 3, 4))
+    ids = torch.tensor([1, 2])
+    batch = Batch(features, ["a", "b"], ids, ids, ids, [("dog",), ()]).pin_memory()
+    assert len(pinned) == 3 + 3  # tokens, mask, pooled; and the ids
+    assert batch.captions == ["a", "b"]
+    assert batch.labels == [("dog",), ()]
+
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda self, device, non_blocking: moved.append(non_blocking) or self
+    )
+    batch.to(torch.device("cpu"), non_blocking=True)
+    assert moved == [True] * 6

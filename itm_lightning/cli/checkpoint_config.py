@@ -14,8 +14,12 @@ from itm_lightning.cli.runs import find_checkpoint
 from itm_lightning.errors import InputError
 
 _DEFAULT_ROOT = "runs"
-# Only a resumed fit goes on with the trainer's settings; a test may run on another machine.
-_SECTIONS = {"fit": ("seed_everything", "trainer", "model", "data")}
+# Only a resumed fit goes on with the trainer's settings; a test may run on another machine. The
+# protocol that a fit was given is for its test: the val split may be of another size.
+_SECTIONS = {
+    "fit": ("seed_everything", "trainer", "model", "data", "protocol"),
+    "test": ("model", "data", "protocol"),
+}
 _OTHER_SECTIONS = ("model", "data")
 
 

@@ -1,4 +1,4 @@
-"""The command line: ``lightning fit | validate | test | predict --config …``."""
+"""The command line: ``lightning fit | validate | test | predict | extract --config …``."""
 
 from __future__ import annotations
 
@@ -21,9 +21,11 @@ from itm_lightning.cli.checkpoint_config import with_checkpoint_config
 from itm_lightning.cli.errors import one_line
 from itm_lightning.cli.quiet import be_quiet
 from itm_lightning.cli.runs import drop_empty_run_folder, new_run_folder
+from itm_lightning.cli.trainer import ITMTrainer
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
-from itm_lightning.registry import KINDS, load_entry_points
+from itm_lightning.metrics.protocols import Protocol, Retrieval
+from itm_lightning.registry import KINDS, list_registered, load_entry_points
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 _BAD_INPUT = 2
@@ -46,6 +48,7 @@ class ITMCLI(LightningCLI):
             Matcher,
             ITMDataModule,
             save_config_callback=RunConfig,
+            trainer_class=ITMTrainer,
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
             parser_kwargs={"description": _DESCRIPTION, "prog": "lightning"},
@@ -58,6 +61,13 @@ class ITMCLI(LightningCLI):
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("model.dim", "model.similarity.init_args.dim")
+        parser.add_argument(
+            "--protocol",
+            type=Protocol,
+            default={"class_path": "Retrieval"},
+            help="What validate, test and the test after fit score: "
+            f"{', '.join(list_registered('protocol'))}.",
+        )
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
@@ -79,14 +89,18 @@ class ITMCLI(LightningCLI):
         assets = self.checkpoint_assets
         with nullcontext() if assets is None else restoring(assets):
             super().instantiate_classes()
+        self.model.protocol = self._get(self.config_init, "protocol")
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        if self.subcommand == "extract":  # it writes into its --output, and runs no loop
+            self.save_config_callback = None
+            return super().instantiate_trainer(logger=False, enable_checkpointing=False)
         settings = self._get(self.config_init, "trainer")
         folder = new_run_folder(Path(settings["default_root_dir"]), str(self.subcommand))
         self.save_config_kwargs = {"folder": folder}
         self.trainer_defaults["callbacks"] = [
-            Results(folder / "metrics.json"),
+            Results(folder),
             RetrievalWriter(folder / "predictions.jsonl"),
         ]
         if settings["enable_checkpointing"] is not False and self.subcommand == "fit":
@@ -97,7 +111,7 @@ class ITMCLI(LightningCLI):
     @staticmethod
     @override
     def subcommands() -> dict[str, set[str]]:
-        skipped = LightningCLI.subcommands()
+        skipped = LightningCLI.subcommands() | {"extract": {"model", "datamodule"}}
         for command in ("validate", "test"):
             skipped[command].add("verbose")  # our table is printed instead of Lightning's
         return skipped
@@ -115,7 +129,10 @@ class ITMCLI(LightningCLI):
         if not getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
             return  # nothing was validated, as in a fast_dev_run
         score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": "best"}
+        # The protocol is for the test split; on val, the best epoch's scores come again.
+        protocol, self.model.protocol = self.model.protocol, Retrieval()
         self.validate(**score)
+        self.model.protocol = protocol
         if self.datamodule.has_split("test"):
             self.test(**score)
 

@@ -11,6 +11,7 @@ _IRRELEVANT = (
     r"predict returned None",  # it collects features, and ranks them at the end
     r".*sync_dist=True",  # every process has the same scores of the whole gallery already
     r"Using `DistributedSampler` with the dataloaders",  # what it repeats counts once
+    r"Your `IterableDataset` has `__len__` defined",  # ours tells the truth with workers, too
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own business
 )
 

@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 import pytorch_lightning as pl
+import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from itm_lightning.data.check import checked_records, has_captions
+from itm_lightning.data.encoder_check import check_encoder, check_regions
 from itm_lightning.data.frozen import FrozenTokens, frozen_tokens
-from itm_lightning.data.samples import (
-    DecodedPhotos,
-    LoadPhoto,
-    PairDataset,
-    PhotoDataset,
-    Sample,
-    collate,
-)
+from itm_lightning.data.loaders import Loading, evaluation_loader, training_loader
+from itm_lightning.data.reading import DecodedPhotos, ReadPhotos
 from itm_lightning.data.source import PhotoSource, Record, RegionSource, Source
+from itm_lightning.data.stream import StreamedSource
 from itm_lightning.errors import InputError
 from itm_lightning.types import Batch
 
@@ -46,6 +43,13 @@ class ITMDataModule(pl.LightningDataModule):
             random. 0 augments every sample anew, and runs the trunk for each.
         on_bad_image: what to do with a photo that is missing or does not decode: ``raise``, or
             ``skip`` to leave it out, count and report it.
+        one_caption: an epoch takes one caption of each photo, drawn anew each time, instead of
+            every pair.
+        bucketed: the captions of a training batch are of similar length: less padding.
+
+    Raises:
+        InputError: ``batch_size`` is below 1, or the source is a stream, whose order is its own,
+            and ``one_caption`` or ``bucketed`` is asked for.
     """
 
     def __init__(
@@ -55,15 +59,24 @@ class ITMDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         augmented_views: int = 0,
         on_bad_image: Literal["raise", "skip"] = "raise",
+        one_caption: bool = False,
+        bucketed: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise InputError(f"data.batch_size is {batch_size}; it must be at least 1")
+        if isinstance(source, StreamedSource) and (one_caption or bucketed):
+            raise InputError(
+                f"{type(source).__name__} is a stream, read in its own order: leave "
+                "data.one_caption and data.bucketed off, or data.source.streaming"
+            )
         self.source = source
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmented_views = augmented_views
         self.on_bad_image = on_bad_image
+        self.one_caption = one_caption
+        self.bucketed = bucketed
         self._records: dict[str, Sequence[Record]] = {}
         self._frozen: dict[str, FrozenTokens] = {}
         self._matcher: Matcher | None = None
@@ -77,6 +90,8 @@ class ITMDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str) -> None:
         """Reads and checks the splits that the stage needs, before any long work."""
+        if self.trainer is not None:
+            check_encoder(self.source, self._connected().image_encoder)
         splits = _STAGE_SPLITS.get(stage, (self.predict_split,))
         for split in splits:
             self.records(split)
@@ -110,10 +125,9 @@ class ITMDataModule(pl.LightningDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
-        dataset = PairDataset(self.records("train"), self._photos("train", train=True))
-        # A batch of few has few negatives: the remainder waits for the next epoch's shuffle.
-        drop_last = len(dataset) >= self.batch_size
-        return self._loader(dataset, "train", shuffle=True, drop_last=drop_last)
+        photos = self._photos("train", train=True)
+        how = self._loading("train"), self.one_caption, self.bucketed
+        return training_loader(self.records("train"), photos, *how)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -128,31 +142,19 @@ class ITMDataModule(pl.LightningDataModule):
         return self._evaluation_loader(self.predict_split)
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
-        return self._loader(PhotoDataset(self.records(split), self._photos(split)), split)
+        photos = self._photos(split)
+        return evaluation_loader(self.records(split), photos, self._loading(split))
 
-    def _loader(
-        self,
-        dataset: PairDataset | PhotoDataset,
-        split: str,
-        shuffle: bool = False,
-        drop_last: bool = False,
-    ) -> DataLoader[Batch]:
+    def _loading(self, split: str) -> Loading:
         # Tokens in memory need no decoding processes; sending them between processes costs more.
         workers = 0 if split in self._frozen else self.num_workers
-        return DataLoader[Sample](  # type: ignore[return-value]
-            dataset,
-            batch_size=self.batch_size,
-            shuffle=shuffle,
-            drop_last=drop_last,
-            num_workers=workers,
-            persistent_workers=workers > 0,
-            collate_fn=collate,
-        )
+        return Loading(self.batch_size, workers, self._on_gpu)
 
-    def _photos(self, split: str, train: bool = False) -> LoadPhoto:
+    def _photos(self, split: str, train: bool = False) -> ReadPhotos:
         encoder = self._connected().image_encoder
         if isinstance(self.source, RegionSource):
-            return self.source.regions
+            check_regions(self.source, self.records(split)[0], encoder)
+            return self.source.batch
         assert isinstance(self.source, PhotoSource)  # there are no others
         photos = DecodedPhotos(self.source, encoder.transform(train))
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
@@ -171,6 +173,14 @@ class ITMDataModule(pl.LightningDataModule):
                 title=f"frozen trunk, {split}",
             )
         return self._frozen.get(split, photos)
+
+    @override
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
+        return batch.to(device, non_blocking=self._on_gpu)  # from pinned memory
+
+    @property
+    def _on_gpu(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
     def _connected(self) -> Matcher:
         if self.trainer is not None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from itm_lightning.data.samples import DecodedPhotos, PhotoDataset, Sample
+from itm_lightning.data.reading import DecodedPhotos
+from itm_lightning.data.samples import PhotoDataset
 from itm_lightning.data.source import Record
+from itm_lightning.types import Features
 
 _BATCH = 128  # photos a step
 _CPU_BATCH = 16  # so few stay in the processor's cache, and go through a MobileNetV2 twice as fast
@@ -19,7 +22,7 @@ _CPU_BATCH = 16  # so few stay in the processor's cache, and go through a Mobile
 
 @dataclass(frozen=True)
 class FrozenTokens:
-    """Looks a record's tokens up, instead of decoding its photo.
+    """Looks tokens up, instead of decoding photos.
 
     Attributes:
         tokens: ``(N, V, L, D)`` float16, of ``V`` views of each photo.
@@ -29,10 +32,14 @@ class FrozenTokens:
     tokens: Tensor
     rows: dict[int, int]
 
-    def __call__(self, record: Record) -> Tensor:
-        """Tokens ``(L, D)`` float16 of one of the photo's views, at random."""
-        views = self.tokens[self.rows[record.image_id]]
-        return views[torch.randint(len(views), ())] if len(views) > 1 else views[0]
+    def __call__(self, records: Sequence[Record]) -> Features:
+        """Tokens ``(B, L, D)`` float16 of one of each photo's views, at random."""
+        rows = torch.tensor([self.rows[record.image_id] for record in records])
+        views = self.tokens.shape[1]
+        view = torch.randint(views, rows.shape) if views > 1 else torch.zeros_like(rows)
+        tokens = self.tokens[rows, view]
+        mask = torch.ones(tokens.shape[:2], dtype=torch.bool)
+        return Features(tokens, mask, pooled=None)
 
 
 @torch.no_grad()
@@ -61,7 +68,14 @@ def frozen_tokens(
     """
     dataset = PhotoDataset([record for record in records for _ in range(views)], photos)
     batch_size = _CPU_BATCH if device.type == "cpu" else _BATCH
-    loader = DataLoader(dataset, batch_size=batch_size, num_workers=num_workers, collate_fn=_pixels)
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        num_workers=num_workers,
+        collate_fn=_pixels,
+        # its own: whoever trains from precomputed tokens goes through the same random numbers
+        generator=torch.Generator(),
+    )
     tokens: Tensor | None = None
     start = 0
     with tqdm(total=len(dataset), desc=title, unit="photo") as progress:
@@ -77,5 +91,5 @@ def frozen_tokens(
     return FrozenTokens(tokens.unflatten(0, (len(records), views)), rows)
 
 
-def _pixels(samples: Sequence[Sample]) -> Tensor:
-    return torch.stack([sample.photo for sample in samples])
+def _pixels(batch: Any) -> Tensor:
+    return batch.photos

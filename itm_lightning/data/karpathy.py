@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
 from typing_extensions import override
 
-from itm_lightning.data.source import PhotoSource, Record
-from itm_lightning.errors import InputError, one_line
+from itm_lightning.data.coco_objects import CocoObjects
+from itm_lightning.data.json_files import read_json
+from itm_lightning.data.listing import well_formed
+from itm_lightning.data.photo_files import PhotoFileSource
+from itm_lightning.data.source import Record
+from itm_lightning.data.splits import USUAL
+from itm_lightning.errors import InputError
 from itm_lightning.registry import register
-
-# COCO's Karpathy JSON splits the photos that others train on into "train" and "restval".
-_SPLITS = {"train": ("train", "restval"), "val": ("val",), "test": ("test",)}
-# libjpeg decodes to an eighth of the size without most of the arithmetic, but reads every byte.
-_DRAFT_SIZE = (32, 32)
 
 
 @register("source")
-class Karpathy(PhotoSource):
+class Karpathy(PhotoFileSource):
     """Flickr8k, Flickr30k or COCO as Karpathy & Fei-Fei (2015) split and distributed them.
 
     The JSON holds ``{"images": [{"filename", "split", "imgid", "sentences": [{"raw", "sentid"}],
-    "filepath"?}]}``; ``restval`` counts as train.
+    "filepath"?, "cocoid"?}]}``; ``restval`` counts as train.
 
     Args:
         root: the dataset's folder.
@@ -35,6 +33,8 @@ class Karpathy(PhotoSource):
         images: the image folder, relative to ``root`` (or absolute).
         captions_per_photo: keep the first so many captions of each photo; all by default. COCO's
             protocols keep 5.
+        instances: COCO's ``instances_*.json``, relative to ``root`` (or absolute): labels and
+            boxes of its photos.
     """
 
     def __init__(
@@ -43,55 +43,41 @@ class Karpathy(PhotoSource):
         annotations: str | None = None,
         images: str = "images",
         captions_per_photo: int | None = None,
+        instances: list[str] | None = None,
     ) -> None:
         self.root = Path(root)
         self.annotations = annotations
         self.images = self.root / images
         self.captions_per_photo = captions_per_photo
+        self.objects = CocoObjects([self.root / path for path in instances or ()])
+
+    @property
+    @override
+    def photo_folder(self) -> Path:
+        return self.images
+
+    @property
+    @override
+    def listing(self) -> Path:
+        return self._entries[0]
 
     @override
     def records(self, split: str) -> Sequence[Record]:
         if not self.images.is_dir():
             raise InputError(f"image folder {self.images} is missing: set data.source.images")
-        wanted = _SPLITS[split]
+        wanted = USUAL[split]
         path, entries = self._entries
         try:
-            return tuple(self._record(entry) for entry in entries if entry["split"] in wanted)
+            found = [self._record(entry) for entry in entries if entry["split"] in wanted]
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is no Karpathy JSON: an image entry lacks {error}") from error
-
-    @override
-    def photo(self, record: Record) -> Image.Image:
-        with self._open(record) as image:
-            return _decoded(image, record).convert("RGB")
-
-    @override
-    def verify(self, record: Record) -> None:
-        with self._open(record) as image:
-            image.draft("RGB", _DRAFT_SIZE)
-            _decoded(image, record)
-
-    def _open(self, record: Record) -> Image.Image:
-        path = self.images / record.location
-        try:
-            return Image.open(path)
-        except FileNotFoundError:
-            json_path = self._entries[0]
-            raise InputError(f"photo {path} is missing, though {json_path} names it") from None
-        except OSError as error:
-            raise InputError(f"photo {path} does not decode: {one_line(error)}") from error
+        return well_formed(found, path)
 
     @functools.cached_property
     def _entries(self) -> tuple[Path, list[dict[str, Any]]]:
         path = self._annotations_path()
         try:
-            return path, json.loads(path.read_text(encoding="utf-8"))["images"]
-        except FileNotFoundError:
-            raise InputError(
-                f"annotations {path} are missing: set data.source.annotations"
-            ) from None
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
-            raise InputError(f"{path} is not valid JSON: {one_line(error)}") from error
+            return path, read_json(path, "data.source.annotations")["images"]
         except (KeyError, TypeError):
             raise InputError(f"{path} is no Karpathy JSON: it has no list 'images'") from None
 
@@ -110,17 +96,10 @@ class Karpathy(PhotoSource):
 
     def _record(self, entry: dict[str, Any]) -> Record:
         sentences = entry["sentences"][: self.captions_per_photo]
-        return Record(
-            image_id=entry["imgid"],
+        record = Record(
+            image_id=entry.get("cocoid", entry["imgid"]),  # what COCO's other files call it
             captions=tuple(sentence["raw"] for sentence in sentences),
             caption_ids=tuple(sentence["sentid"] for sentence in sentences),
             location=str(Path(entry.get("filepath", "")) / entry["filename"]),
         )
-
-
-def _decoded(image: Image.Image, record: Record) -> Image.Image:
-    try:
-        image.load()
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"photo {image.filename} does not decode: {one_line(error)}") from error  # type: ignore[attr-defined]
-    return image
+        return self.objects.on(record, record.image_id)

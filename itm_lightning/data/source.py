@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.data.room import padded
 from itm_lightning.part import Part
+from itm_lightning.types import Features
 
 
 @dataclass(frozen=True)
@@ -93,3 +96,12 @@ class RegionSource(Source):
     @abstractmethod
     def regions(self, record: Record) -> Tensor:
         """Regions ``(L, D)`` float of the record's photo; ``L`` may differ between photos."""
+
+    def batch(self, records: Sequence[Record]) -> Features:
+        """Regions of several photos, padded; overridden where they are read faster together."""
+        return padded([self.regions(record) for record in records])
+
+    @property
+    def made_by(self) -> dict[str, Any] | None:
+        """Fingerprint of the image encoder that made the regions; ``None`` where nobody knows."""
+        return None

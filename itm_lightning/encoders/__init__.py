@@ -11,6 +11,7 @@ from itm_lightning.encoders.base import (
 from itm_lightning.encoders.pretrained_text import PretrainedText
 from itm_lightning.encoders.pretrained_vision import PretrainedVision
 from itm_lightning.encoders.recurrent_text import RecurrentText
+from itm_lightning.encoders.region_features import RegionFeatures
 from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
 from itm_lightning.encoders.vocabulary import Vocabulary
 
@@ -20,6 +21,7 @@ __all__ = [
     "PretrainedText",
     "PretrainedVision",
     "RecurrentText",
+    "RegionFeatures",
     "TextEncoder",
     "TorchvisionCNN",
     "Vocabulary",

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from itm_lightning.encoders.fingerprint import fingerprint
 from itm_lightning.errors import InputError
 from itm_lightning.part import Part
 from itm_lightning.pooling import MeanPooling, Pooling
@@ -129,6 +130,8 @@ class ImageEncoder(Encoder):
 
     mean: Tensor
     std: Tensor
+    weights_from: str | None = None
+    """The argument that says where the weights come from, and nothing else of the encoder."""
 
     def __init__(
         self, trainable: bool = True, pooling: Pooling | None = None, augment: bool = False
@@ -139,6 +142,10 @@ class ImageEncoder(Encoder):
     @abstractmethod
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
         """What makes ``(3, H, W)`` uint8 pixels of an RGB photo; it can be pickled."""
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """What tells this encoder's tokens from another's; see :func:`fingerprint`."""
+        return fingerprint(self)
 
     @abstractmethod
     def _tokens(self, pixels: Tensor) -> Tensor:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
+from array import array
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
 from itm_lightning.encoders.captions import CaptionCache, pad
@@ -17,6 +20,7 @@ from itm_lightning.encoders.pretrained import (
     rebuild_model,
 )
 from itm_lightning.encoders.tokeniser_files import read_tokeniser, rebuild_tokeniser
+from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -27,6 +31,13 @@ READ_PADDING = {"siglip_text_model", "siglip2_text_model"}
 
 LONGEST = 512
 """Most tokens of a caption, unless the model reads fewer or ``max_length`` says otherwise."""
+
+
+class _Tokens(NamedTuple):
+    """The tokens of a caption, and the word that each is of; -1 for none."""
+
+    ids: array
+    words: array
 
 
 @register("text_encoder")
@@ -41,10 +52,12 @@ class PretrainedText(TextEncoder):
         max_length: longer captions are cut to so many tokens; what the model can read, at most
             512, where ``None``.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
+        word_noise: share of the words that training masks, replaces or deletes, as
+            :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ has 0.2.
 
     Raises:
         InputError: there is no such model, it is none for text, or it reads less than
-            ``max_length``.
+            ``max_length``; ``word_noise`` is no share, or the tokeniser is not made for it.
     """
 
     def __init__(
@@ -53,10 +66,13 @@ class PretrainedText(TextEncoder):
         trainable: bool = True,
         max_length: int | None = None,
         pooling: Pooling | None = None,
+        word_noise: float = 0.0,
     ) -> None:
         super().__init__(trainable, pooling)
+        check_share("PretrainedText", word_noise)
         self.name = name
         self.max_length = max_length
+        self.word_noise = word_noise
         self._model: Assets = {}
         self._files: dict[str, str] = {}
         if not is_restoring():
@@ -76,9 +92,7 @@ class PretrainedText(TextEncoder):
 
     def forward(self, captions: list[str]) -> Features:
         """Features of ``B`` captions, one token a word piece."""
-        length = self._length if self._reads_padding else None
-        ids, mask = pad(self._rows(captions), self._tokeniser.pad_token_id or 0, length)
-        ids, mask = ids.to(self.device), mask.to(self.device)
+        ids, mask = (side.to(self.device) for side in self._read(captions))
         with self._trunk_gradient():
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
         return Features(tokens, mask, self.pooling(tokens, mask))
@@ -89,7 +103,9 @@ class PretrainedText(TextEncoder):
         network = _text_half(model).eval()
         self._length = self._checked_length(network.config)
         self._reads_padding = network.config.model_type in READ_PADDING
-        self._rows = CaptionCache(self._tokenise, empty=self._tokeniser.unk_token_id or 0)
+        self._padding = self._tokeniser.pad_token_id or 0
+        self._substitutes = self._checked_substitutes() if self.word_noise else None
+        self._rows = CaptionCache(self._tokenise)
         try:
             with torch.enable_grad():
                 ids = torch.zeros(1, 2, dtype=torch.int64)
@@ -111,8 +127,42 @@ class PretrainedText(TextEncoder):
             )
         return self.max_length
 
-    def _tokenise(self, captions: list[str]) -> list[list[int]]:
-        return self._tokeniser(captions, truncation=True, max_length=self._length)["input_ids"]
+    def _checked_substitutes(self) -> Substitutes:
+        tokeniser = self._tokeniser
+        ends = {None, tokeniser.bos_token_id, tokeniser.eos_token_id, tokeniser.pad_token_id}
+        marks = [m for m in (tokeniser.mask_token_id, tokeniser.unk_token_id) if m not in ends]
+        if not marks or not tokeniser.is_fast:
+            raise InputError(
+                f"the tokeniser of {self.name} knows neither a mask nor an unknown word, or not "
+                "which tokens are a word: set word_noise: 0"
+            )
+        special = set(tokeniser.all_special_ids)
+        words = torch.tensor([i for i in range(len(tokeniser)) if i not in special])
+        return Substitutes(marks[0], words, self._padding)
+
+    def _read(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+        """Ids and mask ``(B, L)`` of the captions; in training, with noise."""
+        rows = self._rows(captions)
+        ids, mask = pad([row.ids for row in rows], self._padding)
+        if self.training and self._substitutes is not None:
+            words, _ = pad([row.words for row in rows], -1)
+            ids, mask = noisy(ids, mask, words, self.word_noise, self._substitutes)
+        if self._reads_padding:
+            missing = (0, self._length - ids.shape[1])
+            ids, mask = F.pad(ids, missing, value=self._padding), F.pad(mask, missing)
+        return ids, mask
+
+    def _tokenise(self, captions: list[str]) -> list[_Tokens]:
+        encoded = self._tokeniser(captions, truncation=True, max_length=self._length)
+        return [
+            self._row(ids, encoded.word_ids(number) if self._substitutes else ())
+            for number, ids in enumerate(encoded["input_ids"])
+        ]
+
+    def _row(self, ids: list[int], words: Sequence[int | None]) -> _Tokens:
+        if not ids:  # nothing was read, and the tokeniser marks no ends
+            return _Tokens(array("i", [self._tokeniser.unk_token_id or 0]), array("i", [-1]))
+        return _Tokens(array("i", ids), array("i", (-1 if w is None else w for w in words)))
 
 
 def _text_half(model: Any) -> Any:

@@ -17,7 +17,7 @@ from itm_lightning.encoders.pretrained import (
     load_model,
     rebuild_model,
 )
-from itm_lightning.encoders.transforms import crop_and_mirror, to_pixels
+from itm_lightning.encoders.transforms import ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -39,6 +39,8 @@ class PretrainedVision(ImageEncoder):
     Raises:
         InputError: there is no such model, or it is none for photos.
     """
+
+    weights_from = "name"
 
     def __init__(
         self,
@@ -64,7 +66,7 @@ class PretrainedVision(ImageEncoder):
             geometry = crop_and_mirror(size, photo_settings.interpolation(settings))
         else:
             geometry = photo_settings.resize_and_crop(settings)
-        return to_pixels(geometry)
+        return ToPixels(geometry)
 
     def assets(self) -> Assets:
         """The model's architecture, and how it wants its photos."""

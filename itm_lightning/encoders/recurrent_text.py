@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
 from itm_lightning.encoders.vectors import check_vectors, read_vectors
 from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary
+from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -38,12 +39,15 @@ class RecurrentText(TextEncoder):
         dropout: share of the word embeddings' numbers that training sets to zero.
         unknown_rate: share of the words that training replaces by the unknown word, so that its
             embedding learns too.
+        word_noise: share of the words that training makes unknown, replaces or deletes, as
+            :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ has 0.2.
         min_count: words that occur less often are unknown.
         vectors: text file of GloVe or word2vec vectors to start the embeddings from.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
 
     Raises:
-        InputError: the cell is unknown, or the vectors file is missing or of another width.
+        InputError: the cell is unknown, the vectors file is missing or of another width, or
+            ``word_noise`` is no share.
     """
 
     def __init__(
@@ -58,14 +62,17 @@ class RecurrentText(TextEncoder):
         min_count: int = 1,
         vectors: str | None = None,
         pooling: Pooling | None = None,
+        word_noise: float = 0.0,
     ) -> None:
         super().__init__(pooling=pooling)
         if cell not in CELLS:
             raise InputError(f"RecurrentText: there is no cell {cell!r}; use one of {list(CELLS)}")
+        check_share("RecurrentText", word_noise)
         if vectors is not None and not is_restoring():
             check_vectors(vectors, word_dim)
         self.word_dim = word_dim
         self.unknown_rate = unknown_rate
+        self.word_noise = word_noise
         self.min_count = min_count
         self.vectors = vectors
         self.vocabulary: Vocabulary | None = None
@@ -107,13 +114,22 @@ class RecurrentText(TextEncoder):
                 "RecurrentText has no vocabulary yet: call learn_vocabulary(captions) with the "
                 "training captions, or load a checkpoint"
             )
-        ids, mask = self.vocabulary.encode(captions)
+        ids, mask = self._disturb(*self.vocabulary.encode(captions))
         lengths = mask.sum(dim=1)  # packing wants them on the CPU
         ids, mask = ids.to(self.device), mask.to(self.device)
         words = self.dropout(self.embedding(self._forget(ids, mask)))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         tokens, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True)
         return Features(tokens, mask, self.pooling(tokens, mask))
+
+    def _disturb(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """In training, makes a random share of the words unknown, another word, or nothing."""
+        if not self.training or self.word_noise == 0:
+            return ids, mask
+        assert self.vocabulary is not None
+        known = torch.arange(UNKNOWN + 1, len(self.vocabulary))
+        words = torch.arange(ids.shape[1]).expand_as(ids)
+        return noisy(ids, mask, words, self.word_noise, Substitutes(UNKNOWN, known, PADDING))
 
     def _forget(self, ids: Tensor, mask: Tensor) -> Tensor:
         """In training, makes a random share of the words unknown."""

@@ -15,8 +15,8 @@ from itm_lightning.encoders.grid import as_tokens, cut_at_grid
 from itm_lightning.encoders.transforms import (
     IMAGENET_MEAN,
     IMAGENET_STD,
+    ToPixels,
     crop_and_mirror,
-    to_pixels,
 )
 from itm_lightning.encoders.weights import load_weights
 from itm_lightning.errors import InputError, one_line
@@ -50,6 +50,8 @@ class TorchvisionCNN(ImageEncoder):
             are missing or do not fit.
     """
 
+    weights_from = "weights"
+
     def __init__(
         self,
         name: str,
@@ -82,7 +84,7 @@ class TorchvisionCNN(ImageEncoder):
             geometry = crop_and_mirror(size, InterpolationMode.BILINEAR)
         else:
             geometry = [v2.Resize(size)]
-        return to_pixels(geometry)
+        return ToPixels(geometry)
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         pixels = pixels.contiguous(memory_format=torch.channels_last)

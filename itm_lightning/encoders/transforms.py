@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor, nn
 
@@ -15,14 +18,20 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-def to_pixels(geometry: Sequence[nn.Module]) -> Callable[[Image.Image], Tensor]:
-    """RGB photo → ``geometry`` → uint8 ``(3, H, W)``.
+@dataclass(frozen=True)
+class ToPixels:
+    """RGB photo → ``geometry`` → uint8 ``(3, H, W)``; in memory, the channels are last.
 
     The encoder normalises whole batches: bytes are a quarter of what floats are between processes.
     """
-    from torchvision.transforms import v2
 
-    return v2.Compose([*geometry, v2.PILToTensor()])
+    geometry: Sequence[nn.Module]
+
+    def __call__(self, photo: Image.Image) -> Tensor:
+        """Pixels of a photo."""
+        for step in self.geometry:
+            photo = step(photo)
+        return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
 
 
 def crop_and_mirror(size: tuple[int, int], interpolation: InterpolationMode) -> list[nn.Module]:

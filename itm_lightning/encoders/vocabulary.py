@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -30,7 +31,7 @@ class Vocabulary:
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
         self._ids = {word: i for i, word in enumerate(self.words, start=UNKNOWN + 1)}
-        self._rows = CaptionCache(self._lookup, empty=UNKNOWN)
+        self._rows = CaptionCache(self._lookup)
 
     @classmethod
     def learn(cls, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
@@ -51,5 +52,6 @@ class Vocabulary:
         """Ids ``(B, L)`` int64 and mask ``(B, L)`` bool; an empty caption is one unknown word."""
         return pad(self._rows(captions), PADDING)
 
-    def _lookup(self, captions: list[str]) -> list[list[int]]:
-        return [[self.id(word) for word in split_words(caption)] for caption in captions]
+    def _lookup(self, captions: list[str]) -> list[array]:
+        rows = ([self.id(word) for word in split_words(caption)] for caption in captions)
+        return [array("i", row or [UNKNOWN]) for row in rows]

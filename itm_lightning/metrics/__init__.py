@@ -1,5 +1,6 @@
-"""Metrics: retrieval recall, exact over the whole gallery, and minimal pairs."""
+"""Metrics: retrieval recall, exact over the whole gallery; protocols; and minimal pairs."""
 
+from itm_lightning.metrics import protocols
 from itm_lightning.metrics.functional import recall_from_ranks, retrieval_recall
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.pairs import pairs_accuracy
@@ -9,6 +10,7 @@ __all__ = [
     "BidirectionalRecall",
     "Gallery",
     "pairs_accuracy",
+    "protocols",
     "recall_from_ranks",
     "retrieval_recall",
 ]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from itm_lightning.ranking import ranks_from_scores
+from itm_lightning.metrics.gallery import Gallery
+from itm_lightning.ranking import rank, ranks_from_scores
+from itm_lightning.similarity.base import Similarity
 
 _RSUM_KS = (1, 5, 10)
 
@@ -49,8 +51,39 @@ def recall_from_ranks(
         those R@1, R@5 and R@10 that ``ks`` asks for. Scalars in float64 on the CPU: in float32 a
         logged 54.132 reads 54.13199996948242, and not every accelerator knows float64.
     """
-    table = _one_way("i2t", i2t, ks) | _one_way("t2i", t2i, ks)
-    summands = [table[f"{way}_R@{k}"] for way in ("i2t", "t2i") for k in _RSUM_KS if k in ks]
+    return _with_rsum(_one_way("i2t", i2t, ks) | _one_way("t2i", t2i, ks))
+
+
+def gallery_recall(
+    similarity: Similarity, gallery: Gallery, ks: Sequence[int] = (1, 5, 10)
+) -> dict[str, Tensor]:
+    """Recall in both directions over a gallery, without its whole score matrix.
+
+    Returns:
+        As :func:`recall_from_ranks`.
+
+    Raises:
+        InputError: see :func:`itm_lightning.ranking.rank`.
+    """
+    ranks = rank(
+        similarity, gallery.images, gallery.texts, gallery.image_ids, gallery.text_image_ids
+    )
+    return recall_from_ranks(ranks.i2t, ranks.t2i, ks)
+
+
+def mean_over_folds(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of every score of tables as :func:`recall_from_ranks` gives them.
+
+    rsum is the sum of the six averaged recalls, where published implementations print six times an
+    average.
+    """
+    keys = [key for key in tables[0] if key != "rsum"]
+    return _with_rsum({key: torch.stack([table[key] for table in tables]).mean() for key in keys})
+
+
+def _with_rsum(table: dict[str, Tensor]) -> dict[str, Tensor]:
+    names = [f"{way}_R@{k}" for way in ("i2t", "t2i") for k in _RSUM_KS]
+    summands = [table[name] for name in names if name in table]
     return table | {"rsum": sum(summands, torch.zeros((), dtype=torch.float64))}
 
 

@@ -13,9 +13,8 @@ from torchmetrics import Metric
 
 from itm_lightning.distributed import gather_rows
 from itm_lightning.errors import InputError
-from itm_lightning.metrics.functional import recall_from_ranks
+from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, ordinals, without_repeats
-from itm_lightning.ranking import rank
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -91,15 +90,7 @@ class BidirectionalRecall(Metric):
         Raises:
             InputError: see :meth:`gallery` and :func:`itm_lightning.ranking.rank`.
         """
-        gallery = self.gallery()
-        ranks = rank(
-            self.similarity,
-            gallery.images,
-            gallery.texts,
-            gallery.image_ids,
-            gallery.text_image_ids,
-        )
-        return recall_from_ranks(ranks.i2t, ranks.t2i, self.ks)
+        return gallery_recall(self.similarity, self.gallery(), self.ks)
 
     def gallery(self) -> Gallery:
         """All photos and captions seen so far on all processes, each once.

@@ -1,8 +1,27 @@
-"""Objectives: losses on the score matrix."""
+"""Objectives: losses on the score matrix, and on features."""
 
-from itm_lightning.objectives.base import Objective, negatives_mask
+from itm_lightning.objectives.base import FeatureObjective, Objective, negatives_mask
+from itm_lightning.objectives.diversity import Diversity
+from itm_lightning.objectives.entailment import Entailment
 from itm_lightning.objectives.infonce import InfoNCE
+from itm_lightning.objectives.information_bottleneck import InformationBottleneck
+from itm_lightning.objectives.match_probability import MatchProbability
+from itm_lightning.objectives.mmd import MMD
+from itm_lightning.objectives.sigmoid import Sigmoid
 from itm_lightning.objectives.triplet import Triplet
 from itm_lightning.objectives.weighted import WeightedSum
 
-__all__ = ["InfoNCE", "Objective", "Triplet", "WeightedSum", "negatives_mask"]
+__all__ = [
+    "MMD",
+    "Diversity",
+    "Entailment",
+    "FeatureObjective",
+    "InfoNCE",
+    "InformationBottleneck",
+    "MatchProbability",
+    "Objective",
+    "Sigmoid",
+    "Triplet",
+    "WeightedSum",
+    "negatives_mask",
+]

@@ -1,4 +1,4 @@
-"""What every objective on the score matrix is."""
+"""What every objective is."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
+from itm_lightning.errors import InputError
 from itm_lightning.part import Part
+from itm_lightning.types import Features
 
 
 class Objective(Part, nn.Module, ABC):
@@ -25,6 +28,46 @@ class Objective(Part, nn.Module, ABC):
                 counts as a negative.
             text_image_ids: ``(B,)`` int64, the photo of each column's caption.
         """
+
+    def loss(
+        self,
+        scores: Tensor,
+        images: Features,
+        texts: Features,
+        image_ids: Tensor | None = None,
+        text_image_ids: Tensor | None = None,
+    ) -> Tensor:
+        """The loss, a scalar, of all there is to learn from; here, of the scores alone.
+
+        Args:
+            scores: as in :meth:`forward`.
+            images: the photos, in the common space or where the head lifts them from there.
+            texts: the captions, likewise.
+            image_ids: as in :meth:`forward`.
+            text_image_ids: as in :meth:`forward`.
+        """
+        return self(scores, image_ids, text_image_ids)
+
+
+class FeatureObjective(Objective):
+    """Learns from the features of a batch; a subclass writes :meth:`loss`."""
+
+    @override
+    def forward(
+        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
+    ) -> Tensor:
+        raise InputError(f"{type(self).__name__} learns from features, not scores: call its loss()")
+
+    @abstractmethod
+    @override
+    def loss(
+        self,
+        scores: Tensor,
+        images: Features,
+        texts: Features,
+        image_ids: Tensor | None = None,
+        text_image_ids: Tensor | None = None,
+    ) -> Tensor: ...
 
 
 def negatives_mask(

@@ -38,3 +38,25 @@ def symmetric_cross_entropy(logits: Tensor, negatives: Tensor) -> Tensor:
     excluded = ~negatives & (targets[:, None] != targets[None, :])
     logits = logits.masked_fill(excluded, -torch.inf)
     return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.mT, targets)) / 2
+
+
+def matching_losses(logits: Tensor, matches: Tensor) -> Tensor:
+    """Of each pair, minus the log of the probability ``sigmoid(±logit)`` of what it is.
+
+    Args:
+        logits: ``(B, B)`` float32.
+        matches: ``(B, B)`` bool, ``True`` where photo and caption match.
+
+    Returns:
+        ``(B, B)``.
+    """
+    return F.softplus(torch.where(matches, -logits, logits))
+
+
+def counted_pairs(negatives: Tensor) -> tuple[Tensor, Tensor]:
+    """Which pairs are positives, and which count at all, of ``negatives (B, B)`` bool.
+
+    Off the diagonal, what is no negative is the same photo with another of its captions: neither.
+    """
+    positives = torch.eye(len(negatives), dtype=torch.bool, device=negatives.device)
+    return positives, positives | negatives

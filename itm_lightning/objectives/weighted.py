@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import Objective
 from itm_lightning.registry import register
+from itm_lightning.types import Features
 
 
 @register("objective")
 class WeightedSum(Objective):
-    """``Σ wᵢ · objectiveᵢ``.
+    """``Σ wᵢ · objectiveᵢ``, of objectives on scores and on features alike.
 
     Args:
         objectives: at least one.
@@ -34,12 +37,23 @@ class WeightedSum(Objective):
             )
         self.objectives = nn.ModuleList(objectives)
 
+    @override
     def forward(
         self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> Tensor:
-        """The loss; see :meth:`Objective.forward`."""
-        losses = [
-            weight * cast(Objective, objective)(scores, image_ids, text_image_ids)
-            for weight, objective in zip(self.weights, self.objectives, strict=True)
-        ]
-        return torch.stack(losses).sum()
+        return self._sum(lambda objective: objective(scores, image_ids, text_image_ids))
+
+    @override
+    def loss(
+        self,
+        scores: Tensor,
+        images: Features,
+        texts: Features,
+        image_ids: Tensor | None = None,
+        text_image_ids: Tensor | None = None,
+    ) -> Tensor:
+        return self._sum(lambda each: each.loss(scores, images, texts, image_ids, text_image_ids))
+
+    def _sum(self, loss: Callable[[Objective], Tensor]) -> Tensor:
+        terms = zip(self.weights, self.objectives, strict=True)
+        return torch.stack([weight * loss(cast(Objective, each)) for weight, each in terms]).sum()

@@ -2,7 +2,7 @@
 
 from itm_lightning.ranking.blocks import Blocks
 from itm_lightning.ranking.nearest import Neighbours, TopK, top_k
-from itm_lightning.ranking.ranks import Ranks, owners, rank, ranks_from_scores
+from itm_lightning.ranking.ranks import Ranks, owners, rank, rank_and_top_k, ranks_from_scores
 
 __all__ = [
     "Blocks",
@@ -11,6 +11,7 @@ __all__ = [
     "TopK",
     "owners",
     "rank",
+    "rank_and_top_k",
     "ranks_from_scores",
     "top_k",
 ]

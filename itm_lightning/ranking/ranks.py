@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from itm_lightning.errors import InputError
-from itm_lightning.ranking.blocks import BLOCK_ELEMENTS, Blocks, photos_a_block
+from itm_lightning.ranking.blocks import Blocks, photos_a_block
+from itm_lightning.ranking.nearest import Nearest, TopK
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -43,8 +44,8 @@ def rank(
     image_ids: Tensor,
     text_image_ids: Tensor,
     *,
-    block_elements: int = BLOCK_ELEMENTS,
-    progress: bool = False,
+    block_elements: int | None = None,
+    progress: bool = True,
 ) -> Ranks:
     """Ranks of the correct answers in both directions.
 
@@ -57,13 +58,39 @@ def rank(
         texts: of ``M`` captions; a photo may have any number of them, in any order.
         image_ids: ``(N,)`` int64, each once.
         text_image_ids: ``(M,)`` int64, the id of each caption's photo.
-        block_elements: the most elements that a block's score or attention tensor should have.
-        progress: show a progress bar.
+        block_elements: the most elements that a block's score or attention tensor should have; by
+            the memory of the features' device where ``None``.
+        progress: show a progress bar where it takes long.
 
     Raises:
         InputError: a photo's id occurs twice, a caption's photo is missing, there is nothing to
             rank, or a score is NaN.
     """
+    return rank_and_top_k(
+        similarity,
+        images,
+        texts,
+        image_ids,
+        text_image_ids,
+        0,
+        block_elements=block_elements,
+        progress=progress,
+    )[0]
+
+
+@torch.no_grad()
+def rank_and_top_k(
+    similarity: Similarity,
+    images: Features,
+    texts: Features,
+    image_ids: Tensor,
+    text_image_ids: Tensor,
+    k: int,
+    *,
+    block_elements: int | None = None,
+    progress: bool = True,
+) -> tuple[Ranks, TopK]:
+    """:func:`rank` and :func:`~itm_lightning.ranking.top_k`, for the price of scoring once."""
     owner = owners(image_ids.to(images.device), text_image_ids.to(images.device))
     n_captions = owner.bincount(minlength=len(images))
     order = (n_captions == 0).byte().argsort(stable=True)  # distractors last
@@ -77,16 +104,19 @@ def rank(
     own = torch.empty(len(texts), device=images.device)
     i2t, t2i = torch.zeros_like(order), torch.zeros_like(owner)
     blocks = Blocks(similarity, images, texts, photos, captions, progress)
-    for k, columns in enumerate(captions):
-        rows = photos[k]
-        found = _positives(blocks.score(k, k), place[owner[columns]] - k * size)
+    nearest = Nearest(photos, captions, k)
+    for d, columns in enumerate(captions):
+        rows, scores = photos[d], blocks.score(d, d)
+        nearest.see(d, d, scores)
+        found = _positives(scores, place[owner[columns]] - d * size)
         best[rows], own[columns], i2t[rows], t2i[columns] = found
     for i, j in blocks.off_diagonal():
         rows, columns = photos[i], captions[j]
         scores = blocks.score(i, j)
+        nearest.see(i, j, scores)
         i2t[rows] += (scores >= best[rows, None]).sum(dim=1)
         t2i[columns] += (scores >= own[columns]).sum(dim=0)
-    return Ranks(i2t[n_captions > 0], t2i)
+    return Ranks(i2t[n_captions > 0], t2i), nearest.found()
 
 
 def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor) -> Ranks:

@@ -10,14 +10,46 @@ from itm_lightning.similarity.base import (
 from itm_lightning.similarity.bilinear import Bilinear
 from itm_lightning.similarity.cosine import Cosine
 from itm_lightning.similarity.cross_attention import CrossAttention
+from itm_lightning.similarity.dot_product import DotProduct
+from itm_lightning.similarity.ensemble import Ensemble
+from itm_lightning.similarity.euclidean import Euclidean
+from itm_lightning.similarity.gaussian import Gaussian
+from itm_lightning.similarity.hamming import Hamming
+from itm_lightning.similarity.hard_assignment import HardAssignment
+from itm_lightning.similarity.lorentz import Lorentz
+from itm_lightning.similarity.max_sim import MaxSim
+from itm_lightning.similarity.mlp import Mlp
+from itm_lightning.similarity.optimal_transport import OptimalTransport
+from itm_lightning.similarity.order_embedding import OrderEmbedding
+from itm_lightning.similarity.saf import SAF
+from itm_lightning.similarity.sgr import SGR
+from itm_lightning.similarity.sgraf_state import from_sgraf_state
+from itm_lightning.similarity.smooth_chamfer import SmoothChamfer
+from itm_lightning.similarity.transformer_matching import TransformerMatching
 
 __all__ = [
+    "SAF",
+    "SGR",
     "Aligning",
     "Bilinear",
     "Cosine",
     "CrossAttention",
+    "DotProduct",
     "Embedding",
+    "Ensemble",
+    "Euclidean",
+    "Gaussian",
+    "Hamming",
+    "HardAssignment",
+    "Lorentz",
+    "MaxSim",
+    "Mlp",
+    "OptimalTransport",
+    "OrderEmbedding",
     "PooledSimilarity",
     "Similarity",
+    "SmoothChamfer",
     "TokenSimilarity",
+    "TransformerMatching",
+    "from_sgraf_state",
 ]

@@ -2,39 +2,40 @@
 
 After Lee, Chen, Hua, Hu, He: "Stacked Cross Attention for Image-Text Matching", ECCV 2018. A
 *query* token (a word in ``t2i``, a region in ``i2t``) attends to the *context* tokens of the other
-side. Four dimensions return everywhere: ``Q`` query rows of ``A`` tokens each, ``C`` context rows
-of ``K`` tokens each. Tensors are laid out ``(Q, A, C, K)``: one matrix product makes them, and the
-softmax runs over the contiguous dimension. Padding tokens are zero vectors.
+side. Four dimensions return everywhere: ``C`` context rows of ``K`` tokens each, and ``Q`` query
+rows of ``A`` tokens each. Tensors are laid out ``(C, K, Q, A)``: one matrix product makes them, and
+reductions over the context run along a core's vectors. Padding tokens are zero vectors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 _EPS = 1e-8  # SCAN's
 _LEAK = 0.1  # slope of SCAN's "clipped" below zero
+# Stands for padding. Not -inf: a row of padding alone then has a score, and finite gradients.
+_LOWEST = -1e30
 
 Scale = Callable[[Tensor, Tensor, float], Tensor]
 Aggregate = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def _softmax(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    padding = ~mask[:, :, None, None]
-    return similarities.masked_fill(padding, -torch.inf).softmax(dim=1) * temperature
+    powers = similarities.exp() * mask  # of cosines: at most e
+    return powers * (temperature / powers.sum(dim=-1, keepdim=True).clamp(min=_EPS))
 
 
 def _l2norm(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
     # the clamp keeps the square root's gradient finite where all similarities are zero
-    norm = similarities.square().sum(dim=1, keepdim=True).clamp(min=_EPS**2).sqrt()
+    norm = similarities.square().sum(dim=-1, keepdim=True).clamp(min=_EPS**2).sqrt()
     return similarities * (temperature / (norm + _EPS))
 
 
 def _l1norm(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    norm = similarities.abs().sum(dim=1, keepdim=True)
+    norm = similarities.abs().sum(dim=-1, keepdim=True)
     return similarities * (temperature / (norm + _EPS))
 
 
@@ -49,8 +50,8 @@ def _clipped(normalise: Scale) -> Scale:
     return clipped
 
 
-#: SCAN's ``raw_feature_norm``: ``(similarities (Q, A, C, K), query mask (Q, A), temperature)`` to
-#: logits ``(Q, A, C, K)``; every context token's similarities are normalised over the queries.
+#: SCAN's ``raw_feature_norm``: ``(similarities (C, K, Q, A), query mask (Q, A), temperature)`` to
+#: logits ``(C, K, Q, A)``; every context token's similarities are normalised over the queries.
 NORMALIZERS: dict[str, Scale] = {
     "softmax": _softmax,
     "l2norm": _l2norm,
@@ -63,23 +64,27 @@ NORMALIZERS: dict[str, Scale] = {
 
 
 def _log_sum_exp(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    return (cosines * temperature).masked_fill(~mask, -torch.inf).logsumexp(dim=1) / temperature
+    return _without_padding(cosines * temperature, mask).logsumexp(dim=-1) / temperature
 
 
 def _mean(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    return _sum(cosines, mask, temperature) / mask.sum(dim=1).clamp(min=1)
+    return _sum(cosines, mask, temperature) / mask.sum(dim=-1).clamp(min=1)
 
 
 def _max(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    return cosines.masked_fill(~mask, -torch.inf).amax(dim=1)
+    return _without_padding(cosines, mask).amax(dim=-1)
 
 
 def _sum(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    return cosines.masked_fill(~mask, 0).sum(dim=1)
+    return cosines.masked_fill(~mask, 0).sum(dim=-1)
 
 
-#: SCAN's ``agg_func``: ``(cosines (Q, A, C), query mask (Q, A, 1), lse_temperature)`` to scores
-#: ``(Q, C)``; only LogSumExp (equation 6) has a temperature.
+def _without_padding(cosines: Tensor, mask: Tensor) -> Tensor:
+    return cosines.masked_fill(~mask, _LOWEST)
+
+
+#: SCAN's ``agg_func``: ``(cosines (..., A), query mask that broadcasts, lse_temperature)`` to
+#: scores ``(...)``; only LogSumExp (equation 6) has a temperature.
 AGGREGATORS: dict[str, Aggregate] = {
     "LogSumExp": _log_sum_exp,
     "Mean": _mean,
@@ -98,37 +103,45 @@ def attention(
     """Attention weights of every query token over the context tokens (equations 1 and 2).
 
     Args:
-        similarities: ``(Q, A, C, K)`` float, cosine of every query and every context token.
+        similarities: ``(C, K, Q, A)`` float, cosine of every context and every query token.
         query_mask: ``(Q, A)`` bool.
         context_mask: ``(C, K)`` bool.
         normalise: one of :data:`NORMALIZERS`.
         temperature: SCAN's λ₁; higher is sharper.
 
     Returns:
-        ``(Q, A, C, K)``, summing to 1 over ``K``; exactly 0 at padded context tokens.
+        ``(C, K, Q, A)``, summing to 1 over ``K``; exactly 0 at padded context tokens.
     """
     logits = normalise(similarities, query_mask, temperature)
-    lowest = torch.finfo(logits.dtype).min
-    bias = torch.zeros_like(context_mask, dtype=logits.dtype).masked_fill_(~context_mask, lowest)
+    bias = (~context_mask).to(logits.dtype)[:, :, None, None] * _LOWEST
     # in place: the normaliser's result is ours alone, and no gradient needs it
-    return logits.add_(bias).softmax(dim=-1)
+    return logits.add_(bias).softmax(dim=1)
 
 
 def attended_cosine(weights: Tensor, similarities: Tensor, gram: Tensor) -> Tensor:
     """Cosine of every query token ``q`` and its attended vector ``Σ a_k c_k`` (equations 2 and 3).
 
     The attended vectors, ``D`` numbers a query token and context, are never formed:
-    ``q · Σ a_k c_k = Σ a_k s_k`` and ``‖Σ a_k c_k‖² = aᵀ G a``.
+    ``q · Σ a_k c_k = Σ a_k s_k``.
 
     Args:
-        weights: attention ``a (Q, A, C, K)``.
-        similarities: ``s (Q, A, C, K)`` of unit vectors.
-        gram: ``G (C, K, K)``, inner products of each context row's tokens.
+        weights: attention ``a (C, K, Q, A)``.
+        similarities: ``s (C, K, Q, A)`` of unit vectors.
+        gram: ``(C, K, K)``, inner products of each context row's tokens.
 
     Returns:
-        ``(Q, A, C)`` in [-1, 1].
+        ``(C, Q, A)`` in [-1, 1].
     """
-    along = (weights * similarities).sum(dim=-1)
-    square = (torch.einsum("qack,ckl->qacl", weights, gram) * weights).sum(dim=-1)
+    return (weights * similarities).sum(dim=1) * inverse_length(weights, gram)
+
+
+def inverse_length(weights: Tensor, gram: Tensor) -> Tensor:
+    """``1 / ‖Σ a_k c_k‖ (C, Q, A)``, by ``‖Σ a_k c_k‖² = aᵀ G a``.
+
+    Args:
+        weights: ``a (C, K, Q, A)``.
+        gram: ``G (C, K, K)``, inner products of each context row's tokens.
+    """
+    products = (gram @ weights.flatten(2)).view_as(weights)
     # clamped before the root: rounding may leave a square of zero slightly negative
-    return along * square.clamp(min=_EPS**2).rsqrt()
+    return (products * weights).sum(dim=1).clamp(min=_EPS**2).rsqrt()

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.part import Part
@@ -36,6 +37,26 @@ class Similarity(Part, nn.Module, ABC):
         Raises:
             InputError: the features lack it.
         """
+
+    def pair_elements(self, regions: int, words: int, dim: int) -> int:
+        """How many numbers the largest tensor that :meth:`score` makes holds for each pair.
+
+        The ranking engine chooses its blocks by it.
+
+        Args:
+            regions: tokens of a photo; 0 without.
+            words: tokens of a caption; 0 without.
+            dim: width of the common space.
+        """
+        return 1
+
+    def lift(self, images: Features, texts: Features) -> tuple[Features, Features]:
+        """Photos and captions as objectives on features should see them.
+
+        As they are, unless the head compares them in a space of its own: then a subclass of
+        :class:`~itm_lightning.types.Features` that lies there, see :mod:`itm_lightning.lifted`.
+        """
+        return images, texts
 
     def prepare(self, features: Features) -> Rows:
         """Does once a photo or caption what need not be done once a pair."""
@@ -75,6 +96,10 @@ class TokenSimilarity(Similarity):
         """The tokens and their mask alone."""
         tokens, mask = self.tokens(features)
         return Features(tokens, mask, None)
+
+    @override
+    def pair_elements(self, regions: int, words: int, dim: int) -> int:
+        return regions * words
 
     def tokens(self, features: Features) -> tuple[Tensor, Tensor]:
         """The tokens ``(B, L, D)`` and their mask ``(B, L)``.

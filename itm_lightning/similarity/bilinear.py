@@ -15,6 +15,7 @@ from itm_lightning.similarity.functional import (
     at_least_float32,
     full_precision,
     inner_products,
+    of_width,
     unit,
 )
 from itm_lightning.types import Features
@@ -60,12 +61,7 @@ class Bilinear(PooledSimilarity):
             return inner_products(images.vectors, texts.vectors)
 
     def _projected(self, features: Features, weight: Tensor | None) -> Vectors:
-        vectors = unit(self.pooled(features))
-        if vectors.shape[-1] != self.dim:
-            raise InputError(
-                f"Bilinear(dim={self.dim}) got vectors of width {vectors.shape[-1]}: "
-                "set dim to the encoders' output size"
-            )
+        vectors = unit(of_width(self.dim, self.pooled(features), self))
         if weight is None:
             return Vectors(vectors)
         with full_precision(vectors):

@@ -4,6 +4,7 @@ from torch import nn
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.data import Scenes
+from itm_lightning.data.stream import StreamedSource
 from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
 from itm_lightning.objectives import InfoNCE
@@ -143,3 +144,23 @@ def test_tokens_of_a_frozen_trunk_are_those_of_the_photos():
     torch.testing.assert_close(
         frozen.tokens.float(), model.image_encoder.trunk(pixels), rtol=1e-3, atol=1e-3
     )
+
+
+@pytest.mark.parametrize("how", [{"one_caption": True}, {"bucketed": True}], ids=str)
+def test_how_captions_are_sampled_reaches_the_batches(how):
+    data = ITMDataModule(Scenes(train=6, val=1, test=0, pairs=0), batch_size=3, **how)
+    data.use(matcher())
+    pairs = 6 if "one_caption" in how else 30
+    assert len(data.train_dataloader()) == pairs // 3
+    seen = [number for batch in data.train_dataloader() for number in batch.text_ids.tolist()]
+    assert len(set(seen)) == pairs
+    fit(data._matcher, data, epochs=1)
+
+
+@pytest.mark.parametrize("flag", ["one_caption", "bucketed"])
+def test_a_stream_keeps_its_own_order(flag):
+    class Stream(StreamedSource):
+        records = verify = encoded = photo = None
+
+    with pytest.raises(InputError, match=r"Stream is a stream.*data\.one_caption and"):
+        ITMDataModule(Stream(), **{flag: True})

@@ -38,6 +38,7 @@ def test_coco_keeps_photos_in_subfolders_and_adds_restval_to_train(tmp_path):
             "filename": "a.jpg",
             "split": "restval",
             "imgid": 3,
+            "cocoid": 391895,
             "sentences": [{"raw": "a cat", "sentid": 7}],
         },
     ]
@@ -46,6 +47,7 @@ def test_coco_keeps_photos_in_subfolders_and_adds_restval_to_train(tmp_path):
     source = Karpathy(root=str(tmp_path), annotations="coco.json", images="photos")
     (record,) = source.records("train")
     assert record.location == "val2014/a.jpg"
+    assert record.image_id == 391895  # as COCO's other files and judgements have it
     assert source.records("val") == ()
 
 

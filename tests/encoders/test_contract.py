@@ -24,10 +24,13 @@ EXAMPLES = {
         **more,
     },
     "PretrainedVision": lambda folder, **more: {"name": folder("vit"), **more},
+    "RegionFeatures": lambda folder, **more: {"dim": 6, **more},
     "PretrainedText": lambda folder, **more: {"name": folder("bert"), **more},
     "RecurrentText": lambda folder, **more: {"hidden": 8, "word_dim": 6, **more},
 }
 IMAGE_ENCODERS = list_registered("image_encoder")
+WITHOUT_TRUNK = ["RegionFeatures"]  # they read regions, and pixels not at all
+PHOTO_ENCODERS = [name for name in IMAGE_ENCODERS if name not in WITHOUT_TRUNK]
 TEXT_ENCODERS = list_registered("text_encoder")
 KINDS = {
     **dict.fromkeys(IMAGE_ENCODERS, "image_encoder"),
@@ -45,6 +48,10 @@ def build(name, folder, **more):
 def inputs(encoder, name):
     if name in TEXT_ENCODERS:
         return CAPTIONS
+    if name in WITHOUT_TRUNK:
+        mask = torch.tensor([[True, True, True], [True, False, False]])
+        regions = torch.randn(2, 3, encoder.dim, generator=torch.Generator().manual_seed(0))
+        return Features(regions, mask, None)
     transform = encoder.transform(train=False)
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
     return torch.stack([transform(Image.fromarray(pixels)) for pixels in noise])
@@ -85,7 +92,8 @@ class TestEveryEncoder:
         encoder(given).pooled.square().sum().backward()
         trainable = {n: p for n, p in encoder.named_parameters() if p.requires_grad}
         assert [n for n, p in trainable.items() if p.grad is None] == []
-        assert any(n.startswith("network.") for n in trainable)
+        learning = "pooling." if name in WITHOUT_TRUNK else "network."
+        assert any(n.startswith(learning) for n in trainable)
 
     def test_checkpoint_is_enough_to_rebuild_it(self, name, folders, tmp_path):
         """The folder is gone, and only ``weights_only`` reads what was kept."""
@@ -125,7 +133,7 @@ class TestEveryEncoder:
         check_equal(pickle.loads(pickle.dumps(encoder))(given), encoder(given))
 
 
-@pytest.mark.parametrize("name", [n for n in KINDS if n != "RecurrentText"])
+@pytest.mark.parametrize("name", [n for n in KINDS if n not in ["RecurrentText", *WITHOUT_TRUNK]])
 class TestFrozenTrunk:
     def test_neither_learns_nor_leaves_evaluation(self, name, folders):
         encoder = build(name, folders, trainable=False, pooling=AttentionPooling())
@@ -147,8 +155,8 @@ class TestFrozenTrunk:
         assert encoder(inputs(encoder, name)).tokens.requires_grad
 
 
-@pytest.mark.parametrize("name", IMAGE_ENCODERS)
-class TestEveryImageEncoder:
+@pytest.mark.parametrize("name", PHOTO_ENCODERS)
+class TestEveryPhotoEncoder:
     def test_kept_tokens_stand_for_the_photos(self, name, folders):
         encoder = build(name, folders, trainable=False, pooling=MaxPooling())
         pixels = inputs(encoder, name)

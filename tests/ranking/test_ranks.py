@@ -158,12 +158,32 @@ def test_blocks_come_in_full_precision_and_without_needless_padding():
         rank(Watching(), images, half, IMAGE_IDS, TEXT_IMAGE_IDS, block_elements=100)
 
 
-def test_progress_is_shown_when_asked_for(capsys):
+def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
     images, texts = made_up_features(5, 6), made_up_features(10, 4)
     rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
     assert capsys.readouterr().err == ""
-    rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS, progress=True)
-    assert "1/1" in capsys.readouterr().err
+    monkeypatch.setattr("itm_lightning.ranking.blocks._SECONDS_UNTIL_BAR", 0)
+    rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert "scoring" in capsys.readouterr().err
+    rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS, progress=False)
+    assert capsys.readouterr().err == ""
+
+
+def test_captions_are_scored_in_groups_of_like_length():
+    seen = []
+
+    class Watching(CrossAttention):
+        def score(self, images, texts):
+            seen.append(texts.mask.sum(dim=1))
+            return super().score(images, texts)
+
+    images, texts = made_up_features(50, 3), made_up_features(100, 40)
+    image_ids = torch.arange(50)
+    rank(Watching(), images, texts, image_ids, image_ids.repeat_interleave(2))
+    padded = sum(len(lengths) * int(lengths.max()) for lengths in seen)
+    real = sum(int(lengths.sum()) for lengths in seen)
+    assert len(seen) == 8
+    assert padded < 1.15 * real  # in one group it is about twice as much
 
 
 def test_equals_the_published_ranks():

@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from itm_lightning.errors import InputError
-from itm_lightning.similarity import CrossAttention
+from itm_lightning.similarity import CrossAttention, tiles
 from itm_lightning.similarity.attention import AGGREGATORS, NORMALIZERS
 from itm_lightning.types import Features
 from tests.made_up import golden, made_up_features
+from tests.similarity.pairs import assert_scores_equal, nothing_real, unit_rows
 
 PUBLISHED = {"t2i": (9.0, 6.0), "i2t": (4.0, 5.0)}  # temperature, lse_temperature
 GOLDEN = golden("cross_attention")
@@ -62,23 +63,15 @@ def slow_score(queries, context, normalize, aggregate, temperature, lse_temperat
     return total[aggregate]
 
 
-def unit_rows(features, row):
-    tokens = features.tokens[row, features.mask[row]]
-    return tokens / tokens.norm(dim=1, keepdim=True)
-
-
 @pytest.mark.parametrize("direction", PUBLISHED)
 @pytest.mark.parametrize("normalize", NORMALIZERS)
 @pytest.mark.parametrize("aggregate", AGGREGATORS)
 def test_equals_the_obvious_loop(direction, normalize, aggregate):
-    images, texts = made_up_features(3, 5, seed=3), made_up_features(4, 4, seed=4)
-    scores = CrossAttention(direction, normalize, aggregate, 7.0, 3.0)(images, texts)
-    for i in range(3):
-        for j in range(4):
-            sides = unit_rows(images, i), unit_rows(texts, j)
-            queries, context = sides if direction == "i2t" else sides[::-1]
-            expected = slow_score(queries, context, normalize, aggregate, 7.0, 3.0)
-            assert scores[i, j].item() == pytest.approx(expected, abs=1e-5)
+    def slow(regions, words):
+        sides = (words, regions) if direction == "t2i" else (regions, words)
+        return slow_score(*sides, normalize, aggregate, 7.0, 3.0)
+
+    assert_scores_equal(CrossAttention(direction, normalize, aggregate, 7.0, 3.0), slow)
 
 
 @pytest.mark.parametrize("direction", PUBLISHED)
@@ -91,12 +84,68 @@ def test_alignment_is_the_attention_as_regions_by_words(direction):
             if direction == "t2i":
                 expected = slow_attention(words, regions, "clipped_l2norm", 9.0).T
             else:
-                expected = slow_attention(regions, words, "clipped_l2norm", 9.0)
+                expected = slow_attention(regions, words, "clipped_l2norm", 4.0)
             real = alignment[i, j, : len(regions), : len(words)]
             torch.testing.assert_close(real, expected)
 
 
-@pytest.mark.parametrize("direction", PUBLISHED)
+def test_settings_are_the_published_ones_by_default():
+    sides = golden_features()
+    for direction, temperatures in PUBLISHED.items():
+        explicit = CrossAttention(direction, "clipped_l2norm", "LogSumExp", *temperatures)
+        assert CrossAttention(direction)(*sides).equal(explicit(*sides))
+
+
+@pytest.mark.parametrize("temperatures", [(), (7.0, 3.0)])
+def test_both_is_the_mean_of_the_directions(temperatures):
+    sides = golden_features()
+    both, *ways = (
+        CrossAttention(way, "clipped_l2norm", "LogSumExp", *temperatures)
+        for way in ("both", "t2i", "i2t")
+    )
+    torch.testing.assert_close(both(*sides), (ways[0](*sides) + ways[1](*sides)) / 2)
+    mean = (ways[0].alignment(*sides) + ways[1].alignment(*sides)) / 2
+    torch.testing.assert_close(both.alignment(*sides), mean)
+
+
+def test_both_takes_one_product_of_regions_and_words(monkeypatch):
+    products = []
+
+    def counting(left, right):
+        products.append((len(left), len(right)))
+        return left @ right.mT
+
+    monkeypatch.setattr("itm_lightning.similarity.unit_tokens.inner_products", counting)
+    CrossAttention("both")(made_up_features(3, 5), made_up_features(4, 2))
+    assert products == [(15, 8)]
+
+
+@pytest.mark.parametrize("direction", [*PUBLISHED, "both"])
+@pytest.mark.parametrize("aggregate", AGGREGATORS)
+@pytest.mark.parametrize("normalize", NORMALIZERS)
+def test_sides_of_padding_alone_have_finite_scores_and_gradients(direction, aggregate, normalize):
+    images = nothing_real(made_up_features(3, 5, seed=1), 1)
+    texts = nothing_real(made_up_features(4, 4, seed=2), 2)
+    leaves = [images.tokens.requires_grad_(), texts.tokens.requires_grad_()]
+    scores = CrossAttention(direction, normalize, aggregate)(images, texts)
+    assert scores.isfinite().all()
+    assert all(g.isfinite().all() for g in torch.autograd.grad(scores.mean(), leaves))
+
+
+@pytest.mark.parametrize("elements", [1, 200])
+def test_tiles_change_neither_scores_nor_gradients(monkeypatch, elements):
+    images, texts = made_up_features(7, 5, seed=1), made_up_features(6, 4, seed=2)
+    leaves = [images.tokens.requires_grad_(), texts.tokens.requires_grad_()]
+    head, weights = CrossAttention("both"), torch.randn(7, 6)
+    scores = head(images, texts)
+    gradients = torch.autograd.grad((scores * weights).sum(), leaves)
+    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", elements)
+    again = head(images, texts)
+    torch.testing.assert_close(again, scores, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.autograd.grad((again * weights).sum(), leaves), gradients)
+
+
+@pytest.mark.parametrize("direction", [*PUBLISHED, "both"])
 @pytest.mark.parametrize("normalize", NORMALIZERS)
 def test_gradients_equal_finite_differences(direction, normalize):
     head = CrossAttention(direction, normalize)
@@ -113,5 +162,5 @@ def test_gradients_equal_finite_differences(direction, normalize):
 def test_unknown_names_are_refused_with_those_there_are(argument):
     with pytest.raises(InputError, match=f"{argument} must be one of .*not L3norm") as error:
         CrossAttention(**{argument: "L3norm"})
-    known = {"direction": PUBLISHED, "normalize": NORMALIZERS, "aggregate": AGGREGATORS}
+    known = {"direction": [*PUBLISHED, "both"], "normalize": NORMALIZERS, "aggregate": AGGREGATORS}
     assert all(name in str(error.value) for name in known[argument])

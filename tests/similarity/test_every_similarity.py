@@ -1,35 +1,18 @@
 """What holds for every registered head."""
 
-import inspect
 import pickle
 
 import pytest
 import torch
 
-from itm_lightning import registry, similarity
+from itm_lightning import similarity
 from itm_lightning.errors import InputError
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
+from tests.similarity.heads import DIM, HEADS, SPARSE, WITHOUT_GRADIENT, heads_that_are
 
-DIM = 8
-
-
-def example(name):
-    """A head of that name; the one argument a head may need is the features' width."""
-    cls = registry.get("similarity", name)
-    torch.manual_seed(0)
-    return cls(dim=DIM) if "dim" in inspect.signature(cls).parameters else cls()
-
-
-HEADS = {name: example(name) for name in registry.list_registered("similarity")} | {
-    "Bilinear, low rank": similarity.Bilinear(DIM, rank=3),
-    "CrossAttention, i2t": similarity.CrossAttention("i2t"),
-}
-
-
-def heads_that_are(capability):
-    return [pytest.param(h, id=name) for name, h in HEADS.items() if isinstance(h, capability)]
+LEAF_HEADS = similarity.PooledSimilarity, similarity.TokenSimilarity
 
 
 @pytest.fixture(params=heads_that_are(similarity.Similarity))
@@ -84,13 +67,14 @@ def test_keep_is_all_that_the_head_reads(head, images, texts):
 
 
 def test_features_it_cannot_read_are_refused(head, images, texts):
-    pooled = isinstance(head, similarity.PooledSimilarity)
+    read = head.keep(images)
     without = (
         Features(images.tokens, images.mask, None)
-        if pooled
+        if read.tokens is None
         else Features.from_pooled(images.pooled)
     )
-    with pytest.raises(InputError, match=type(head).__name__):
+    reader = next(part for part in head.modules() if isinstance(part, LEAF_HEADS))
+    with pytest.raises(InputError, match=type(reader).__name__):
         head(without, texts)
 
 
@@ -99,6 +83,7 @@ def test_different_widths_are_refused(head, images):
         head(images, made_up_features(2, length=3, dim=DIM + 1))
 
 
+@pytest.mark.parametrize("head", heads_that_are(similarity.Similarity, WITHOUT_GRADIENT))
 def test_gradients_are_finite_even_at_zero(head, images, texts):
     images.tokens[0], images.pooled[0] = 0, 0
     leaves = [side.requires_grad_() for f in (images, texts) for side in (f.tokens, f.pooled)]
@@ -121,6 +106,7 @@ def test_scores_are_float32_under_autocast_and_near_the_exact_ones(head, images,
 def test_survives_recipe_and_pickle(head, images, texts):
     again = from_recipe(recipe(head))
     again.load_state_dict(head.state_dict())
+    again.train(head.training)
     for copy in (again, pickle.loads(pickle.dumps(head))):
         torch.testing.assert_close(copy(images, texts), head(images, texts), rtol=0, atol=0)
 
@@ -132,9 +118,27 @@ def test_embeddings_have_the_score_as_inner_product(head, images, texts):
 
 
 @pytest.mark.parametrize("head", heads_that_are(similarity.Aligning))
-def test_alignment_is_zero_at_padding(head, images, texts):
+def test_alignment_is_zero_at_padding_whatever_it_holds(head, images, texts):
     weights = head.alignment(images, texts)
     assert weights.shape == (5, 6, 7, 4)
+    padding = ~(images.mask[:, None, :, None] & texts.mask[None, :, None, :])
+    assert (weights[padding.expand_as(weights)] == 0).all()
+    for side in (images, texts):
+        side.tokens[~side.mask] = torch.nan
+    torch.testing.assert_close(head.alignment(images, texts), weights, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("head", heads_that_are(similarity.Aligning, SPARSE))
+def test_alignment_weighs_every_region_and_word(head, images, texts):
+    weights = head.alignment(images, texts)
     real = images.mask[:, None, :, None] & texts.mask[None, :, None, :]
-    assert (weights[~real.expand_as(weights)] == 0).all()
     assert (weights[real.expand_as(weights)] > 0).all()
+
+
+@pytest.mark.parametrize("name", sorted(SPARSE))
+def test_sparse_alignment_gives_every_token_that_asks_one_partner(name, images, texts):
+    weights = HEADS[name].alignment(images, texts)
+    words = weights.sum(dim=2).equal(texts.mask.float().expand(5, -1, -1))
+    regions = weights.sum(dim=3).equal(images.mask.float()[:, None].expand(-1, 6, -1))
+    both = weights.sum(dim=(2, 3)).equal((texts.mask.sum(1) + images.mask.sum(1)[:, None]) / 2)
+    assert [words, regions, both].count(True) == 1

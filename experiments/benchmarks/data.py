@@ -1,0 +1,156 @@
+"""Our loader beside bare loops that only read what it has to read.
+
+    python experiments/benchmarks/data.py --root ../shared/flickr8k --plot data.png
+
+*Photos*: the loop decodes and resizes the same JPEG files in the same number of processes, and
+keeps nothing. *Regions*: it copies the same rows out of the memory map, a batch at a time. The
+files are in the system's cache, and the processes are there before the clock runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from bare_loops import decode_and_resize, processes, read_rows
+from made_up_data import painted_photos, random_regions
+from rich.console import Console
+from rich.table import Table
+from side_by_side import Seconds, in_turns
+
+from itm_lightning.data import Karpathy, Precomputed
+from itm_lightning.data.loaders import Loading, training_loader
+from itm_lightning.data.photo_files import PhotoFileSource
+from itm_lightning.data.reading import DecodedPhotos, ReadPhotos
+from itm_lightning.data.source import Record
+from itm_lightning.encoders import TorchvisionCNN
+
+Times = tuple[Seconds, Seconds]
+
+
+def main() -> None:
+    """Prints the table, and plots it."""
+    arguments = _arguments()
+    torch.set_num_threads(1)
+    with TemporaryDirectory() as folder:
+        photos = _photo_source(arguments, Path(folder) / "photos")
+        shape = arguments.photos, arguments.regions, arguments.dim
+        regions = random_regions(Path(folder) / "regions", *shape)
+        times = {
+            f"{name}, {workers or 'no'} workers": beside(arguments, source, workers)
+            for name, beside, source in (
+                ("photos", _beside_photos, photos),
+                ("regions", _beside_regions, regions),
+            )
+            for workers in arguments.workers
+        }
+    _print(times, arguments.photos)
+    if arguments.plot:
+        _plot(arguments.plot, times, arguments.photos)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--root", help="a Karpathy dataset; rendered scenes without")
+    parser.add_argument("--photos", type=int, default=1024)
+    parser.add_argument("--size", type=int, default=224, help="of the resized photos, in pixels")
+    parser.add_argument("--regions", type=int, default=36)
+    parser.add_argument("--dim", type=int, default=2048)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--plot", type=Path, help="PNG")
+    arguments = parser.parse_args()
+    arguments.photos -= arguments.photos % arguments.batch_size  # no remainder waits
+    return arguments
+
+
+def _photo_source(arguments: argparse.Namespace, root: Path) -> PhotoFileSource:
+    if arguments.root:
+        return Karpathy(arguments.root)
+    return painted_photos(root, arguments.photos)
+
+
+def _beside_photos(arguments: argparse.Namespace, source: PhotoFileSource, workers: int) -> Times:
+    records = source.records("train")[: arguments.photos]
+    encoder = TorchvisionCNN("squeezenet1_1", image_size=arguments.size)
+    paths = [source.photo_folder / record.location for record in records]
+    items = [
+        paths[k : k + arguments.batch_size] for k in range(0, len(paths), arguments.batch_size)
+    ]
+    bare = partial(decode_and_resize, arguments.size)
+    read = DecodedPhotos(source, encoder.transform(train=False))
+    return _beside(arguments, workers, records, read, bare, items)
+
+
+def _beside_regions(arguments: argparse.Namespace, source: Precomputed, workers: int) -> Times:
+    records = source.records("train")
+    rows = torch.randperm(len(records)).split(arguments.batch_size)
+    bare = partial(read_rows, source.root / "train_ims.npy")
+    items = [batch.numpy() for batch in rows]
+    return _beside(arguments, workers, records, source.batch, bare, items)
+
+
+def _beside(
+    arguments: argparse.Namespace,
+    workers: int,
+    records: Sequence[Record],
+    read: ReadPhotos,
+    bare: Callable[[Any], None],
+    items: Sequence[Any],
+) -> Times:
+    loading = Loading(arguments.batch_size, workers)
+    loader = training_loader(records, read, loading, one_caption=True)
+
+    def ours() -> None:
+        for _ in loader:
+            pass
+
+    with processes(workers) as each:
+        runs = {"ours": ours, "bare": partial(each, bare, items)}
+        times = in_turns(runs, arguments.repeats, title=f"{workers} workers")
+    return times["ours"], times["bare"]
+
+
+def _print(times: dict[str, Times], photos: int) -> None:
+    table = Table(title=f"{photos} photos: samples per second, and the part of the bare loop's")
+    for column in ("", "ours", "bare loop", "ratio", "from - to"):
+        table.add_column(column, justify="right" if column else "left")
+    for name, (ours, bare) in times.items():
+        ratio = bare / ours
+        rates = (f"{photos / seconds.median:,.0f}" for seconds in (ours, bare))
+        table.add_row(name, *rates, f"{ratio.median:.2f}", f"{ratio.low:.2f} - {ratio.high:.2f}")
+    Console(width=100).print(table)
+
+
+def _plot(path: Path, times: dict[str, Times], photos: int) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 0.7 * len(times) + 1.2), layout="constrained")
+    for k, label in enumerate(("ours", "bare loop")):
+        seconds = [pair[k] for pair in times.values()]
+        rates = [photos / s.median for s in seconds]
+        errors = [
+            [r - photos / s.high for r, s in zip(rates, seconds, strict=True)],
+            [photos / s.low - r for r, s in zip(rates, seconds, strict=True)],
+        ]
+        places = [i + 0.4 * k for i in range(len(times))]
+        axes.barh(places, rates, height=0.4, xerr=errors, label=label)
+    axes.set(xscale="log", xlabel="samples per second (median; smallest to largest)")
+    axes.set_yticks([i + 0.2 for i in range(len(times))], list(times))
+    axes.invert_yaxis()
+    axes.legend()
+    figure.savefig(path, dpi=150)
+    print(f"wrote {path}")
+
+
+if __name__ == "__main__":
+    main()

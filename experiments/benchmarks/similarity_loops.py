@@ -1,0 +1,146 @@
+"""Our cross attention and SGRAF beside loops that go caption by caption, as the papers' code does.
+
+    python experiments/benchmarks/similarity_loops.py
+
+*Product* is the one product that SCAN cannot avoid, all regions with all real words; for SGRAF, the
+products that our head makes. The loops are our own, and the tests' reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+from made_up import made_up
+from matrix_products import products_alone
+from rich.console import Console
+from rich.table import Table
+from side_by_side import Seconds, in_turns, peak_megabytes
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).parents[2]))  # for tests.reference
+
+from itm_lightning import registry
+from itm_lightning.objectives import InfoNCE
+from itm_lightning.ranking import rank
+from itm_lightning.similarity import CrossAttention
+from itm_lightning.types import Features
+from tests.reference.scan_loop import scan_scores
+from tests.reference.sgraf_loop import made_up_state, saf_scores, sgr_scores
+
+_SIM_DIM = 256
+_HEADERS = ("", "photos x captions", "ours, s", "loop / ours", "ours / product", "peak MB")
+
+
+def main() -> None:
+    """Prints the table."""
+    arguments = _arguments()
+    torch.manual_seed(0)
+    table = Table(title=f"beside loops over captions, {arguments.regions} regions")
+    for header in _HEADERS:
+        table.add_column(header, justify="right" if header else "left")
+    for direction in ("t2i", "i2t"):
+        _add_evaluation(table, arguments, direction)
+        _add_training_step(table, arguments, direction)
+    for name, loop in (("SGR", sgr_scores), ("SAF", saf_scores)):
+        _add_sgraf(table, arguments, name, loop)
+    Console(width=110).print(table)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--photos", type=int, default=500, help="with five captions each")
+    parser.add_argument("--batch", type=int, default=128, help="of the training step")
+    parser.add_argument("--sgraf_photos", type=int, default=50, help="SGRAF is far slower")
+    parser.add_argument("--regions", type=int, default=36)
+    parser.add_argument("--dim", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=3)
+    return parser.parse_args()
+
+
+def _add_evaluation(table: Table, arguments: argparse.Namespace, direction: str) -> None:
+    photos = arguments.photos
+    images, texts = made_up(photos, 5 * photos, arguments.regions, arguments.dim)
+    ids = torch.arange(photos)
+    head = _scan(direction)
+    ours = partial(rank, head, images, texts, ids, ids.repeat_interleave(5), progress=False)
+    loop = torch.no_grad()(partial(_scan_loop, direction, images, texts))
+    runs = {"ours": ours, "loop": loop, "product": partial(_product, images, texts)}
+    times = in_turns(runs, arguments.repeats, title=f"SCAN {direction}")
+    _add_row(table, f"SCAN {direction}, ranks", photos, 5 * photos, times, peak_megabytes(ours))
+
+
+def _add_training_step(table: Table, arguments: argparse.Namespace, direction: str) -> None:
+    batch = arguments.batch
+    images, texts = made_up(batch, batch, arguments.regions, arguments.dim)
+    head = _scan(direction)
+    runs = {
+        "ours": lambda: _step(head, images, texts),
+        "loop": lambda: _step(partial(_scan_loop, direction), images, texts),
+        "product": lambda: [_product(images, texts) for _ in range(3)],  # and two backward
+    }
+    times = in_turns(runs, arguments.repeats, title=f"SCAN {direction}, training")
+    peak = peak_megabytes(runs["ours"])
+    _add_row(table, f"SCAN {direction}, training step", batch, batch, times, peak)
+
+
+def _add_sgraf(
+    table: Table, arguments: argparse.Namespace, name: str, loop: Callable[..., Tensor]
+) -> None:
+    photos, dim = arguments.sgraf_photos, arguments.dim
+    images, texts = made_up(photos, photos, arguments.regions, dim)
+    state = made_up_state(name, dim, _SIM_DIM, arguments.regions)
+    head = registry.get("similarity", name)(dim=dim, sim_dim=_SIM_DIM).eval()
+    ours = torch.no_grad()(partial(head, images, texts))
+    runs = {
+        "ours": ours,
+        "loop": torch.no_grad()(partial(loop, images.tokens, *_words(texts), state)),
+        "product": products_alone(ours),
+    }
+    times = in_turns(runs, arguments.repeats, title=name)
+    _add_row(table, f"{name} (own products)", photos, photos, times, peak_megabytes(ours))
+
+
+def _add_row(
+    table: Table, name: str, photos: int, captions: int, times: dict[str, Seconds], peak: float
+) -> None:
+    ours, loop, product = (times[key].median for key in ("ours", "loop", "product"))
+    spread = f"{ours:.2f} ({times['ours'].low:.2f}-{times['ours'].high:.2f})"
+    ratios = f"{loop / ours:.1f}", f"{ours / product:.2f}"
+    table.add_row(name, f"{photos} x {captions}", spread, *ratios, f"{peak:.0f}")
+
+
+def _scan(direction: str) -> CrossAttention:
+    return CrossAttention(direction, temperature=9.0, lse_temperature=6.0)
+
+
+def _scan_loop(direction: str, images: Features, texts: Features) -> Tensor:
+    return scan_scores(images.tokens, *_words(texts), direction)
+
+
+def _words(texts: Features) -> tuple[Tensor, Tensor]:
+    return texts.tokens, texts.mask.sum(dim=1)
+
+
+def _step(head: Callable[[Features, Features], Tensor], images: Features, texts: Features) -> None:
+    leaves = [side.tokens.detach().requires_grad_() for side in (images, texts)]
+    sides = [
+        Features(leaf, side.mask, None) for leaf, side in zip(leaves, (images, texts), strict=True)
+    ]
+    InfoNCE()(head(*sides)).backward()
+
+
+@torch.no_grad()
+def _product(images: Features, texts: Features) -> None:
+    """All regions with all real words, in strips that stay in memory."""
+    regions = images.tokens.flatten(0, 1)
+    for words in texts.tokens[texts.mask].split(2048):
+        regions @ words.mT
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The Trainer whose methods are the subcommands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pytorch_lightning import Trainer
+
+from itm_lightning import ITMDataModule, Matcher
+from itm_lightning.errors import InputError
+from itm_lightning.extract import extract
+
+_SPLITS = ("train", "val", "test")
+
+
+class ITMTrainer(Trainer):
+    """Lightning's Trainer, with ``lightning extract``."""
+
+    def extract(
+        self,
+        model: Matcher,
+        datamodule: ITMDataModule,
+        output: str,
+        splits: str | None = None,
+        dtype: Literal["float16", "float32"] = "float16",
+        batch_size: int = 16,
+        num_workers: int | None = None,
+    ) -> None:
+        """Run the image encoder over the photos once, and write its tokens for Precomputed.
+
+        Started again after it was stopped, it goes on where it was.
+
+        Args:
+            model: whose image encoder.
+            datamodule: whose source.
+            output: the folder to write into.
+            splits: which, by commas; all that the source has where not given.
+            dtype: precision of what is written.
+            batch_size: photos a step.
+            num_workers: processes that decode photos; ``data.num_workers`` where not given.
+        """
+        named = [name.strip() for name in splits.split(",")] if splits else None
+        extracted = extract(
+            model.image_encoder.to(self.strategy.root_device),
+            datamodule.source,
+            datamodule.records,
+            _splits(named, datamodule),
+            Path(output),
+            dtype,
+            batch_size,
+            datamodule.num_workers if num_workers is None else num_workers,
+        )
+        print(f"wrote {output}" if extracted else f"{output} is complete: nothing to do")
+
+
+def _splits(named: list[str] | None, datamodule: ITMDataModule) -> list[str]:
+    """The splits that were named, or else all that the source has."""
+    if named is None:
+        return [split for split in _SPLITS if datamodule.has_split(split)]
+    unknown = [name for name in named if name not in _SPLITS]
+    if unknown:
+        raise InputError(f"--splits names {unknown[0]!r}; there are {', '.join(_SPLITS)}")
+    return [split for split in _SPLITS if split in named]

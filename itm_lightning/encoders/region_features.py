@@ -1,0 +1,106 @@
+"""The image encoder for regions that somebody else's trunk has made."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from typing_extensions import override
+
+from itm_lightning.encoders.base import ImageEncoder
+from itm_lightning.errors import InputError
+from itm_lightning.pooling import Pooling
+from itm_lightning.registry import register
+from itm_lightning.types import Features
+
+
+@register("image_encoder")
+class RegionFeatures(ImageEncoder):
+    """Precomputed regions as they are: bottom-up attention's, or any other's.
+
+    Args:
+        dim: width of the regions; 2048 for those that SCAN came with.
+        pooling: makes the pooled vector of the regions; their mean where ``None``.
+        drop: chance of each region to be left out in training, 0 to 1; at least one stays. The
+            "size augmentation" of VSE∞ (Chen et al. 2021), whose code has 0.2.
+
+    Raises:
+        InputError: ``dim`` or ``drop`` is out of range.
+    """
+
+    def __init__(self, dim: int, pooling: Pooling | None = None, drop: float = 0.0) -> None:
+        super().__init__(trainable=False, pooling=pooling)
+        if dim < 1:
+            raise InputError(f"RegionFeatures: dim is {dim}; give the width of the regions")
+        if not 0 <= drop < 1:
+            raise InputError(f"RegionFeatures: drop is {drop}; give a share from 0 to below 1")
+        self.drop = drop
+        self._adopt(nn.Identity(), dim)
+
+    @override
+    def forward(self, photos: Tensor | Features) -> Features:
+        """Regions ``(B, L, dim)``, some dropped in training, and their pooling.
+
+        Raises:
+            InputError: it is given pixels, or regions of another width.
+        """
+        if not isinstance(photos, Features) or photos.tokens is None or photos.mask is None:
+            _refuse_pixels()
+        # the files' precision is not the model's, which torch's default follows
+        regions, mask = photos.tokens.to(torch.get_default_dtype()), photos.mask
+        if regions.shape[-1] != self.dim:
+            raise InputError(
+                f"RegionFeatures: dim is {self.dim}, but the regions are {regions.shape[-1]} wide"
+            )
+        if self.training and self.drop:
+            regions, mask = drop_regions(regions, mask, self.drop)
+        return Features(regions, mask, self.pooling(regions, mask))
+
+    @override
+    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
+        """There is none: it refuses a source of photos before any work.
+
+        Raises:
+            InputError: always.
+        """
+        _refuse_pixels()
+
+    @override
+    def trunk(self, pixels: Tensor) -> Tensor:
+        _refuse_pixels()
+
+    @override
+    def fingerprint(self) -> dict[str, Any] | None:
+        """None: it takes any encoder's regions."""
+        return None
+
+    _tokens = trunk
+
+
+def drop_regions(regions: Tensor, mask: Tensor, share: float) -> tuple[Tensor, Tensor]:
+    """Leaves out a random share of each photo's regions, but never all.
+
+    Args:
+        regions: ``(B, L, D)``.
+        mask: ``(B, L)`` bool.
+        share: chance of each region to be left out.
+
+    Returns:
+        The regions that stay, moved to the front, ``(B, L', D)``, and their mask ``(B, L')``.
+    """
+    draws = torch.rand(mask.shape, device=mask.device).masked_fill(~mask, -1.0)
+    stays = (draws >= share).scatter(1, draws.argmax(dim=1, keepdim=True), True) & mask
+    front = stays.int().argsort(dim=1, descending=True, stable=True)
+    front = front[:, : int(stays.sum(dim=1).max())]
+    kept = regions.gather(1, front.unsqueeze(-1).expand(-1, -1, regions.shape[-1]))
+    return kept, stays.gather(1, front)
+
+
+def _refuse_pixels() -> NoReturn:
+    raise InputError(
+        "RegionFeatures reads precomputed regions, not photos: set data.source to Precomputed, or "
+        "model.image_encoder to an encoder of photos"
+    )

@@ -1,0 +1,105 @@
+"""Runs an image encoder's trunk over the photos of a source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from itm_lightning.data import PhotoSource, Record, Source
+from itm_lightning.encoders import ImageEncoder
+from itm_lightning.errors import InputError
+from itm_lightning.extract.folder import Folder
+from itm_lightning.extract.photos import Photos
+from itm_lightning.extract.plan import plan
+
+DTYPES = {"float16": torch.float16, "float32": torch.float32}
+
+
+def extract(
+    encoder: ImageEncoder,
+    source: Source,
+    records: Callable[[str], Sequence[Record]],
+    splits: Sequence[str],
+    output: Path,
+    dtype: str = "float16",
+    batch_size: int = 16,
+    num_workers: int = 0,
+) -> bool:
+    """Writes the tokens of all photos as :class:`~itm_lightning.data.Precomputed` reads them.
+
+    Stopped at any moment and called again, it goes on where it was, and the files are the same
+    byte for byte as those of an unbroken run (on the same device and with the same threads).
+
+    Args:
+        encoder: whose trunk; it is put into evaluation mode.
+        source: where the photos are.
+        records: the photos of a split: ``source.records``, or those of them that are to be kept.
+        splits: which; none of them empty.
+        output: the folder to write into.
+        dtype: of what is written, one of :data:`DTYPES`.
+        batch_size: photos a step.
+        num_workers: decoding processes.
+
+    Returns:
+        Whether there was anything left to do.
+
+    Raises:
+        InputError: the source has no photos or the encoder takes none, ``output`` holds something
+            else, or a token does not fit into float16.
+    """
+    if not isinstance(source, PhotoSource):
+        raise InputError(f"{type(source).__name__} has regions; extract needs a source of photos")
+    if batch_size < 1:
+        raise InputError(f"--batch_size is {batch_size}; it must be at least 1")
+    transform = encoder.eval().transform(train=False)
+    folder = Folder(output)
+    photos = {split: Photos(source, records(split), transform) for split in splits}
+    folder.begin(plan(encoder, photos, dtype, batch_size))
+    if folder.complete:
+        return False
+    for split in splits:
+        folder.write_texts(split, photos[split].records)
+        _extract_split(
+            folder, split, encoder, photos[split], DTYPES[dtype], batch_size, num_workers
+        )
+    folder.finish()
+    return True
+
+
+def _extract_split(
+    folder: Folder,
+    split: str,
+    encoder: ImageEncoder,
+    photos: Photos,
+    dtype: torch.dtype,
+    batch_size: int,
+    num_workers: int,
+) -> None:
+    done = folder.done(split)
+    if done == len(photos):
+        return
+    rows = folder.open(split)
+    # what is done ends with a batch, so the batches that are left are those of an unbroken run
+    loader = DataLoader(photos.since(done), batch_size=batch_size, num_workers=num_workers)
+    title = f"extract {split}"
+    with tqdm(total=len(photos), initial=done, desc=title, unit="photo") as progress:
+        for tokens in _tokens(encoder, loader, dtype):
+            folder.write_rows(split, rows, tokens)
+            progress.update(len(tokens))
+
+
+@torch.no_grad()
+def _tokens(
+    encoder: ImageEncoder, loader: DataLoader[Tensor], dtype: torch.dtype
+) -> Iterator[Tensor]:
+    """Tokens ``(B, L, D)`` of each batch, on the CPU."""
+    for pixels in loader:
+        tokens = encoder.trunk(pixels.to(encoder.device)).to("cpu", dtype)
+        if not tokens.isfinite().all():
+            raise InputError("the trunk's tokens do not fit into float16: set --dtype float32")
+        yield tokens

@@ -1,0 +1,144 @@
+"""The folder an extraction writes into, and how far it is."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from torch import Tensor
+
+from itm_lightning.data import Record
+from itm_lightning.data.precomputed.files import MANIFEST, PROGRESS, SplitFiles, read_json
+from itm_lightning.data.precomputed.records import to_line
+from itm_lightning.errors import InputError
+from itm_lightning.extract.durable import sync_folder, write_json, write_text
+
+_DONE = "rows_done"
+_SECONDS_BETWEEN_MARKS = 1.0  # a mark takes 25 ms: a GPU makes a few batches meanwhile
+
+
+class Folder:
+    """A folder of precomputed regions in the making.
+
+    At any moment it is right to stop: rows are on disk before the mark says so, files of text are
+    replaced at once, and the manifest appears when all else is there.
+
+    Args:
+        root: the folder; it need not exist yet.
+
+    Raises:
+        InputError: it holds something that ``lightning extract`` did not write.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.complete = (root / MANIFEST).exists()
+        self._manifest: dict[str, Any] = {}
+        self._done: dict[str, int] = {}
+        self._next_mark = 0.0
+        if root.is_file():
+            raise InputError(f"--output {root} is a file; give a folder")
+        ours = self.complete or (root / PROGRESS).exists()
+        if root.exists() and not ours and any(p.name != f"{PROGRESS}.new" for p in root.iterdir()):
+            raise InputError(f"--output {root} is not empty, and not by `lightning extract`")
+
+    def begin(self, manifest: dict[str, Any]) -> None:
+        """Begins, or goes on with, what ``manifest`` says; see :mod:`itm_lightning.extract.plan`.
+
+        Raises:
+            InputError: the folder was begun with another manifest, or its disk is too small.
+        """
+        path = self.root / (MANIFEST if self.complete else PROGRESS)
+        if path.exists():
+            self._manifest = read_json(path)
+            self._done = self._manifest.pop(_DONE, _all_rows(manifest))
+            _check_same(self._manifest, manifest, self.root)
+        else:
+            self.root.mkdir(parents=True, exist_ok=True)
+            _check_space(self.root, manifest)
+            self._manifest, self._done = manifest, dict.fromkeys(manifest["splits"], 0)
+            self._mark()
+
+    def done(self, split: str) -> int:
+        """How many rows of the split are there."""
+        return self._done[split]
+
+    def write_texts(self, split: str, records: Sequence[Record]) -> None:
+        """Writes the split's captions, ids and records."""
+        files = SplitFiles(self.root, split)
+        captions = (" ".join(caption.split()) for r in records for caption in r.captions)
+        write_text(files.captions, _lines(captions))
+        write_text(files.ids, _lines(str(record.image_id) for record in records))
+        write_text(files.records, _lines(map(to_line, records)))
+
+    def open(self, split: str) -> np.memmap:
+        """The split's regions ``(N, L, D)``, to write into; made anew where none is done."""
+        path, settings = SplitFiles(self.root, split).regions, self._manifest
+        if self._done[split]:
+            return open_memmap(path, mode="r+")
+        shape = tuple(settings["splits"][split]["shape"])
+        rows = open_memmap(path, mode="w+", dtype=settings["dtype"], shape=shape)
+        sync_folder(self.root)
+        return rows
+
+    def write_rows(self, split: str, rows: np.memmap, tokens: Tensor) -> None:
+        """Writes the next rows of a split; now and then marks as done what is on disk."""
+        start, end = self._done[split], self._done[split] + len(tokens)
+        rows[start:end] = tokens.numpy()
+        self._done[split] = end
+        if end == len(rows) or time.monotonic() >= self._next_mark:
+            rows.flush()
+            self._mark()
+
+    def finish(self) -> None:
+        """Puts the manifest in the place of the progress: all is there."""
+        write_json(self.root / PROGRESS, self._manifest)
+        os.replace(self.root / PROGRESS, self.root / MANIFEST)
+        sync_folder(self.root)
+
+    def _mark(self) -> None:
+        write_json(self.root / PROGRESS, {**self._manifest, _DONE: self._done})
+        self._next_mark = time.monotonic() + _SECONDS_BETWEEN_MARKS
+
+
+def _all_rows(manifest: Mapping[str, Any]) -> dict[str, int]:
+    return {name: split["shape"][0] for name, split in manifest["splits"].items()}
+
+
+def _lines(lines: Any) -> str:
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _check_space(root: Path, manifest: Mapping[str, Any]) -> None:
+    """Raises InputError where the regions are larger than the disk: a map says so by crashing."""
+    numbers = sum(math.prod(split["shape"]) for split in manifest["splits"].values())
+    needed, free = numbers * np.dtype(manifest["dtype"]).itemsize, shutil.disk_usage(root).free
+    if needed > free:
+        raise InputError(
+            f"--output {root} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
+        )
+
+
+def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], root: Path) -> None:
+    """Raises InputError where what was begun is not what is wanted now."""
+    comparable = {
+        "version": lambda manifest: manifest["version"],
+        "image encoder": lambda manifest: manifest["encoder"]["fingerprint"],
+        "dtype": lambda manifest: manifest["dtype"],
+        "batch_size": lambda manifest: manifest["batch_size"],
+        "splits": lambda manifest: list(manifest["splits"]),
+        "data": lambda manifest: manifest["splits"],
+    }
+    for name, of in comparable.items():
+        if of(begun) != of(wanted):
+            raise InputError(
+                f"--output {root} was begun with another {name}; give the same again, or another "
+                "folder"
+            )

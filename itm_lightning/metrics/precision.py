@@ -1,0 +1,60 @@
+"""Scores of queries with many correct answers, as pure functions of what was found where."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def ties_against_the_model(scores: Tensor, relevant: Tensor) -> Tensor:
+    """``relevant``, best answer first, and among equals the wrong ones first.
+
+    Args:
+        scores: ``(n_queries, depth)`` float, of the answers found.
+        relevant: ``(n_queries, depth)`` bool, whether each is correct.
+    """
+    wrong_first = relevant.byte().argsort(dim=1, stable=True)
+    scores = scores.gather(1, wrong_first)
+    order = wrong_first.gather(1, scores.argsort(dim=1, descending=True, stable=True))
+    return relevant.gather(1, order)
+
+
+def hit_rate(hits: Tensor, k: int) -> Tensor:
+    """R@K: the percentage of queries with a correct answer among the first ``k``.
+
+    Args:
+        hits: ``(n_queries, depth)`` bool, whether the answer at each place is correct.
+        k: at most the depth.
+    """
+    return 100 * hits[:, :k].any(dim=1).double().mean()
+
+
+def r_precision(hits: Tensor, relevant: Tensor) -> Tensor:
+    """R-Precision in percent: of a query's first R answers the share that is correct.
+
+    Args:
+        hits: ``(n_queries, depth)`` bool, at least as deep as the largest R.
+        relevant: ``(n_queries,)`` int64, R: how many answers of each query are correct.
+    """
+    return 100 * (_first_r(hits, relevant).sum(dim=1) / relevant.double()).mean()
+
+
+def average_precision_at_r(hits: Tensor, relevant: Tensor) -> Tensor:
+    """mAP@R in percent (Musgrave et al. 2020, A metric learning reality check, equation 2).
+
+    Of a query with R correct answers it is ``1/R Σ P(i) · rel(i)`` over the first R places, with
+    ``P(i)`` the share of correct answers among the first i.
+
+    Args:
+        hits: ``(n_queries, depth)`` bool, at least as deep as the largest R.
+        relevant: ``(n_queries,)`` int64, R.
+    """
+    first = _first_r(hits, relevant).double()
+    places = torch.arange(1, first.shape[1] + 1, device=hits.device)
+    precision = first.cumsum(dim=1) / places
+    return 100 * ((precision * first).sum(dim=1) / relevant).mean()
+
+
+def _first_r(hits: Tensor, relevant: Tensor) -> Tensor:
+    """``hits``, and none after place R."""
+    return hits & (torch.arange(hits.shape[1], device=hits.device) < relevant[:, None])

@@ -1,0 +1,21 @@
+"""Evaluation protocols: what a published score was computed over, one a file."""
+
+from itm_lightning.metrics.protocols.base import Evaluation, Layout, Protocol
+from itm_lightning.metrics.protocols.coco_1k import Coco1K
+from itm_lightning.metrics.protocols.coco_5k import Coco5K
+from itm_lightning.metrics.protocols.cxc import CxC
+from itm_lightning.metrics.protocols.eccv_caption import EccvCaption
+from itm_lightning.metrics.protocols.flickr30k_1k import Flickr30k1K
+from itm_lightning.metrics.protocols.retrieval import Retrieval
+
+__all__ = [
+    "Coco1K",
+    "Coco5K",
+    "CxC",
+    "EccvCaption",
+    "Evaluation",
+    "Flickr30k1K",
+    "Layout",
+    "Protocol",
+    "Retrieval",
+]

@@ -1,0 +1,35 @@
+"""EccvCaption: COCO 5K by what people and machines judged to match."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.metrics.precision import average_precision_at_r, hit_rate, r_precision
+from itm_lightning.metrics.protocols.judged import JudgedCoco
+from itm_lightning.registry import register
+
+
+@register("protocol")
+class EccvCaption(JudgedCoco):
+    """The scores of :class:`Coco5K`, and ECCV Caption's mAP@R, R-Precision and R@1.
+
+    Chun et al. (2022), ECCV Caption: correcting false negatives by collecting machine-and-human-
+    verified image-caption associations for MS-COCO, section 4. 1,261 photos and 1,332 captions of
+    COCO's Karpathy test split ask, all of it answers. Adds ``eccv_i2t_mAP@R``,
+    ``eccv_i2t_R-Precision``, ``eccv_i2t_R@1`` and the same for ``t2i``, in percent. Needs the
+    package ``eccv_caption``, and a source that gives COCO's image and caption ids.
+
+    Args:
+        captions_per_photo: as of :class:`Coco5K`.
+    """
+
+    annotation = "eccv"
+
+    @override
+    def judged_scores(self, hits: Tensor, relevant: Tensor) -> dict[str, Tensor]:
+        return {
+            "mAP@R": average_precision_at_r(hits, relevant),
+            "R-Precision": r_precision(hits, relevant),
+            "R@1": hit_rate(hits, 1),
+        }

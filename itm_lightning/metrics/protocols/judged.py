@@ -1,0 +1,103 @@
+"""JudgedCoco: COCO 5K, with further correct answers than a photo's own captions."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.errors import InputError
+from itm_lightning.metrics.functional import recall_from_ranks
+from itm_lightning.metrics.gallery import Gallery
+from itm_lightning.metrics.precision import ties_against_the_model
+from itm_lightning.metrics.protocols.annotation import Judgements, judgements
+from itm_lightning.metrics.protocols.base import Layout, as_floats
+from itm_lightning.metrics.protocols.coco_5k import Coco5K
+from itm_lightning.ranking import Neighbours, rank_and_top_k
+from itm_lightning.similarity.base import Similarity
+
+_DEEPEST_K = 10
+
+
+class JudgedCoco(Coco5K):
+    """The scores of :class:`Coco5K`, and scores by relevance judgements of COCO's test split.
+
+    A subclass names the judgements and writes :meth:`judged_scores`. What it adds is named
+    ``<annotation>_<direction>_…``. The source must give COCO's own image and caption ids.
+    """
+
+    annotation: Literal["eccv", "cxc"]
+
+    @abstractmethod
+    def judged_scores(self, hits: Tensor, relevant: Tensor) -> dict[str, Tensor]:
+        """Scores of one direction, in percent.
+
+        Args:
+            hits: ``(n_queries, depth)`` bool, whether the answer at each place is correct.
+            relevant: ``(n_queries,)`` int64, how many answers would be.
+        """
+
+    @override
+    def check(self, layout: Layout) -> None:
+        super().check(layout)
+        judged = judgements(self.annotation)
+        captions = {text for texts in layout.values() for text in texts[: self.captions_per_photo]}
+        sides = ("image", judged.i2t, layout.keys()), ("caption", judged.t2i, captions)
+        for kind, queries, there in sides:
+            missing = queries.keys() - there
+            if missing:
+                raise InputError(
+                    f"protocol {type(self).__name__} goes by COCO's image and caption ids: "
+                    f"{len(missing)} of the {len(queries)} {kind} ids that it asks for are not in "
+                    f"this split, {min(missing)} among them; take a source that gives COCO's ids, "
+                    "and all five captions of a photo"
+                )
+
+    @override
+    def scores(self, similarity: Similarity, gallery: Gallery, layout: Layout) -> dict[str, float]:
+        assert gallery.text_ids is not None  # evaluate refuses such a gallery
+        judged = judgements(self.annotation)
+        # So deep that answers tied with the last one are too low to count, whatever their order.
+        depth = max(_DEEPEST_K, judged.most) + judged.most
+        ranks, top = rank_and_top_k(
+            similarity,
+            gallery.images,
+            gallery.texts,
+            gallery.image_ids,
+            gallery.text_image_ids,
+            depth,
+        )
+        table = recall_from_ranks(ranks.i2t, ranks.t2i)
+        images, texts = gallery.image_ids, gallery.text_ids
+        i2t = self.judged_scores(*_hits(top.i2t, images, texts, judged.i2t))
+        t2i = self.judged_scores(*_hits(top.t2i, texts, images, judged.t2i))
+        for way, scores in (("i2t", i2t), ("t2i", t2i)):
+            table |= {f"{self.annotation}_{way}_{name}": score for name, score in scores.items()}
+        return as_floats(table)
+
+    @override
+    def queries(self, gallery: Gallery) -> dict[str, int]:
+        judged: Judgements = judgements(self.annotation)
+        return super().queries(gallery) | {
+            f"{self.annotation}_i2t": len(judged.i2t),
+            f"{self.annotation}_t2i": len(judged.t2i),
+        }
+
+
+def _hits(
+    found: Neighbours, query_ids: Tensor, answer_ids: Tensor, judged: Mapping[int, frozenset[int]]
+) -> tuple[Tensor, Tensor]:
+    """Which of the answers found are correct, place by place, and how many would be."""
+    row = {query: i for i, query in enumerate(query_ids.tolist())}
+    rows = torch.tensor([row[query] for query in judged], device=query_ids.device)
+    answers = answer_ids[found.indices[rows]].tolist()
+    correct = [
+        [answer in wanted for answer in line]
+        for line, wanted in zip(answers, judged.values(), strict=True)
+    ]
+    hits = ties_against_the_model(found.scores[rows].cpu(), torch.tensor(correct))
+    return hits, torch.tensor([len(wanted) for wanted in judged.values()])

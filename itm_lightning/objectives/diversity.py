@@ -1,0 +1,41 @@
+"""Diversity: the vectors of a set should differ."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.objectives.base import FeatureObjective
+from itm_lightning.objectives.sets import unit_tokens
+from itm_lightning.registry import register
+from itm_lightning.types import Features
+
+
+@register("objective")
+class Diversity(FeatureObjective):
+    """``exp(-2 ‖x - y‖²)`` of two tokens of one set, of length 1; the mean, photos plus captions.
+
+    The diversity regulariser of DiVE (Kim, Kim, Kwak: "Improving Cross-Modal Retrieval With Set of
+    Diverse Embeddings", CVPR 2023), normalised as in the authors' code: the mean over the pairs of
+    a set, then over the sets. A set of one token counts 0.
+    """
+
+    @override
+    def loss(
+        self,
+        scores: Tensor,
+        images: Features,
+        texts: Features,
+        image_ids: Tensor | None = None,
+        text_image_ids: Tensor | None = None,
+    ) -> Tensor:
+        return self._likeness(images) + self._likeness(texts)
+
+    def _likeness(self, side: Features) -> Tensor:
+        tokens, mask = unit_tokens(side, self)
+        with torch.autocast(tokens.device.type, enabled=False):
+            squares = 2 - 2 * tokens @ tokens.mT
+        pairs = (mask[:, :, None] & mask[:, None, :]).triu(diagonal=1)
+        alike = (-2 * squares).exp().masked_fill(~pairs, 0).sum(dim=(1, 2))
+        return (alike / pairs.sum(dim=(1, 2)).clamp(min=1)).mean()

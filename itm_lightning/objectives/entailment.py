@@ -1,0 +1,45 @@
+"""Entailment: a photo lies in the cone of what its caption says."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.errors import InputError
+from itm_lightning.hyperbolic import exterior_angle, half_aperture
+from itm_lightning.lifted import Hyperboloid
+from itm_lightning.objectives.base import FeatureObjective
+from itm_lightning.registry import register
+from itm_lightning.types import Features
+
+
+@register("objective")
+class Entailment(FeatureObjective):
+    """``max(0, angle(t, v) - aperture(t))``, the mean over the pairs, in radians.
+
+    MERU (Desai et al., ICML 2023, section 3, after Le et al., ACL 2019): a caption is more general
+    than its photo, and entails all that lies within a cone that opens outwards from it, the wider
+    the nearer the caption lies to the vertex. There weighted 0.2 beside
+    :class:`~itm_lightning.objectives.InfoNCE`.
+
+    Args:
+        min_radius: MERU's K; within ``2K`` of the vertex a caption entails a whole half space.
+    """
+
+    def __init__(self, min_radius: float = 0.1) -> None:
+        super().__init__()
+        self.min_radius = min_radius
+
+    @override
+    def loss(
+        self,
+        scores: Tensor,
+        images: Features,
+        texts: Features,
+        image_ids: Tensor | None = None,
+        text_image_ids: Tensor | None = None,
+    ) -> Tensor:
+        if not isinstance(images, Hyperboloid) or not isinstance(texts, Hyperboloid):
+            raise InputError("Entailment reads hyperbolic points: use it with similarity Lorentz")
+        beyond = exterior_angle(texts, images) - half_aperture(texts, self.min_radius)
+        return beyond.clamp(min=0).mean().to(scores.dtype)

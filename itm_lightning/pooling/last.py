@@ -1,0 +1,26 @@
+"""The last token."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.pooling.base import Pooling
+from itm_lightning.pooling.pick import pick
+from itm_lightning.registry import register
+
+
+@register("pooling")
+class LastPooling(Pooling):
+    """The last real token: the last state of a recurrent network that reads forward.
+
+    Faghri et al. 2018, VSE++. Of a bidirectional network it holds the last state of
+    the forward direction, and of the backward one only what the last word gave: the mean suits
+    these better, or :class:`RecurrentPooling`.
+    """
+
+    @override
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        position = torch.arange(mask.shape[1], device=mask.device)
+        return pick(tokens, mask, (position * mask).amax(dim=1))

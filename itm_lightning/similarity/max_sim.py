@@ -1,0 +1,68 @@
+"""MaxSim: every word finds its nearest region, or every region its nearest word."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.registry import register
+from itm_lightning.similarity.attention import AGGREGATORS
+from itm_lightning.similarity.base import Aligning
+from itm_lightning.similarity.functional import chosen
+from itm_lightning.similarity.late_interaction import BELOW_ALL, DIRECTIONS, largest
+from itm_lightning.similarity.unit_tokens import (
+    UnitTokens,
+    UnitTokenSimilarity,
+    hide_padding,
+)
+from itm_lightning.types import Features
+
+_AGGREGATORS = {name: AGGREGATORS[name] for name in ("Mean", "Sum")}
+
+
+@register("similarity")
+class MaxSim(Aligning, UnitTokenSimilarity):
+    """``Σ_i max_j cos(q_i, c_j)``, or the mean over the tokens ``q_i`` that ask.
+
+    Khattab, Zaharia: "ColBERT: Efficient and Effective Passage Search via Contextualized Late
+    Interaction over BERT", SIGIR 2020 (section 3.3, equation 3): the sum, over the query's tokens.
+    Yao et al.: "FILIP: Fine-grained Interactive Language-Image Pre-Training", ICLR 2022 (section
+    3.1, "Cross-modal late interaction"): the mean over the real tokens, so that captions of any
+    length can be ranked, and either side asks.
+
+    Args:
+        direction: ``"t2i"`` (words ask regions), ``"i2t"`` (regions ask words), or ``"both"``, the
+            mean of the two.
+        aggregate: ``"Mean"`` or ``"Sum"``.
+
+    Raises:
+        InputError: a name is unknown; the message lists those there are.
+    """
+
+    def __init__(self, direction: str = "both", aggregate: str = "Mean") -> None:
+        super().__init__()
+        self._directions = chosen(self, "direction", direction, DIRECTIONS)
+        self._aggregate_all = chosen(self, "aggregate", aggregate, _AGGREGATORS)
+
+    @override
+    def compare(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
+        cosines = hide_padding(cosines, images, texts, BELOW_ALL)
+        scores = [
+            direction.scores(cosines, images, texts, largest, self._aggregate)
+            for direction in self._directions
+        ]
+        return torch.stack(scores).mean(dim=0)
+
+    def alignment(self, images: Features, texts: Features) -> Tensor:
+        """``(n_images, n_texts, R, L)``: 1 where a token's nearest is, else 0.
+
+        With ``both`` it is the mean of the two directions: 1 where each is the other's nearest.
+        """
+        cosines, regions, words = self.compared(images, texts)
+        cosines = hide_padding(cosines, regions, words, BELOW_ALL)
+        nearest = [direction.nearest(cosines, regions, words) for direction in self._directions]
+        return torch.stack(nearest).mean(dim=0)
+
+    def _aggregate(self, matches: Tensor, mask: Tensor) -> Tensor:
+        return self._aggregate_all(matches, mask, 1.0)  # neither has a temperature

@@ -1,0 +1,63 @@
+"""Scores of pairs of which each takes a matrix product, tile by tile of the score matrix."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from itm_lightning.types import RowsT
+
+# What is made of a tile should stay in the cache, and the matrices in it should be no slivers.
+_CPU_ELEMENTS = 2**19
+_GPU_ELEMENTS = 2**26  # 256 MB: less would not keep it busy
+
+
+def in_tiles(
+    score: Callable[[RowsT, RowsT], Tensor], images: RowsT, texts: RowsT, width: int
+) -> Tensor:
+    """``score(images, texts)``, about as many photos as captions at a time.
+
+    Args:
+        score: from any number of photos and captions to ``(n_images, n_texts)``.
+        images: the photos, prepared.
+        texts: the captions, prepared.
+        width: how many numbers a pair takes.
+    """
+    elements = _CPU_ELEMENTS if images.device.type == "cpu" else _GPU_ELEMENTS
+    photos, captions = _shape(len(images), len(texts), elements // max(1, width))
+    columns = _split(texts, captions)
+    rows = [torch.cat([score(i, t) for t in columns], dim=1) for i in _split(images, photos)]
+    return torch.cat(rows)
+
+
+def _shape(n_images: int, n_texts: int, pairs: int) -> tuple[int, int]:
+    """How many photos and captions a tile has: all about as many, and no slivers at the edge."""
+    wanted = max(1, math.isqrt(pairs), pairs // max(1, n_images))
+    captions = _even(n_texts, round(n_texts / wanted))
+    photos = max(1, pairs // captions)
+    return _even(n_images, math.ceil(n_images / photos)), captions
+
+
+def _even(total: int, parts: int) -> int:
+    return max(1, math.ceil(total / max(1, parts)))
+
+
+def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, which keeps its arguments alone, and computes all else again to go backward.
+
+    It must leave its arguments as they are, and draw no random numbers.
+    """
+    if not torch.is_grad_enabled():
+        return function
+    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+
+
+def _split(rows: RowsT, size: int) -> list[RowsT]:
+    """Parts of ``size`` rows, whose gradients are joined once: every index would join its own."""
+    parts = rows._map(lambda values: values.split(size))
+    return [parts._map(lambda values, i=i: values[i]) for i in range(-(-len(rows) // size))]

@@ -1,0 +1,122 @@
+"""TransformerMatching: a small transformer that reads regions and words together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+from itm_lightning.similarity.base import TokenSimilarity
+from itm_lightning.similarity.functional import at_least_float32, full_precision, of_width, unit
+from itm_lightning.similarity.tiles import in_tiles, recomputed
+from itm_lightning.similarity.transformer_layer import HEAD_WIDTH, WIDENING, TransformerLayer
+from itm_lightning.types import Features, Rows
+
+
+@dataclass(frozen=True)
+class Embedded(Rows):
+    """A side as the transformer reads it.
+
+    Attributes:
+        tokens: ``(B, L, W)``.
+        mask: ``(B, L)`` bool, ``True`` at real tokens.
+    """
+
+    tokens: Tensor
+    mask: Tensor
+
+
+@register("similarity")
+class TransformerMatching(TokenSimilarity):
+    """A number read off a score token that has been through a transformer with both sides' tokens.
+
+    ``w · LN(transformer([s; v_1 + e_V, …; t_1 + e_T, …])_s) + b``: the matching head of one-stream
+    models (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", ECCV 2020, section
+    3.1 and "Image-Text Matching"; Li et al., "VisualBERT", 2019), small, and on top of this house's
+    encoders. Every region and word sees all others, so each pair costs a pass through the network:
+    thousands of times a cosine. Meant to rank again what a cheaper head found.
+
+    Tokens are scaled to length 1, mapped to the transformer's width, and told apart by a learnt
+    embedding for each side; the encoders know their places.
+
+    Args:
+        dim: width of the tokens.
+        width: width of the transformer; a multiple of 64, the width of an attention head.
+        layers: how many.
+
+    Raises:
+        InputError: the width is no multiple of 64, or there are no layers.
+    """
+
+    def __init__(self, dim: int, width: int = 256, layers: int = 2) -> None:
+        super().__init__()
+        if width < 1 or width % HEAD_WIDTH:
+            raise InputError(
+                f"TransformerMatching: width must be a multiple of {HEAD_WIDTH}, not {width}"
+            )
+        if layers < 1:
+            raise InputError(f"TransformerMatching: layers must be at least 1, not {layers}")
+        self.dim, self.width = dim, width
+        self.projection = nn.Linear(dim, width)
+        self.image_type = nn.Parameter(0.02 * torch.randn(width))  # BERT's deviation
+        self.text_type = nn.Parameter(0.02 * torch.randn(width))
+        self.score_token = nn.Parameter(torch.randn(width))
+        self.embedded_norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(TransformerLayer(width) for _ in range(layers))
+        self.final_norm = nn.LayerNorm(width)
+        self.evaluate = nn.Linear(width, 1)
+
+    @override
+    def pair_elements(self, regions: int, words: int, dim: int) -> int:
+        return (1 + regions + words) * WIDENING * self.width
+
+    @override
+    def prepare_images(self, images: Features) -> Embedded:
+        return self._embedded(images, self.image_type)
+
+    @override
+    def prepare_texts(self, texts: Features) -> Embedded:
+        return self._embedded(texts, self.text_type)
+
+    def score(self, images: Embedded, texts: Embedded) -> Tensor:
+        """Scores ``(n_images, n_texts)``, a few pairs at a time."""
+        width = self.pair_elements(images.mask.shape[1], texts.mask.shape[1], self.dim)
+        return in_tiles(recomputed(self._scores), images, texts, width)
+
+    def _embedded(self, features: Features, kind: Tensor) -> Embedded:
+        tokens, mask = self.tokens(features)
+        # filled and not multiplied: padding may hold anything, even NaN
+        tokens = unit(of_width(self.dim, tokens, self).masked_fill(~mask.unsqueeze(-1), 0))
+        with full_precision(tokens):
+            projected = self.projection(tokens.to(kind.dtype))
+            return Embedded(self.embedded_norm(projected + kind), mask)
+
+    def _scores(self, images: Embedded, texts: Embedded) -> Tensor:
+        tokens, mask = self._pairs(images, texts)
+        *earlier, last = self.layers
+        for layer in earlier:
+            tokens = layer(tokens, tokens, mask)
+        # nobody reads the other tokens after the last layer
+        score_tokens = last(tokens[:, :1], tokens, mask).squeeze(1)
+        with full_precision(score_tokens):
+            scores = self.evaluate(self.final_norm(score_tokens))
+            return at_least_float32(scores).view(len(images), len(texts))
+
+    def _pairs(self, images: Embedded, texts: Embedded) -> tuple[Tensor, Tensor]:
+        """Tokens ``(n_images · n_texts, 1 + R + L, W)`` of all pairs, and their mask."""
+        n, m = len(images), len(texts)
+        parts = [
+            self.score_token.expand(n, m, 1, -1),
+            images.tokens.unsqueeze(1).expand(-1, m, -1, -1),
+            texts.tokens.expand(n, -1, -1, -1),
+        ]
+        masks = [
+            images.mask.new_ones(n, m, 1),
+            images.mask.unsqueeze(1).expand(-1, m, -1),
+            texts.mask.expand(n, -1, -1),
+        ]
+        return torch.cat(parts, dim=2).flatten(0, 1), torch.cat(masks, dim=2).flatten(0, 1)

@@ -1,0 +1,95 @@
+"""Choosing an evaluation protocol, and what is written down of it."""
+
+import json
+
+import pytest
+import yaml
+
+from itm_lightning import list_registered
+from itm_lightning.cli import main
+from itm_lightning.metrics.protocols import Coco5K
+
+FOLDS = {"class_path": "Coco1K", "init_args": {"folds": 3, "fold_size": 4, "captions_per_photo": 2}}
+
+
+def results(folder, split):
+    return json.loads((folder / f"{split}_results.json").read_text())
+
+
+def named(recipe):
+    return recipe["class_path"].rpartition(".")[2]
+
+
+def test_the_test_after_fit_goes_by_the_protocol_and_so_does_a_later_test(run, tiny_config, capsys):
+    tiny_config["protocol"] = FOLDS
+    fitted = run("fit", "--config", tiny_config)
+    assert "test: 12 photos, 24 captions · protocol Coco1K" in capsys.readouterr().out
+
+    report = results(fitted, "test")
+    assert named(report["protocol"]) == "Coco1K"
+    assert report["protocol"]["init_args"] == FOLDS["init_args"]
+    assert named(report["dataset"]) == "Scenes"
+    assert report["dataset"]["init_args"]["test"] == 12
+    assert (report["split"], report["photos"], report["captions"]) == ("test", 12, 24)
+    assert report["captions_per_photo"] == {"min": 2, "max": 2}
+    assert report["queries"] == {"i2t": 12, "t2i": 24}
+    metrics = json.loads((fitted / "metrics.json").read_text())
+    assert {f"test/{key}": value for key, value in report["scores"].items()} == {
+        key: value for key, value in metrics.items() if key.startswith("test/")
+    }
+    # epochs were chosen by everything against everything, and val is scored so again
+    plain = results(fitted, "val")
+    assert named(plain["protocol"]) == "Retrieval"
+    assert (plain["captions"], plain["scores"]["rsum"]) == (60, metrics["val/rsum"])
+
+    again = results(run("test", "--ckpt_path", "best"), "test")
+    assert again == report
+    by_flag = results(run("test", "--ckpt_path", "best", "--protocol", "Retrieval"), "test")
+    assert (named(by_flag["protocol"]), by_flag["captions"]) == ("Retrieval", 60)
+    assert by_flag["scores"]["rsum"] < report["scores"]["rsum"]  # 12 photos are more than 4
+    assert named(results(run("validate", "--ckpt_path", "best"), "val")["protocol"]) == "Retrieval"
+
+
+def test_a_flag_chooses_a_protocol_and_its_arguments_for_val_too(run, tiny_config):
+    fitted = run("fit", "--config", tiny_config)
+    assert yaml.safe_load((fitted / "config.yaml").read_text())["protocol"]["class_path"] == (
+        "itm_lightning.metrics.protocols.Retrieval"
+    )
+    flags = ["--protocol", "Coco1K", "--protocol.folds", "2", "--protocol.fold_size=6"]
+    folder = run("validate", "--ckpt_path", "best", *flags)
+    report = results(folder, "val")
+    assert report["protocol"]["init_args"] == {"folds": 2, "fold_size": 6, "captions_per_photo": 5}
+    assert not (folder / "test_results.json").exists()
+
+
+@pytest.mark.parametrize("by_flag", [True, False])
+def test_an_unknown_protocol_is_named_and_the_others_listed(refuse, tiny_config, by_flag):
+    flags = ["--protocol", "Coco2K"] if by_flag else ["--config", {"protocol": "Coco2K"}]
+    error = refuse("fit", "--config", tiny_config, *flags)
+    assert "there is no protocol 'Coco2K'" in error
+    for name in list_registered("protocol"):
+        assert name in error
+
+
+def test_a_protocol_for_another_number_of_photos_is_refused_before_training(refuse, tiny_config):
+    error = refuse("fit", "--config", tiny_config, "--protocol", "Coco5K")
+    assert "Coco5K is over 5000 photos, and here are 12" in error
+    assert "--protocol Retrieval" in error
+
+
+@pytest.mark.parametrize("name", ["EccvCaption", "CxC"])
+def test_ids_that_are_not_cocos_are_refused_before_training(refuse, tiny_config, monkeypatch, name):
+    pytest.importorskip("eccv_caption", reason="needs pip install eccv_caption")
+    monkeypatch.setattr(Coco5K, "photos", 12)
+    error = refuse("fit", "--config", tiny_config, "--protocol", name)
+    assert f"{name} goes by COCO's image and caption ids" in error
+
+
+@pytest.mark.parametrize("command", ["fit", "validate", "test"])
+def test_help_names_the_protocols(capsys, command):
+    with pytest.raises(SystemExit) as stopped:
+        main([command, "--help"])
+    assert stopped.value.code == 0
+    text = capsys.readouterr().out
+    assert "--protocol PROTOCOL" in text
+    assert "EccvCaption, Flickr30k1K" in " ".join(text.split())

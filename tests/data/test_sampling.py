@@ -1,0 +1,195 @@
+"""Which pairs an epoch takes, and in which batches: whatever the processes and devices."""
+
+import itertools
+import pickle
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, RandomSampler
+
+from itm_lightning.data import Record, RegionSource
+from itm_lightning.data.loaders import Loading, training_loader
+from itm_lightning.data.samples import OneCaptionDataset, PairDataset
+from itm_lightning.data.sampling import buckets, training_batches
+
+COUNTS = (2, 5, 1, 3, 4, 2, 5, 3)  # captions of each photo
+
+
+def records():
+    made, first = [], 0
+    for photo, count in enumerate(COUNTS):
+        ids = tuple(range(first, first + count))
+        captions = tuple("word " * (1 + number * 7 % 10) for number in ids)
+        made.append(Record(10 * photo, captions, ids, str(photo)))
+        first += count
+    return made
+
+
+RECORDS = records()
+LENGTHS = [len(caption.split()) for record in RECORDS for caption in record.captions]
+PAIRS = sum(COUNTS)
+
+
+class Numbered(RegionSource):
+    """Regions that say whose they are."""
+
+    def records(self, split):
+        return RECORDS
+
+    def verify(self, record):
+        pass
+
+    def regions(self, record):
+        return torch.full((1 + record.image_id % 3, 2), float(record.image_id))
+
+
+def epochs(number, batch_size=4, workers=0, **how):
+    """Text ids of the batches of several epochs."""
+    loading = Loading(batch_size, workers)
+    loader = training_loader(RECORDS, Numbered().batch, loading, **how)
+    return [[check(batch).text_ids.tolist() for batch in loader] for _ in range(number)]
+
+
+def check(batch):
+    """Photo, caption and ids belong together."""
+    assert torch.equal(batch.image_ids, batch.text_image_ids)
+    captions = {k: c for r in RECORDS for k, c in zip(r.caption_ids, r.captions, strict=True)}
+    assert batch.captions == [captions[number] for number in batch.text_ids.tolist()]
+    assert torch.equal(batch.photos.tokens[:, 0, 0], batch.image_ids.float())
+    assert batch.photos.mask.sum(dim=1).tolist() == [1 + i % 3 for i in batch.image_ids.tolist()]
+    assert batch.photos.tokens[~batch.photos.mask].abs().sum() == 0
+    return batch
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("bucketed", [False, True])
+class TestEpochs:
+    def test_all_pairs_come_once(self, workers, bucketed):
+        for epoch in epochs(2, batch_size=5, workers=workers, bucketed=bucketed):
+            assert [len(batch) for batch in epoch] == [5] * 5
+            assert sorted(joined(epoch)) == list(range(PAIRS))
+
+    def test_one_caption_a_photo_drawn_anew(self, workers, bucketed):
+        how = {"workers": workers, "bucketed": bucketed, "one_caption": True}
+        found = epochs(60, batch_size=4, **how)
+        for epoch in found:
+            assert [len(batch) for batch in epoch] == [4, 4]
+            taken = sorted(joined(epoch))
+            assert [photo_of(number) for number in taken] == list(range(len(COUNTS)))
+        assert set(joined(joined(found))) == set(range(PAIRS))  # each has its turn
+
+    def test_the_seed_decides(self, workers, bucketed):
+        how = {"workers": workers, "bucketed": bucketed, "one_caption": True}
+        torch.manual_seed(1)
+        first = epochs(3, **how)
+        torch.manual_seed(1)
+        assert epochs(3, **how) == first
+        torch.manual_seed(2)
+        assert epochs(3, **how) != first
+        assert first[0] != first[1]
+
+
+def joined(lists):
+    return list(itertools.chain(*lists))
+
+
+def photo_of(pair):
+    return [photo for photo, count in enumerate(COUNTS) for _ in range(count)][pair]
+
+
+def test_processes_change_no_batch():
+    torch.manual_seed(3)
+    here = epochs(1, one_caption=True)
+    torch.manual_seed(3)
+    assert epochs(1, workers=2, one_caption=True) == here
+
+
+def test_plain_batches_are_those_of_torchs_own_shuffled_loader():
+    torch.manual_seed(4)
+    ours = epochs(2, batch_size=4)
+    torch.manual_seed(4)
+    plain = DataLoader(range(PAIRS), batch_size=4, shuffle=True, drop_last=True)
+    assert ours == [[batch.tolist() for batch in plain] for _ in range(2)]
+
+
+def test_captions_of_each_photo_are_drawn_evenly():
+    dataset = OneCaptionDataset(RECORDS, Numbered().batch)
+    drawn = dataset.draw(torch.arange(len(COUNTS)).repeat(6000)).bincount(minlength=PAIRS)
+    expected = [1 / count for count in COUNTS for _ in range(count)]
+    torch.testing.assert_close(drawn / 6000, torch.tensor(expected), rtol=0, atol=0.03)
+
+
+class TestBuckets:
+    def test_equals_sorting_window_by_window(self):
+        items, lengths = torch.randperm(50), torch.randint(3, 20, (50,))
+        found = buckets(items, lengths, batch_size=4, window=3)
+        expected = []
+        for start in range(0, 50, 12):
+            window = list(range(start, min(start + 12, 50)))
+            window.sort(key=lambda place: lengths[place])
+            expected += [items[window[k : k + 4]].tolist() for k in range(0, len(window), 4)]
+        assert sorted(batch.tolist() for batch in found) == sorted(expected)
+        assert [batch.tolist() for batch in found] != expected  # shuffled
+
+    def test_batches_of_an_epoch_need_little_padding(self):
+        spread = [max(part) - min(part) for part in map(lengths_of, epochs(1, bucketed=True)[0])]
+        plain = [max(part) - min(part) for part in map(lengths_of, epochs(1)[0])]
+        assert sum(spread) < sum(plain) / 2
+
+
+def lengths_of(batch):
+    return [LENGTHS[pair] for pair in batch]
+
+
+def test_a_remainder_is_random_though_batches_are_sorted():
+    left = [set(range(PAIRS)) - set(joined(epoch)) for epoch in epochs(30, 4, bucketed=True)]
+    assert {len(pairs) for pairs in left} == {PAIRS % 4}
+    assert len({LENGTHS[pair] for pairs in left for pair in pairs}) > 3
+
+
+def test_fewer_pairs_than_a_batch_are_still_a_batch():
+    ((batch,),) = epochs(1, batch_size=64)
+    assert len(batch) == PAIRS
+
+
+@pytest.mark.parametrize("dataset", [PairDataset, OneCaptionDataset])
+@pytest.mark.parametrize("bucketed", [False, True])
+def test_lightning_deals_the_batches_to_devices(dataset, bucketed):
+    """Each gets as many, none the same, and together all: by Lightning's own code."""
+    from lightning_fabric.utilities.data import _replace_dunder_methods
+    from pytorch_lightning.overrides.distributed import DistributedSampler
+    from pytorch_lightning.utilities.data import _update_dataloader
+    from torch.utils.data import BatchSampler
+
+    data = dataset(RECORDS, Numbered().batch)
+    with _replace_dunder_methods(DataLoader, "dataset"), _replace_dunder_methods(BatchSampler):
+        loader = DataLoader(data, batch_sampler=training_batches(data, 2, bucketed))
+    dealt = []
+    for rank in range(2):
+        sampler = DistributedSampler(data, num_replicas=2, rank=rank, shuffle=True, seed=0)
+        batches = list(_update_dataloader(loader, sampler).batch_sampler)
+        dealt.append(joined(batches))
+        assert {len(batch) for batch in batches} == {2}
+    assert len(dealt[0]) == len(dealt[1])
+    assert not set(dealt[0]) & set(dealt[1])
+    photos = {photo_of(pair) for share in dealt for pair in share}
+    assert photos == set(range(len(COUNTS)))
+
+
+def test_batches_are_full_on_every_device(monkeypatch):
+    data = PairDataset(RECORDS, Numbered().batch)
+    assert training_batches(data, 10, bucketed=False).drop_last
+    monkeypatch.setattr("itm_lightning.data.sampling.world_size", lambda: 3)
+    assert not training_batches(data, 10, bucketed=False).drop_last  # 8 pairs each
+
+
+def test_a_loader_is_told_of_the_gpu():
+    loader = training_loader(RECORDS, Numbered().batch, Loading(4, 2, on_gpu=True))
+    assert (loader.pin_memory, loader.persistent_workers, loader.num_workers) == (True, True, 2)
+
+
+def test_datasets_travel_to_processes_that_are_not_forked():
+    dataset = OneCaptionDataset(RECORDS, Numbered().batch)
+    again = pickle.loads(pickle.dumps(dataset))
+    assert torch.equal(again.__getitems__([3, 4]).text_ids, torch.tensor([3, 4]))
+    assert isinstance(training_batches(again, 2, bucketed=False).sampler, RandomSampler)

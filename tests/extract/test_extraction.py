@@ -1,0 +1,227 @@
+"""What an extraction writes, and that it may be stopped at any moment."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from itm_lightning.data import Precomputed
+from itm_lightning.errors import InputError
+from itm_lightning.extract import durable, extract, folder
+from itm_lightning.part import from_recipe
+from tests.extract.conftest import Noise, Strips
+
+SPLITS = ("train", "val")
+
+
+def run(output, encoder, source, **more):
+    settings = {"splits": SPLITS, "batch_size": 4, **more}
+    return extract(encoder, source, source.records, output=output, **settings)
+
+
+def contents(path):
+    return {file.name: file.read_bytes() for file in path.iterdir()}
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_precomputed_reads_what_was_written(tmp_path, encoder, source, dtype):
+    assert run(tmp_path, encoder, source, dtype=dtype)
+    again = Precomputed(str(tmp_path))
+    assert again.made_by == encoder.fingerprint()
+    encoder.eval()
+    for split in SPLITS:
+        records, expected = again.records(split), source.records(split)
+        assert len(records) == len(expected)
+        for read, record in zip(records, expected, strict=True):
+            assert {k: getattr(read, k) for k in vars(record)} == vars(record)
+            pixels = encoder.transform(False)(source.photo(record))[None]
+            with torch.no_grad():
+                tokens = encoder.trunk(pixels)[0].to(getattr(torch, dtype))
+            assert again.regions(read).dtype == tokens.dtype
+            torch.testing.assert_close(again.regions(read), tokens)
+    assert again.records("test") == ()
+
+
+def test_the_files_are_scans(tmp_path, encoder, source):
+    run(tmp_path, encoder, source)
+    assert set(contents(tmp_path)) == {
+        "manifest.json",
+        *(f"{s}_{what}" for s in SPLITS for what in ("ims.npy", "caps.txt", "ids.txt")),
+        *(f"{s}_records.jsonl" for s in SPLITS),
+    }
+    assert np.load(tmp_path / "train_ims.npy").shape == (11, 16, 3)
+    captions = (tmp_path / "val_caps.txt").read_text().splitlines()
+    assert captions == [
+        "photo 0, caption 0 “ü”",
+        *(f"photo 1, caption {k} “ü”" for k in range(2)),
+        *(f"photo 2, caption {k} “ü”" for k in range(3)),
+    ]
+    assert (tmp_path / "val_ids.txt").read_text().split() == ["100", "99", "98"]
+
+
+def test_the_manifest_says_what_made_them_and_where_the_tokens_are(tmp_path, encoder, source):
+    run(tmp_path, encoder, source)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    assert manifest["grid"] == {"rows": 4, "columns": 4, "first": 0}
+    assert manifest["splits"]["train"]["shape"] == [11, 16, 3]
+    assert manifest["splits"]["val"]["captions"] == 6
+    assert manifest["encoder"]["fingerprint"] == encoder.fingerprint()
+    made = from_recipe(manifest["encoder"]["recipe"])
+    assert made.fingerprint() == encoder.fingerprint()
+
+
+def test_done_is_done(tmp_path, encoder, source):
+    assert run(tmp_path, encoder, source)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    assert not run(tmp_path, encoder, source)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == before
+
+
+class Stopped(BaseException):
+    """The process is gone."""
+
+
+def stop_at(monkeypatch, moment):
+    """Stops at the ``moment``-th time that something reaches the disk."""
+    moments = iter(range(1, moment + 1))
+
+    def stopping(function):
+        def wrapped(*args, **kwargs):
+            if next(moments, None) is None:
+                raise Stopped
+            return function(*args, **kwargs)
+
+        return wrapped
+
+    monkeypatch.setattr(os, "replace", stopping(os.replace))
+    monkeypatch.setattr(os, "fsync", stopping(os.fsync))
+    monkeypatch.setattr(np.memmap, "flush", stopping(np.memmap.flush))
+    monkeypatch.setattr(Path, "mkdir", stopping(Path.mkdir))
+    monkeypatch.setattr(folder, "open_memmap", stopping(folder.open_memmap))
+    monkeypatch.setattr(Strips, "_tokens", stopping(Strips._tokens))
+
+
+def test_stopped_at_any_moment_it_goes_on_to_the_same_files(tmp_path, encoder, monkeypatch):
+    source = Noise(5)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # slow, and no power is lost here
+    monkeypatch.setattr(folder, "_SECONDS_BETWEEN_MARKS", 0)
+    run(tmp_path / "unbroken", encoder, source)
+    expected = contents(tmp_path / "unbroken")
+    for moment in range(200):
+        output = tmp_path / str(moment)
+        with monkeypatch.context() as patch:
+            stop_at(patch, moment)
+            try:
+                run(output, encoder, source)
+            except Stopped:
+                if (output / "train_ims.npy").exists() and not (output / "manifest.json").exists():
+                    with pytest.raises(InputError, match="half done"):
+                        Precomputed(str(output)).records("train")
+            else:
+                break
+        run(output, encoder, source)
+        assert contents(output) == expected, moment
+    assert 40 < moment < 199  # it went through at last: all moments were tried
+
+
+def test_it_goes_on_from_the_last_mark(tmp_path, encoder, source, monkeypatch):
+    monkeypatch.setattr(folder, "_SECONDS_BETWEEN_MARKS", 0)
+    seen = []
+    original = Noise.photo
+
+    def photo(self, record):
+        if len(seen) == 8:
+            raise Stopped
+        seen.append(record.location)
+        return original(self, record)
+
+    monkeypatch.setattr(Noise, "photo", photo)
+    with pytest.raises(Stopped):
+        run(tmp_path, encoder, source, splits=("train",))
+    marked = json.loads((tmp_path / "progress.json").read_text())["rows_done"]["train"]
+    assert marked == 4  # one photo tells the shapes, the second batch of four is not whole
+    seen[:] = []
+    run(tmp_path, encoder, source, splits=("train",))
+    assert seen == [f"train/{number}.jpg" for number in (0, *range(4, 11))]
+
+
+def half_done(output, encoder, source, monkeypatch):
+    with monkeypatch.context() as patch:
+        stop_at(patch, 25)
+        with pytest.raises(Stopped):
+            run(output, encoder, source)
+    assert (output / "progress.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"encoder": lambda: Strips(scale=2.0)}, "another image encoder"),
+        ({"source": lambda: Noise(12)}, "another data"),
+        ({"dtype": "float32"}, "another dtype"),
+        ({"batch_size": 8}, "another batch_size"),
+        ({"splits": ("train",)}, "another splits"),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False], ids=["complete", "half done"])
+def test_another_extraction_is_refused_the_folder(
+    tmp_path, encoder, source, monkeypatch, change, said, complete
+):
+    if complete:
+        run(tmp_path, encoder, source)
+    else:
+        half_done(tmp_path, encoder, source, monkeypatch)
+    before = contents(tmp_path)
+    made = {name: change.get(name, lambda: None)() for name in ("encoder", "source")}
+    settings = {name: value for name, value in change.items() if name not in made}
+    with pytest.raises(InputError, match=f"{said}; give the same again, or another folder"):
+        run(tmp_path, made["encoder"] or encoder, made["source"] or source, **settings)
+    assert contents(tmp_path) == before
+
+
+def test_a_folder_of_other_things_is_refused(tmp_path, encoder, source):
+    (tmp_path / "thesis.doc").write_text("all there is")
+    with pytest.raises(InputError, match="is not empty, and not by"):
+        run(tmp_path, encoder, source)
+    assert set(contents(tmp_path)) == {"thesis.doc"}
+    with pytest.raises(InputError, match="is a file; give a folder"):
+        run(tmp_path / "thesis.doc", encoder, source)
+
+
+def test_a_source_of_regions_is_refused(tmp_path, encoder, source):
+    run(tmp_path / "once", encoder, source)
+    with pytest.raises(InputError, match="Precomputed has regions"):
+        run(tmp_path / "twice", encoder, Precomputed(str(tmp_path / "once")))
+
+
+def test_numbers_too_large_for_half_precision_are_refused(tmp_path, source):
+    with pytest.raises(InputError, match="do not fit into float16: set --dtype float32"):
+        run(tmp_path / "half", Strips(scale=1e6), source)
+    run(tmp_path / "full", Strips(scale=1e6), source, dtype="float32")
+
+
+def test_a_disk_too_small_is_refused(tmp_path, encoder, source, monkeypatch):
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: type("", (), {"free": 1000}))
+    with pytest.raises(InputError, match=r"needs 0\.0 GB, and 0\.0 GB are free"):
+        run(tmp_path / "out", encoder, source)
+
+
+def test_trainable_trunks_are_extracted_in_evaluation_mode(tmp_path, source):
+    for trainable in (True, False):
+        encoder = Strips(trainable=trainable).train()
+        run(tmp_path / str(trainable), encoder, source)
+    a, b = (np.load(tmp_path / name / "train_ims.npy") for name in ("True", "False"))
+    assert np.array_equal(a, b)
+    assert not encoder.network[0].weight.grad
+
+
+def test_text_that_is_being_replaced_is_whole_or_the_old(tmp_path, monkeypatch):
+    path = tmp_path / "text"
+    durable.write_text(path, "old")
+    monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(Stopped))
+    with pytest.raises(Stopped):
+        durable.write_text(path, "new")
+    assert path.read_text() == "old"

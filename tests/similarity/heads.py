@@ -1,0 +1,45 @@
+"""One head of every registered class, for tests of what holds for all of them."""
+
+import inspect
+
+import pytest
+import torch
+
+from itm_lightning import registry, similarity
+
+DIM = 8
+NEEDED = {
+    "dim": DIM,
+    "heads": [similarity.Cosine(), similarity.DotProduct()],
+}
+
+
+def example(name):
+    """A head of that name, given what it needs, in evaluation: batch norms and dropouts rest."""
+    cls = registry.get("similarity", name)
+    torch.manual_seed(0)
+    parameters = inspect.signature(cls).parameters
+    return cls(**{key: value for key, value in NEEDED.items() if key in parameters}).eval()
+
+
+HEADS = {name: example(name) for name in registry.list_registered("similarity")} | {
+    "Bilinear, low rank": similarity.Bilinear(DIM, rank=3),
+    "CrossAttention, i2t": similarity.CrossAttention("i2t"),
+    "CrossAttention, both": similarity.CrossAttention("both"),
+    "Hamming, training": similarity.Hamming(),
+    "MaxSim, t2i, sum": similarity.MaxSim("t2i", "Sum"),
+    "MaxSim, i2t": similarity.MaxSim("i2t"),
+    "OptimalTransport, part": similarity.OptimalTransport(mass=0.6),
+}
+WITHOUT_GRADIENT = {"Hamming"}
+# They align a token with its nearest alone.
+SPARSE = {"HardAssignment", "MaxSim", "MaxSim, t2i, sum", "MaxSim, i2t"}
+
+
+def heads_that_are(capability, besides=frozenset()):
+    """Heads of a type, as parameters of a test; ``besides`` those of these names."""
+    return [
+        pytest.param(head, id=name)
+        for name, head in HEADS.items()
+        if isinstance(head, capability) and name not in besides
+    ]

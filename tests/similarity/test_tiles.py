@@ -1,0 +1,75 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from itm_lightning.similarity import SmoothChamfer, tiles
+from itm_lightning.similarity.functional import Vectors
+from itm_lightning.types import Features
+from tests.made_up import made_up_features
+
+
+@pytest.mark.parametrize(
+    ("n", "m", "tiles_of"),
+    [
+        (9, 11, {(5, 4), (4, 4), (5, 3), (4, 3)}),
+        (9, 5, {(3, 5)}),  # not four captions and one
+        (9, 2, {(5, 2), (4, 2)}),
+        (2, 11, {(2, 11)}),
+        (1, 40, {(1, 14), (1, 12)}),
+        (3, 5, {(3, 5)}),
+    ],
+)
+def test_tiles_are_even_and_about_square(monkeypatch, n, m, tiles_of):
+    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 100)
+    shapes = []
+
+    def score(images, texts):
+        shapes.append((len(images), len(texts)))
+        return images.vectors @ texts.vectors.T
+
+    images, texts = Vectors(torch.randn(n, 6)), Vectors(torch.randn(m, 6))
+    scores = tiles.in_tiles(score, images, texts, width=6)  # 16 pairs at a time
+    torch.testing.assert_close(scores, images.vectors @ texts.vectors.T)
+    assert set(shapes) == tiles_of
+    assert sum(i * j for i, j in shapes) == n * m
+
+
+@given(n=st.integers(1, 200), m=st.integers(1, 200), pairs=st.integers(1, 1000))
+def test_tiles_hold_hardly_more_than_they_may(n, m, pairs):
+    photos, captions = tiles._shape(n, m, pairs)
+    assert photos * captions <= 1.5 * pairs + 1
+
+
+def test_a_pair_larger_than_a_tile_is_scored_all_the_same(monkeypatch):
+    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 1)
+    images, texts = Vectors(torch.randn(3, 6)), Vectors(torch.randn(2, 6))
+    product = tiles.in_tiles(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
+    torch.testing.assert_close(product, images.vectors @ texts.vectors.T)
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0)])
+def test_nothing_has_no_scores(n, m):
+    images, texts = Vectors(torch.randn(n, 6)), Vectors(torch.randn(m, 6))
+    product = tiles.in_tiles(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
+    assert product.shape == (n, m)
+
+
+def test_training_keeps_nothing_but_the_cosines(monkeypatch):
+    """Those are arguments, and not saved: what is saved are the tokens, and nothing of a pair's."""
+    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 4 * 6 * 5)
+    images, texts = made_up_features(9, 6, seed=1), made_up_features(8, 5, seed=2)
+    leaves = [side.tokens.double().requires_grad_() for side in (images, texts)]
+    sides = [Features(x, side.mask, None) for x, side in zip(leaves, (images, texts), strict=True)]
+    head, held = SmoothChamfer(), []
+    prepared = head.prepare_images(sides[0]), head.prepare_texts(sides[1])
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: held.append(tensor) or tensor, lambda tensor: tensor
+    ):
+        scores = head.score(*prepared)
+    assert held
+    assert all(tensor.dim() < 4 for tensor in held)
+    gradients = torch.autograd.grad(scores.square().sum(), leaves)
+    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 2**20)
+    expected = torch.autograd.grad(head(*sides).square().sum(), leaves)
+    torch.testing.assert_close(gradients, expected)
