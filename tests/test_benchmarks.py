@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from itm_lightning import list_registered
+
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
 SMALL = ("--photos", "20", "--batch-size", "8", "--size", "32", "--repeats", "1")
 SMALL_REGIONS = ("--regions", "2", "--dim", "4", "--workers", "0", "1")
@@ -35,3 +37,30 @@ def test_data(tmp_path):
         low, high = map(float, spread.split(" - "))
         assert low <= float(ratio) <= high
     assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_similarity(tmp_path):
+    plot = tmp_path / "heads.png"
+    size = ("--photos", 4, "--captions", 6, "--regions", 3, "--dim", 16)
+    table = run("similarity.py", *size, "--repeats", 1, "--plot", plot)
+    for name in list_registered("similarity"):
+        (cells,) = re.findall(rf"│ {name} +│(.*)│", table)
+        forward, floor, backward, *_ = (cell.strip() for cell in cells.split("│"))
+        assert float(forward) > 0
+        assert float(backward) > 0
+        assert floor.endswith("%")
+    assert plot.read_bytes().startswith(b"\x89PNG")
+
+
+def test_similarity_loops():
+    size = ("--photos", 4, "--batch", 4, "--sgraf_photos", 2, "--regions", 3, "--dim", 16)
+    table = run("similarity_loops.py", *size, "--repeats", 1)
+    rows = re.findall(r"│ (S[^│]*[^ │]) +│(.*)│", table)
+    assert [name.split(",")[0].split(" (")[0] for name, _ in rows] == [
+        *("SCAN t2i", "SCAN t2i", "SCAN i2t", "SCAN i2t"),
+        *("SGR", "SAF"),
+    ]
+    for _, cells in rows:
+        *_, loop_ratio, product_ratio, _ = (cell.strip() for cell in cells.split("│"))
+        assert float(loop_ratio) > 0
+        assert float(product_ratio) > 0

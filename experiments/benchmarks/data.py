@@ -1,6 +1,6 @@
 """Our loader beside bare loops that only read what it has to read.
 
-    python experiments/benchmarks/data.py --root ../shared/flickr8k --plot data.png
+    python experiments/benchmarks/data.py --root path/to/flickr8k --plot data.png
 
 *Photos*: the loop decodes and resizes the same JPEG files in the same number of processes, and
 keeps nothing. *Regions*: it copies the same rows out of the memory map, a batch at a time. The

@@ -93,7 +93,7 @@ def _add_sgraf(
 ) -> None:
     photos, dim = arguments.sgraf_photos, arguments.dim
     images, texts = made_up(photos, photos, arguments.regions, dim)
-    state = made_up_state(name, dim, _SIM_DIM, arguments.regions)
+    state = made_up_state(name, dim, _SIM_DIM, arguments.regions, dtype=torch.float32)
     head = registry.get("similarity", name)(dim=dim, sim_dim=_SIM_DIM).eval()
     ours = torch.no_grad()(partial(head, images, texts))
     runs = {

@@ -9,7 +9,6 @@ import yaml
 from itm_lightning import Matcher, list_registered
 from itm_lightning.cli import main
 
-
 # Parts that are made of others are given those too.
 SIMILARITIES = {name: [name] for name in list_registered("similarity")} | {
     "Ensemble": ["Ensemble", '--model.similarity.heads=[{"class_path": "Cosine"}]']

@@ -12,11 +12,11 @@ from tests.made_up import made_up_features
 @pytest.mark.parametrize(
     ("n", "m", "tiles_of"),
     [
-        (9, 11, {(5, 4), (4, 4), (5, 3), (4, 3)}),
+        (9, 11, {(3, 4), (3, 3)}),
         (9, 5, {(3, 5)}),  # not four captions and one
         (9, 2, {(5, 2), (4, 2)}),
-        (2, 11, {(2, 11)}),
-        (1, 40, {(1, 14), (1, 12)}),
+        (2, 11, {(1, 11)}),
+        (1, 40, {(1, 20)}),
         (3, 5, {(3, 5)}),
     ],
 )
@@ -56,7 +56,6 @@ def test_nothing_has_no_scores(n, m):
 
 
 def test_training_keeps_nothing_but_the_cosines(monkeypatch):
-    """Those are arguments, and not saved: what is saved are the tokens, and nothing of a pair's."""
     monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 4 * 6 * 5)
     images, texts = made_up_features(9, 6, seed=1), made_up_features(8, 5, seed=2)
     leaves = [side.tokens.double().requires_grad_() for side in (images, texts)]
@@ -67,8 +66,8 @@ def test_training_keeps_nothing_but_the_cosines(monkeypatch):
         lambda tensor: held.append(tensor) or tensor, lambda tensor: tensor
     ):
         scores = head.score(*prepared)
-    assert held
-    assert all(tensor.dim() < 4 for tensor in held)
+    cosines = sum(tensor.numel() for tensor in held if tensor.dim() == 4)
+    assert 0 < cosines <= 9 * 6 * 8 * 5
     gradients = torch.autograd.grad(scores.square().sum(), leaves)
     monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 2**20)
     expected = torch.autograd.grad(head(*sides).square().sum(), leaves)
