@@ -60,7 +60,5 @@ def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 def _split(rows: RowsT, size: int) -> list[RowsT]:
     """Parts of ``size`` rows, whose gradients are joined once: every index would join its own."""
     parts = rows._map(lambda values: values.split(size))
-    return [
-        parts._map(lambda values, i=i: values[i])
-        for i in range(max(1, math.ceil(len(rows) / size)))
-    ]
+    count = max(1, math.ceil(len(rows) / size))
+    return [parts._map(lambda values, i=i: values[i]) for i in range(count)]

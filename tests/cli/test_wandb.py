@@ -65,6 +65,7 @@ def test_one_run_has_one_nested_config_and_the_agreed_keys(offline_run):
         "trainer",
         "model",
         "data",
+        "protocol",
         "ckpt_path",
         "weights_only",
     }
