@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -58,6 +59,7 @@ def peak_megabytes(run: Callable[[], object]) -> float:
     """What ``run`` needs on top of what the process held before; NaN where the system hides it."""
     if not _RESET_PEAK.exists():
         return float("nan")
+    ctypes.CDLL(None).malloc_trim(0)  # what earlier runs freed would hide what this one takes
     _RESET_PEAK.write_text("5")
     before = _kilobytes("VmRSS")
     run()
