@@ -12,12 +12,11 @@ from torch.utils.data import IterableDataset, get_worker_info
 
 from itm_lightning.data.photo_files import photo_in
 from itm_lightning.data.reading import DecodedPhotos
-from itm_lightning.data.samples import Sample
+from itm_lightning.data.samples import Choice, Sample
 from itm_lightning.data.source import PhotoSource, Record
 from itm_lightning.distributed import rank, world_size
 
 ItemT = TypeVar("ItemT")
-Choice = tuple[Record, tuple[int, ...]]  # a photo, and which of its captions
 
 # Samples that wait in each process: enough that few of a batch share a photo. They wait undecoded,
 # as some 100 MB.

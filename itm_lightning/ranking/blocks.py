@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from itm_lightning.errors import InputError
+from itm_lightning.precision import at_least_float32
 from itm_lightning.ranking.budget import block_elements
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features, Rows
@@ -111,7 +112,7 @@ def _block(features: Features, rows: Tensor) -> Features:
 
 def _full(features: Features) -> Features:
     def full(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.to(torch.promote_types(values.dtype, torch.float))
+        return None if values is None else at_least_float32(values)
 
     return Features(full(features.tokens), features.mask, full(features.pooled))
 

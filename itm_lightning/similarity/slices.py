@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 
-import torch
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
+from itm_lightning.similarity.tiles import part_by_part, recomputed
 from itm_lightning.types import RowsT
 
 _CPU_ELEMENTS = 2**17  # half a megabyte in float32, which a core's own cache holds
@@ -34,12 +32,4 @@ def in_slices(
     photos = max(1, pairs // captions)
     if len(images) <= photos and len(texts) <= captions:
         return score(images, texts)
-    if torch.is_grad_enabled():
-        score = partial(checkpoint, score, use_reentrant=False, preserve_rng_state=False)
-    columns = _split(texts, captions)
-    rows = [torch.cat([score(i, t) for t in columns], dim=1) for i in _split(images, photos)]
-    return torch.cat(rows)
-
-
-def _split(rows: RowsT, size: int) -> list[RowsT]:
-    return [rows[start : start + size] for start in range(0, len(rows), size)]
+    return part_by_part(recomputed(score), images, texts, photos, captions)

@@ -30,6 +30,17 @@ def in_tiles(
     """
     elements = _CPU_ELEMENTS if images.device.type == "cpu" else _GPU_ELEMENTS
     photos, captions = _shape(len(images), len(texts), elements // max(1, width))
+    return part_by_part(score, images, texts, photos, captions)
+
+
+def part_by_part(
+    score: Callable[[RowsT, RowsT], Tensor],
+    images: RowsT,
+    texts: RowsT,
+    photos: int,
+    captions: int,
+) -> Tensor:
+    """``score(images, texts)``, of so many ``photos`` and ``captions`` at a time."""
     columns = _split(texts, captions)
     rows = [torch.cat([score(i, t) for t in columns], dim=1) for i in _split(images, photos)]
     return torch.cat(rows)
