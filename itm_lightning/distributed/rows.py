@@ -1,10 +1,12 @@
-"""Rank, world size, and gathering rows from every process."""
+"""Gathering rows from every process."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
+
+from itm_lightning.distributed.processes import world_size
 
 _DTYPES = (
     torch.float32,
@@ -16,21 +18,6 @@ _DTYPES = (
     torch.bool,
 )
 _MAX_DIMS = 4
-
-
-def is_distributed() -> bool:
-    """Whether a process group is up."""
-    return dist.is_available() and dist.is_initialized()
-
-
-def rank() -> int:
-    """This process's number; 0 where there is only one."""
-    return dist.get_rank() if is_distributed() else 0
-
-
-def world_size() -> int:
-    """The number of processes."""
-    return dist.get_world_size() if is_distributed() else 1
 
 
 def gather_rows(tensor: Tensor | None, device: torch.device) -> Tensor | None:
