@@ -16,6 +16,8 @@ from torch.nn import functional as F
 
 _EPS = 1e-8  # SCAN's
 _LEAK = 0.1  # slope of SCAN's "clipped" below zero
+# Beyond this, powers of e (and their squares, summed) no longer fit into float32.
+_MAX_TEMPERATURE = 40.0
 # Stands for padding. Not -inf: a row of padding alone then has a score, and finite gradients.
 _LOWEST = -1e30
 
@@ -118,6 +120,24 @@ def attention(
     return logits.add_(bias).softmax(dim=1)
 
 
+def attention_up_to_scale(
+    similarities: Tensor,
+    query_mask: Tensor,
+    context_mask: Tensor,
+    normalise: Scale,
+    temperature: float,
+) -> Tensor:
+    """:func:`attention`, each query's weights over the context times a number of its own.
+
+    For what looks at directions alone, as :func:`attended_cosine` does: it spares the softmax its
+    two further passes. Padded context tokens get a weight, and must be zero vectors.
+    """
+    if temperature > _MAX_TEMPERATURE:
+        return attention(similarities, query_mask, context_mask, normalise, temperature)
+    # no logit exceeds the temperature; in place, as in attention
+    return normalise(similarities, query_mask, temperature).exp_()
+
+
 def attended_cosine(weights: Tensor, similarities: Tensor, gram: Tensor) -> Tensor:
     """Cosine of every query token ``q`` and its attended vector ``Σ a_k c_k`` (equations 2 and 3).
 
@@ -125,8 +145,8 @@ def attended_cosine(weights: Tensor, similarities: Tensor, gram: Tensor) -> Tens
     ``q · Σ a_k c_k = Σ a_k s_k``.
 
     Args:
-        weights: attention ``a (C, K, Q, A)``.
-        similarities: ``s (C, K, Q, A)`` of unit vectors.
+        weights: attention ``a (C, K, Q, A)``, up to a scale for each query.
+        similarities: ``s (C, K, Q, A)`` of unit vectors, zero at padding.
         gram: ``(C, K, K)``, inner products of each context row's tokens.
 
     Returns:

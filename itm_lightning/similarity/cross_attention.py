@@ -13,7 +13,7 @@ from itm_lightning.similarity.attention import AGGREGATORS, NORMALIZERS
 from itm_lightning.similarity.base import Aligning
 from itm_lightning.similarity.functional import chosen, full_precision
 from itm_lightning.similarity.looking import AttentionTokens, Looking
-from itm_lightning.similarity.unit_tokens import UnitTokenSimilarity
+from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity, cosines
 from itm_lightning.types import Features
 
 #: Directions as SCAN publishes them: whether words look, temperature, lse_temperature.
@@ -68,10 +68,25 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
         ]
 
     @override
-    def prepare(self, features: Features) -> AttentionTokens:
-        side = super().prepare(features)
+    def prepare_images(self, images: Features) -> AttentionTokens:
+        return self._prepared(images, looked_at=any(look.words_look for look in self._looks))
+
+    @override
+    def prepare_texts(self, texts: Features) -> AttentionTokens:
+        return self._prepared(texts, looked_at=not all(look.words_look for look in self._looks))
+
+    def _prepared(self, features: Features, looked_at: bool) -> AttentionTokens:
+        side = self.prepare(features)
         with full_precision(side.tokens):
-            return AttentionTokens(side.tokens, side.mask, side.tokens @ side.tokens.mT)
+            gram = side.tokens @ side.tokens.mT if looked_at else None
+        return AttentionTokens(side.tokens, side.mask, gram)
+
+    @override
+    def cosines(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
+        if any(look.words_look for look in self._looks):
+            return super().cosines(images, texts)
+        # the product as the regions, which look, read it: turning it round would take a tenth
+        return cosines(texts, images).permute(2, 3, 0, 1)
 
     @override
     def compare(self, cosines: Tensor, images: Any, texts: Any) -> Tensor:

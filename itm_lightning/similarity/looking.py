@@ -10,8 +10,10 @@ from typing_extensions import override
 from itm_lightning.similarity.attention import (
     AGGREGATORS,
     NORMALIZERS,
+    Scale,
     attended_cosine,
     attention,
+    attention_up_to_scale,
 )
 from itm_lightning.similarity.unit_tokens import UnitTokens
 
@@ -23,15 +25,17 @@ class AttentionTokens(UnitTokens):
     Attributes:
         tokens: ``(B, L, D)`` of length 1, zero at padding.
         mask: ``(B, L)`` bool, ``True`` at real tokens.
-        gram: ``(B, L, L)`` inner products of a row's tokens.
+        gram: ``(B, L, L)`` inner products of a row's tokens; ``None`` where nobody looks at them.
     """
 
-    gram: Tensor
+    gram: Tensor | None
 
     @override
     def _first_tokens(self, length: int) -> AttentionTokens:
         trimmed = super()._first_tokens(length)
-        return replace(trimmed, gram=self.gram[:, :length, :length])
+        if trimmed.gram is None:
+            return trimmed
+        return replace(trimmed, gram=trimmed.gram[:, :length, :length])
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,8 @@ class Looking:
     def scores(self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens) -> Tensor:
         """Scores ``(N, M)`` of cosines ``(N, R, M, L)``."""
         cosines, context, queries = self._roles(cosines, images, texts)
-        weights = self._attention(cosines, context, queries)
+        weights = attention_up_to_scale(cosines, *self._how(context, queries))
+        assert context.gram is not None  # made of the side that is looked at
         found = attended_cosine(weights, cosines, context.gram)
         scores = AGGREGATORS[self.aggregate](found, queries.mask, self.lse_temperature)
         return scores if self.words_look else scores.mT
@@ -63,7 +68,7 @@ class Looking:
     def alignment(self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens) -> Tensor:
         """Attention ``(N, M, R, L)`` of cosines ``(N, R, M, L)``; zero at padding."""
         cosines, context, queries = self._roles(cosines, images, texts)
-        weights = self._attention(cosines, context, queries) * queries.mask
+        weights = attention(cosines, *self._how(context, queries)) * queries.mask
         return weights.transpose(1, 2) if self.words_look else weights.permute(2, 0, 3, 1)
 
     def _roles(
@@ -72,11 +77,9 @@ class Looking:
         """Cosines ``(C, K, Q, A)``, who is looked at, and who looks."""
         if self.words_look:
             return cosines, images, texts
-        turned = cosines.flatten(2).flatten(0, 1).mT.contiguous()
-        return turned.view(*texts.mask.shape, *images.mask.shape), texts, images
+        return cosines.permute(2, 3, 0, 1).contiguous(), texts, images
 
-    def _attention(
-        self, cosines: Tensor, context: AttentionTokens, queries: AttentionTokens
-    ) -> Tensor:
-        normalise = NORMALIZERS[self.normalize]
-        return attention(cosines, queries.mask, context.mask, normalise, self.temperature)
+    def _how(
+        self, context: AttentionTokens, queries: AttentionTokens
+    ) -> tuple[Tensor, Tensor, Scale, float]:
+        return queries.mask, context.mask, NORMALIZERS[self.normalize], self.temperature

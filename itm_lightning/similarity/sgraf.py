@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.similarity.attention import NORMALIZERS, attention
+from itm_lightning.similarity.attention import NORMALIZERS, attention, inverse_length
 from itm_lightning.similarity.base import Aligning, TokenSimilarity
 from itm_lightning.similarity.functional import (
     at_least_float32,
@@ -27,7 +27,6 @@ from itm_lightning.similarity.similarity_vectors import similarity_vectors
 from itm_lightning.types import Features, Rows
 
 _SMOOTH = 9.0  # λ, the attention's inverse temperature
-_EPS = 1e-8
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Sgraf(Aligning, TokenSimilarity):
     def alignment(self, images: Features, texts: Features) -> Tensor:
         words, mask = self._unit_tokens(texts)
         weights = _attention(*self._unit_tokens(images), words, mask)
-        return weights.masked_fill(~mask[:, :, None, None], 0).permute(2, 0, 3, 1)
+        return (weights * mask).transpose(1, 2)
 
     def _unit_tokens(self, features: Features) -> tuple[Tensor, Tensor]:
         tokens, mask = self.tokens(features)
@@ -135,8 +134,9 @@ class Sgraf(Aligning, TokenSimilarity):
     def _vectors(self, weights: Tensor, images: SgrafTokens, texts: SgrafTokens) -> Tensor:
         """Similarity vectors ``(n_images, n_texts, 1 + L, S)``; only real words are computed."""
         real = texts.mask.flatten().nonzero().squeeze(1)
-        to_unit = _inverse_length(weights, images.gram).unsqueeze(-1)
-        weights = (weights * to_unit).flatten(0, 1)[real].transpose(0, 1)
+        assert images.gram is not None  # only captions have none
+        to_unit = inverse_length(weights, images.gram).unsqueeze(1)
+        weights = (weights * to_unit).flatten(2).index_select(2, real).mT
         words = texts.tokens.flatten(0, 1)[real]
         local, overall = self.local_similarity, self.overall_similarity
         of_words = similarity_vectors(weights, images.tokens, words, local.weight, local.bias)
@@ -148,13 +148,12 @@ class Sgraf(Aligning, TokenSimilarity):
 
 
 def _attention(regions: Tensor, region_mask: Tensor, words: Tensor, word_mask: Tensor) -> Tensor:
-    """Weights ``(n_texts, L, n_images, R)``; each word's sum to 1 over the regions."""
+    """Weights ``(n_images, R, n_texts, L)``; each word's sum to 1 over the regions."""
     product = inner_products(regions.flatten(0, 1), words.flatten(0, 1))
     cosines = at_least_float32(product).view(*region_mask.shape, *word_mask.shape)
     with full_precision(cosines):
         normalise = NORMALIZERS["clipped_l2norm"]
-        weights = attention(cosines, word_mask, region_mask, normalise, _SMOOTH)
-    return weights.permute(2, 3, 0, 1)
+        return attention(cosines, word_mask, region_mask, normalise, _SMOOTH)
 
 
 def _laid_out(of_wholes: Tensor, of_words: Tensor, mask: Tensor) -> Tensor:
@@ -165,10 +164,3 @@ def _laid_out(of_wholes: Tensor, of_words: Tensor, mask: Tensor) -> Tensor:
     vectors = of_words.new_zeros(len(of_words), n_texts * (1 + n_words), of_words.shape[-1])
     vectors.index_copy_(1, starts, of_wholes).index_copy_(1, words, of_words)
     return vectors.unflatten(1, (n_texts, 1 + n_words))
-
-
-def _inverse_length(weights: Tensor, gram: Tensor | None) -> Tensor:
-    """``1 / ‖Σ a_k c_k‖ (Q, A, C)`` of weights ``a (Q, A, C, K)``, by ``‖Σ a_k c_k‖² = aᵀ G a``."""
-    square = (torch.einsum("qack,ckl->qacl", weights, gram) * weights).sum(dim=-1)
-    # clamped before the root: rounding may leave a square of zero slightly negative
-    return square.clamp(min=_EPS**2).rsqrt()

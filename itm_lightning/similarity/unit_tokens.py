@@ -69,21 +69,30 @@ class UnitTokenSimilarity(TokenSimilarity):
         return UnitTokens(unit(tokens.masked_fill(~mask.unsqueeze(-1), 0)), mask)
 
     @override
+    def forward(self, images: Features, texts: Features) -> Tensor:
+        # the ranking engine, which calls score, has sorted its captions already
+        texts = self.keep(texts)
+        order = self.tokens(texts)[1].sum(dim=1).argsort()
+        return super().forward(images, texts[order])[:, order.argsort()]
+
+    @override
     def score(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        order = texts.mask.sum(dim=1).argsort()
-        texts = texts._map(lambda values: values.index_select(0, order))
         width = images.mask.shape[1] * texts.mask.shape[1]
-        return in_tiles(self._score, images, texts, width)[:, order.argsort()]
+        return in_tiles(self._score, images, texts, width)
+
+    def cosines(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
+        """What :meth:`compare` is given."""
+        return cosines(images, texts)
 
     def compared(self, images: Features, texts: Features) -> tuple[Tensor, Any, Any]:
         """The arguments of :meth:`compare`, for all photos and captions at once."""
         regions: Any = self.prepare_images(images)
         words: Any = self.prepare_texts(texts)
-        return cosines(regions, words), regions, words
+        return self.cosines(regions, words), regions, words
 
     def _score(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
         images, texts = images.trim(), texts.trim()
-        similarities = cosines(images, texts)
+        similarities = self.cosines(images, texts)
         with full_precision(similarities):
             return recomputed(self.compare)(similarities, images, texts)
 
