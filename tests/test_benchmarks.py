@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import torch
+
 from itm_lightning import list_registered
 
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
@@ -64,3 +66,16 @@ def test_similarity_loops():
         *_, loop_ratio, product_ratio, _ = (cell.strip() for cell in cells.split("│"))
         assert float(loop_ratio) > 0
         assert float(product_ratio) > 0
+
+
+def test_noted_products_are_all_that_there_are(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from matrix_products import MatrixProducts
+
+    left, right, result = torch.rand(2, 3), torch.rand(3, 4), torch.empty(2, 4)
+    with MatrixProducts() as noted:
+        torch.mm(left, right, out=result)
+        result + torch.bmm(left[None], right[None])[0]
+    with MatrixProducts() as again:
+        noted.replay()
+    assert [func.__name__ for func, _ in again._noted] == ["mm.default", "bmm.default"]

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+_aten = torch.ops.aten
 _PRODUCTS = {
-    torch.ops.aten.mm.default,
-    torch.ops.aten.bmm.default,
-    torch.ops.aten.addmm.default,
-    torch.ops.aten.baddbmm.default,
+    overload: packet.default
+    for packet in (_aten.mm, _aten.bmm, _aten.addmm, _aten.baddbmm)
+    for overload in (packet.default, packet.out)
 }
 
 
@@ -28,7 +28,7 @@ class MatrixProducts(TorchDispatchMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func in _PRODUCTS:
-            self._noted.append((func, [_like(arg) for arg in args]))
+            self._noted.append((_PRODUCTS[func], [_like(arg) for arg in args]))
         return func(*args, **(kwargs or {}))
 
     def replay(self) -> None:
