@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from itm_lightning import list_registered
@@ -66,6 +67,20 @@ def test_similarity_loops():
         *_, loop_ratio, product_ratio, _ = (cell.strip() for cell in cells.split("│"))
         assert float(loop_ratio) > 0
         assert float(product_ratio) > 0
+
+
+def test_distributed():
+    size = ("--photos", 64, "--batch", 8, "--regions", 3, "--dim", 64, "--processes", 1, 2)
+    table = run("distributed.py", *size, "--repeats", 1)
+    rows = re.findall(r"│ (\w+, \w+) +│ +(\d) │(.*)│", table)
+    names = ("Cosine, ranks", "Cosine, step", "CrossAttention, ranks", "CrossAttention, step")
+    assert [row[:2] for row in rows] == [(name, n) for name in names for n in "12"]
+    for _, processes, cells in rows:
+        seconds, _, received, formula = (float(cell) for cell in cells.split("│"))
+        assert seconds > 0
+        assert received == pytest.approx(formula, abs=0.1)  # MB; ids are in no formula
+        assert (received > 0) <= (processes == "2")
+    assert "256" in table.partition("estimated, not measured")[2]
 
 
 def test_noted_products_are_all_that_there_are(monkeypatch):

@@ -105,7 +105,7 @@ def _beside(
     items: Sequence[Any],
 ) -> Times:
     loading = Loading(arguments.batch_size, workers)
-    loader = training_loader(records, read, loading, one_caption=True)
+    loader = training_loader(records, read, loading, seed=0, one_caption=True)
 
     def ours() -> None:
         for _ in loader:

@@ -69,16 +69,12 @@ class UnitTokenSimilarity(TokenSimilarity):
         return UnitTokens(unit(tokens.masked_fill(~mask.unsqueeze(-1), 0)), mask)
 
     @override
-    def forward(self, images: Features, texts: Features) -> Tensor:
-        # the ranking engine, which calls score, has sorted its captions already
-        texts = self.keep(texts)
-        order = self.tokens(texts)[1].sum(dim=1).argsort()
-        return super().forward(images, texts[order])[:, order.argsort()]
-
-    @override
     def score(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
+        # a training batch's captions come in any order
+        order = texts.mask.sum(dim=1).argsort()
+        texts = texts._map(lambda values: values.index_select(0, order))
         width = images.mask.shape[1] * texts.mask.shape[1]
-        return in_tiles(self._score, images, texts, width)
+        return in_tiles(self._score, images, texts, width)[:, order.argsort()]
 
     def cosines(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
         """What :meth:`compare` is given."""
