@@ -1,4 +1,4 @@
-"""What a run leaves behind: its config, its last checkpoint, its scores, what it retrieved."""
+"""What a run leaves behind: its config, its scores, what it retrieved."""
 
 from __future__ import annotations
 
@@ -17,12 +17,20 @@ from rich.table import Table
 from typing_extensions import override
 
 from itm_lightning.data.source import Source
+from itm_lightning.durable import remove_unfinished, write_json, write_text
 from itm_lightning.metrics.protocols import Evaluation, Protocol
 from itm_lightning.part import recipe
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
 _FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %"}
 _DIRECTIONS = {"i2t": "photo → caption", "t2i": "caption → photo"}
+
+
+def plain_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
+    """A config as plain values, without the name of the run: another run may have it, too."""
+    # Links fill their targets in again at the next parse, so they are left out.
+    text = parser.dump(config, skip_none=False, skip_link_targets=True, format="yaml")
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "run"}
 
 
 class RunConfig(SaveConfigCallback):
@@ -33,16 +41,15 @@ class RunConfig(SaveConfigCallback):
     ) -> None:
         super().__init__(parser, config, **kwargs)
         self.folder = folder
-        # Links fill their targets in again at the next parse, so they are left out.
-        text = parser.dump(config, skip_none=False, skip_link_targets=True, format="yaml")
-        self.plain: dict[str, Any] = yaml.safe_load(text)
+        self.plain = plain_config(parser, config)
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         if self.already_saved or not trainer.is_global_zero:
             return
         self.already_saved = True
-        (self.folder / self.config_filename).write_text(yaml.safe_dump(self.plain, sort_keys=False))
+        text = yaml.safe_dump(self.plain, sort_keys=False)
+        write_text(self.folder / self.config_filename, text)
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
                 logger.log_hyperparams(self.plain)
@@ -54,19 +61,6 @@ class RunConfig(SaveConfigCallback):
         checkpoint["config"] = self.plain
 
 
-class SaveLastOnException(Callback):
-    """Writes ``last.ckpt`` when fit is interrupted, so that ``--ckpt_path last`` goes on."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @override
-    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
-        if trainer.training and trainer.global_step > 0:
-            trainer.save_checkpoint(self.path)
-            print(f"\nstopped at step {trainer.global_step}; saved {self.path}")
-
-
 class Results(Callback):
     """Writes ``metrics.json`` after each evaluation.
 
@@ -76,6 +70,11 @@ class Results(Callback):
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        if trainer.is_global_zero:
+            remove_unfinished(self.folder)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -92,11 +91,11 @@ class Results(Callback):
 
     @rank_zero_only
     def _report(self, trainer: pl.Trainer, module: Any, split: str, show: bool) -> None:
-        _write_json(self.folder / "metrics.json", _rounded(module.results))
+        write_json(self.folder / "metrics.json", _rounded(module.results))
         if show:
             source = trainer.datamodule.source  # type: ignore[attr-defined]
             report = evaluation_report(module.evaluation, module.protocol, source, split)
-            _write_json(self.folder / f"{split}_results.json", report)
+            write_json(self.folder / f"{split}_results.json", report)
             Console().print(retrieval_table(module.results, split, _title(module, split)))
 
 
@@ -172,10 +171,6 @@ def _title(module: Any, split: str) -> str:
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {key: round(value, 6) for key, value in scores.items()}
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _named(top: Any, names: list[str]) -> list[list[dict[str, Any]]]:

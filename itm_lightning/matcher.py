@@ -8,15 +8,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor
+from torch import Tensor, nn
 from typing_extensions import override
 
+from itm_lightning.combinations import check_combinations
+from itm_lightning.comparing import compare
 from itm_lightning.data.source import Record
+from itm_lightning.distributed import all_processes
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
 from itm_lightning.errors import InputError
+from itm_lightning.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.pairs import pairs_accuracy
 from itm_lightning.metrics.protocols import Evaluation, Layout, Protocol, Retrieval
@@ -26,18 +29,25 @@ from itm_lightning.part import from_recipe, recipe
 from itm_lightning.projection import Projection
 from itm_lightning.ranking import TopK, top_k
 from itm_lightning.schedules import WarmupCosine
+from itm_lightning.sharding import ShardingModule, separate
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Batch, Features
+from itm_lightning.unread import freeze_unread
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
 
-class Matcher(pl.LightningModule):
+class Matcher(ShardingModule):
     """Matches photos with captions; every part comes from YAML.
 
-    Logs ``train/loss``, and at the end of an evaluation epoch ``val/…`` or ``test/…`` for each key
-    of :class:`~itm_lightning.metrics.BidirectionalRecall`, and ``…/pairs_accuracy`` where the
-    source knows minimal pairs. :attr:`results` holds the same values as Python floats.
+    Where several processes train, their batches are one: each scores its own photos and captions
+    against everybody's, and loss and gradients are those of one process with the whole batch (of
+    one step; accumulated steps remain batches of their own).
+
+    Logs ``train/loss``, the whole batch's on every process, and at the end of an evaluation epoch
+    ``val/…`` or ``test/…`` for each key of :class:`~itm_lightning.metrics.BidirectionalRecall`, and
+    ``…/pairs_accuracy`` where the source knows minimal pairs. :attr:`results` holds the same values
+    as Python floats.
 
     What ``trainer.validate`` and ``trainer.test`` score is decided by :attr:`protocol`, which may
     be set at any time; the validation epochs of ``trainer.fit`` are plain
@@ -56,6 +66,12 @@ class Matcher(pl.LightningModule):
         lr_factors: learning rates by part, as prefix of the parameter's name → factor on the
             optimiser's rate; ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
         compile: runs encoders and similarity through ``torch.compile``.
+        gradient_cache: pairs encoded at a time, for batches larger than memory: one chunk's
+            activations at most are kept, and each chunk is encoded twice (see
+            :mod:`~itm_lightning.gradient_cache`). All at once where ``None``.
+
+    Raises:
+        InputError: the similarity was built for another ``dim``.
     """
 
     def __init__(
@@ -70,8 +86,10 @@ class Matcher(pl.LightningModule):
         scheduler: LRSchedulerCallable | None = None,
         lr_factors: dict[str, float] | None = None,
         compile: bool = False,
+        gradient_cache: int | None = None,
     ) -> None:
         super().__init__()
+        similarity.check_dim(dim)
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         for name, encoder in self._encoders():
@@ -91,29 +109,44 @@ class Matcher(pl.LightningModule):
         self._make_scheduler = scheduler
         self._lr_factors = lr_factors or {}
         self._compile = compile
+        self._gradient_cache = checked_size(gradient_cache)
 
     # -- what the parts make of photos and captions --------------------------------------------
 
     def encode_images(self, photos: Tensor | Features) -> Features:
         """Photos (pixels ``(B, 3, H, W)`` or a frozen trunk's tokens) into the common space."""
-        return self.image_projection(self.similarity.keep(self.image_encoder(photos)))
+        return self.image_projection(self._read(self.image_encoder, photos))
 
     def encode_texts(self, captions: list[str]) -> Features:
         """Captions into the common space."""
-        return self.text_projection(self.similarity.keep(self.text_encoder(captions)))
+        return self.text_projection(self._read(self.text_encoder, captions))
 
     def forward(self, photos: Tensor | Features, captions: list[str]) -> Tensor:
         """Scores ``(n_photos, n_captions)``."""
         return self.similarity(self.encode_images(photos), self.encode_texts(captions))
 
+    def _read(self, encoder: ImageEncoder | TextEncoder, inputs: Any) -> Features:
+        """What the head reads of an encoder's features."""
+        features = encoder(inputs)
+        try:
+            return self.similarity.keep(features)
+        except InputError as error:
+            name = type(encoder).__name__
+            raise InputError(f"{name} does not give what the head reads: {error}") from error
+
     # -- the loops ------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
         """Learns the vocabulary from the train split alone; checks names before any long work."""
+        check_combinations(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
         self._check_protocol(stage)
+        if stage == "fit" and self._gradient_cache is not None:
+            for name, encoder in self._encoders():
+                check_chunks(name, encoder)
         if stage == "fit":
             self.text_encoder.learn_vocabulary(self._data.train_captions())
+            freeze_unread((self.image_encoder, self.text_encoder), self.similarity)
         if self._compile:
             for part in (self.image_encoder, self.text_encoder, self.similarity):
                 part.compile(dynamic=True)
@@ -121,12 +154,22 @@ class Matcher(pl.LightningModule):
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        images, texts = self.encode_images(batch.photos), self.encode_texts(batch.captions)
-        scores = self.similarity(images, texts).float()
-        ids = batch.image_ids, batch.text_image_ids
-        loss = self.objective.loss(scores, *self.similarity.lift(images, texts), *ids)
+        processes, ids = all_processes(), (batch.image_ids, batch.text_image_ids)
+        comparison = compare(self.similarity, *self._encode(batch), *ids, processes)
+        share = self.objective.loss(comparison)
+        loss = comparison.total(share.detach())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.captions))
-        return loss
+        # Lightning averages the processes' gradients; those of their shares are to be summed
+        return processes.size * share
+
+    def _encode(self, batch: Batch) -> tuple[Features, Features]:
+        if self._gradient_cache is None:
+            return self.encode_images(batch.photos), self.encode_texts(batch.captions)
+        how = self._gradient_cache, batch.image_ids
+        return (
+            encode_by_chunks(self.encode_images, batch.photos, *how),
+            encode_by_chunks(self.encode_texts, batch.captions, *how),
+        )
 
     @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -196,6 +239,7 @@ class Matcher(pl.LightningModule):
         optimizer = self._make_optimizer([{"params": group} for group in groups.values()])
         for factor, group in zip(groups, optimizer.param_groups, strict=True):
             group["lr"] *= factor
+        separate(optimizer)
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
@@ -210,6 +254,7 @@ class Matcher(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a fresh process needs to build this Matcher: plain values only."""
+        super().on_save_checkpoint(checkpoint)
         checkpoint["matcher"] = {
             "recipe": {name: recipe(getattr(self, name)) for name in _PARTS} | self._dims,
             "assets": {name: encoder.assets() for name, encoder in self._encoders()},
@@ -245,6 +290,15 @@ class Matcher(pl.LightningModule):
         matcher.on_load_checkpoint(checkpoint)
         matcher.load_state_dict(checkpoint["state_dict"])
         return matcher.to(map_location).eval()
+
+    @property
+    def compiles(self) -> bool:
+        """Whether ``torch.compile`` is to come."""
+        return self._compile
+
+    @override
+    def trunks(self) -> Iterator[nn.Module]:
+        return (encoder.network for _, encoder in self._encoders())
 
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
         yield "image_encoder", self.image_encoder

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from itm_lightning.precision import at_least_float32
+
 RowsT = TypeVar("RowsT", bound="Rows")
 
 
@@ -111,11 +113,13 @@ class Features(Rows):
         return Features(joined("tokens"), joined("mask"), joined("pooled"))
 
 
-@dataclass(frozen=True)
 class Batch:
     """Photos and captions on their way to the encoders.
 
-    Attributes:
+    No dataclass: Lightning would take one apart to change its tensors' precision, and fail where it
+    is frozen. Encoders give what they read the precision of their weights.
+
+    Args:
         photos: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform made them, or
             :class:`Features` where a frozen trunk has already seen the photos.
         captions: ``T`` raw strings; the text encoder tokenises them.
@@ -125,12 +129,21 @@ class Batch:
         labels: ``B`` tuples of class names, empty where the source has none.
     """
 
-    photos: Tensor | Features
-    captions: list[str]
-    image_ids: Tensor
-    text_image_ids: Tensor
-    text_ids: Tensor
-    labels: list[tuple[str, ...]]
+    def __init__(
+        self,
+        photos: Tensor | Features,
+        captions: list[str],
+        image_ids: Tensor,
+        text_image_ids: Tensor,
+        text_ids: Tensor,
+        labels: list[tuple[str, ...]],
+    ) -> None:
+        self.photos = photos
+        self.captions = captions
+        self.image_ids = image_ids
+        self.text_image_ids = text_image_ids
+        self.text_ids = text_ids
+        self.labels = labels
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """Moves what is a tensor; Lightning calls this between loader and step."""
@@ -142,15 +155,21 @@ class Batch:
         return self._map(lambda value: value.pin_memory())
 
     def _map(self, function: Any) -> Batch:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         moves = (Tensor, Features)
-        return Batch(**{k: function(v) if isinstance(v, moves) else v for k, v in values.items()})
+        moved = {name: function(v) for name, v in vars(self).items() if isinstance(v, moves)}
+        return Batch(**{**vars(self), **moved})
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
     """Mean of ``tokens (B, L, D)`` over ``mask (B, L)``; zero for a row without tokens."""
     weights = mask.to(tokens.dtype).unsqueeze(-1)
     return (tokens * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def unit_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
+    """``tokens (B, L, D)`` of length 1, in float32 at least; zero where ``mask (B, L)`` is not."""
+    # filled and not multiplied: padding may hold anything, even NaN
+    return F.normalize(at_least_float32(tokens.masked_fill(~mask.unsqueeze(-1), 0)), dim=-1)
 
 
 def _pad_second_dim(value: Tensor, length: int) -> Tensor:

@@ -76,9 +76,9 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
 
 
 class Seeing(FeatureObjective):
-    def loss(self, scores, images, texts, image_ids=None, text_image_ids=None):
-        self.seen = images, texts
-        return scores.sum()
+    def loss(self, comparison):
+        self.seen = comparison.images, comparison.texts
+        return comparison.photo_queries.scores.sum()
 
 
 @pytest.mark.parametrize("head", [Cosine(), CrossAttention(), Lorentz(8), Gaussian(8)])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, zip_longest
 from pathlib import Path
 from typing import Any
 
 import torch
 import yaml
 
-from itm_lightning.cli.runs import find_checkpoint
+from itm_lightning.cli.peek import command_of, option
+from itm_lightning.cli.runs import DEFAULT_ROOT, find_checkpoint
 from itm_lightning.errors import InputError
 
-_DEFAULT_ROOT = "runs"
 # Only a resumed fit goes on with the trainer's settings; a test may run on another machine. The
 # protocol that a fit was given is for its test: the val split may be of another size.
 _SECTIONS = {
@@ -24,7 +23,7 @@ _OTHER_SECTIONS = ("model", "data")
 
 
 def with_checkpoint_config(
-    args: Sequence[str], commands: Iterable[str]
+    args: Sequence[str], commands: Iterable[str], own: Path | None = None
 ) -> tuple[list[str], dict[str, Any] | None]:
     """Puts the config of the checkpoint that ``--ckpt_path`` names before all other configs.
 
@@ -34,6 +33,8 @@ def with_checkpoint_config(
     Args:
         args: the command line's.
         commands: the subcommands there are.
+        own: the checkpoint that the run itself left when it was stopped; it comes before
+            ``--ckpt_path``, from where the run once started.
 
     Returns:
         The arguments to parse, and the assets of the checkpoint's encoders if there is one.
@@ -41,11 +42,11 @@ def with_checkpoint_config(
     Raises:
         InputError: there is no such checkpoint, or it was not written by itm-lightning.
     """
-    command = next((arg for arg in args if arg in commands), None)
-    which = _option(args, "ckpt_path")
+    command = command_of(args, commands)
+    which = str(own) if own else option(args, "ckpt_path")
     if command is None or not which:
         return list(args), None
-    root = _option(args, "trainer.default_root_dir") or _DEFAULT_ROOT
+    root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
     path = find_checkpoint(Path(root), which)
     checkpoint = _read(path)
     # A checkpoint that a notebook wrote knows its model, but of its data only the user does.
@@ -65,30 +66,3 @@ def _read(path: Path) -> dict[str, Any]:
     if "matcher" not in checkpoint:
         raise InputError(f"--ckpt_path {path}: not written by itm-lightning, it holds no Matcher")
     return checkpoint
-
-
-def _option(args: Sequence[str], name: str) -> str | None:
-    """The value of a flag, or else of the same key in the last config that sets it."""
-    return _flag(args, f"--{name}") or _configured(args, name.split("."))
-
-
-def _flag(args: Sequence[str], flag: str) -> str | None:
-    value = None
-    for arg, following in zip_longest(args, args[1:]):
-        if arg == flag:
-            value = following
-        elif arg.startswith(f"{flag}="):
-            value = arg.partition("=")[2]
-    return value
-
-
-def _configured(args: Sequence[str], keys: Sequence[str]) -> str | None:
-    value = None
-    paths = [b for a, b in pairwise(args) if a in ("--config", "-c")]
-    paths += [arg.partition("=")[2] for arg in args if arg.startswith("--config=")]
-    for path in filter(lambda path: Path(path).is_file(), paths):
-        section = yaml.safe_load(Path(path).read_text())
-        for key in keys:
-            section = section.get(key) if isinstance(section, dict) else None
-        value = section or value
-    return value

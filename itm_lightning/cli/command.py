@@ -9,26 +9,41 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from pytorch_lightning import Trainer
-from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
-from pytorch_lightning.loggers import CSVLogger, Logger
-from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
-from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig, SaveLastOnException
+from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig, plain_config
 from itm_lightning.cli.checkpoint_config import with_checkpoint_config
 from itm_lightning.cli.errors import one_line
+from itm_lightning.cli.failing import BAD_INPUT, EndTogether, say_bad_input
+from itm_lightning.cli.going_on import GoingOn
+from itm_lightning.cli.links import dim_of_head
+from itm_lightning.cli.loggers import loggers_of
+from itm_lightning.cli.peek import command_of, option
+from itm_lightning.cli.processes import check_processes, is_first
 from itm_lightning.cli.quiet import be_quiet
-from itm_lightning.cli.runs import drop_empty_run_folder, new_run_folder
+from itm_lightning.cli.runs import (
+    Run,
+    drop_empty_run_folder,
+    environment_of_one_run,
+    known_run,
+    new_run,
+)
+from itm_lightning.cli.same_run import has_finished
+from itm_lightning.cli.stopping import StopAtStep, say_stopped, stop_signals
+from itm_lightning.cli.strategies import name_fsdp2, refusals, settle
 from itm_lightning.cli.trainer import ITMTrainer
+from itm_lightning.combinations import check_combinations
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Protocol, Retrieval
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
+from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
-_BAD_INPUT = 2
+_BAD_INPUT_STATUS = 2
 
 
 class OneLineParser(LightningArgumentParser):
@@ -44,6 +59,8 @@ class ITMCLI(LightningCLI):
 
     def __init__(self, args: Sequence[str]) -> None:
         self.checkpoint_assets: dict[str, Any] | None = None
+        self.run: Run | None = None
+        self.last: Path | None = None  # where the run goes on
         super().__init__(
             Matcher,
             ITMDataModule,
@@ -60,7 +77,9 @@ class ITMCLI(LightningCLI):
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        parser.link_arguments("model.dim", "model.similarity.init_args.dim")
+        head = "model.similarity.init_args"
+        sources = "model.dim", "model.similarity.class_path", head
+        parser.link_arguments(sources, f"{head}.dim", compute_fn=dim_of_head)
         parser.add_argument(
             "--protocol",
             type=Protocol,
@@ -68,20 +87,46 @@ class ITMCLI(LightningCLI):
             help="What validate, test and the test after fit score: "
             f"{', '.join(list_registered('protocol'))}.",
         )
+        parser.add_class_arguments(Cadence, "last_checkpoint")
+        parser.add_argument(
+            "--run",
+            type=str | None,
+            default=None,
+            help="Name of the run's folder; a fit of that name that was stopped goes on.",
+        )
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        args, self.checkpoint_assets = with_checkpoint_config(args, self.subcommands())
+        command = command_of(args, self.subcommands())
+        if command not in (None, "extract"):
+            self.run = known_run(args, str(command))
+            self.last = self.run.last if self.run else None
+        started_from = option(args, "ckpt_path")
+        args, self.checkpoint_assets = with_checkpoint_config(args, self.subcommands(), self.last)
         # sys.argv holds the same arguments; Lightning warns where both are given
         argv, sys.argv = sys.argv, sys.argv[:1]
         try:
             super().parse_arguments(parser, args)
         finally:
             sys.argv = argv
+        if self.last:
+            self.config[command]["ckpt_path"] = started_from  # of the run, not of this start
 
     def _parse_ckpt_path(self) -> None:
         # Lightning would let a checkpoint's hyperparameters win over flags and YAML.
         pass
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        settings = self._get(self.config, "trainer")
+        if not settings["plugins"]:  # a ClusterEnvironment may be among them
+            check_processes(settings["devices"], settings["num_nodes"], settings["accelerator"])
+        config = self.config[self.subcommand]
+        plain = plain_config(self._parser(self.subcommand), config)
+        if self.run and has_finished(self.run, plain):
+            if is_first():
+                print(f"{self.run.folder} is complete: nothing to do")
+            sys.exit()
 
     @override
     def instantiate_classes(self) -> None:
@@ -90,6 +135,10 @@ class ITMCLI(LightningCLI):
         with nullcontext() if assets is None else restoring(assets):
             super().instantiate_classes()
         self.model.protocol = self._get(self.config_init, "protocol")
+        settle(self.trainer)
+        check_combinations(self.trainer, self.model)
+        if self.last:
+            self.config_init[self.subcommand]["ckpt_path"] = str(self.last)
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -97,16 +146,32 @@ class ITMCLI(LightningCLI):
             self.save_config_callback = None
             return super().instantiate_trainer(logger=False, enable_checkpointing=False)
         settings = self._get(self.config_init, "trainer")
-        folder = new_run_folder(Path(settings["default_root_dir"]), str(self.subcommand))
+        self.run = self.run or new_run(Path(settings["default_root_dir"]), str(self.subcommand))
+        folder = self.run.folder
+        if is_first():
+            self.run.begin()
+            print(f"run folder: {folder}" + (f", from {self.last}" if self.last else ""))
         self.save_config_kwargs = {"folder": folder}
+        last = None
+        if settings["enable_checkpointing"] is not False and self.subcommand == "fit":
+            cadence = self._get(self.config_init, "last_checkpoint")
+            last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", cadence)
         self.trainer_defaults["callbacks"] = [
+            EndTogether(),
+            GoingOn(self.last),
+            StopAtStep(last),
             Results(folder),
             RetrievalWriter(folder / "predictions.jsonl"),
+            *([BestCheckpoint(folder / "checkpoints"), last] if last else []),
         ]
-        if settings["enable_checkpointing"] is not False and self.subcommand == "fit":
-            self.trainer_defaults["callbacks"] += _checkpoints(folder / "checkpoints")
-        print(f"run folder: {folder}")
-        return super().instantiate_trainer(logger=_loggers(settings["logger"], folder), **kwargs)
+        with refusals():
+            logger = loggers_of(settings["logger"], self.run)
+            return super().instantiate_trainer(logger=logger, **kwargs)
+
+    def finish(self) -> None:
+        """Notes that the run has done all that it was started for."""
+        if self.run and is_first() and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
+            self.run.finish()
 
     @staticmethod
     @override
@@ -126,9 +191,10 @@ class ITMCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""
-        if not getattr(self.trainer.checkpoint_callback, "best_model_path", ""):
+        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+        if not best:
             return  # nothing was validated, as in a fast_dev_run
-        score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": "best"}
+        score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": best}
         # The protocol is for the test split; on val, the best epoch's scores come again.
         protocol, self.model.protocol = self.model.protocol, Retrieval()
         self.validate(**score)
@@ -141,32 +207,15 @@ def main(args: Sequence[str] | None = None) -> None:
     """The console script; exits with status 2 and one line where the input is at fault."""
     sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
     be_quiet()
-    try:
-        for kind in KINDS:
-            load_entry_points(kind)
-        ITMCLI(sys.argv[1:] if args is None else args)
-    except (InputError, MisconfigurationException) as error:
-        drop_empty_run_folder()
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(_BAD_INPUT)
-
-
-def _checkpoints(folder: Path) -> list[Any]:
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor="val/rsum",
-        mode="max",
-        save_last=True,
-        auto_insert_metric_name=False,
-        enable_version_counter=False,
-    )
-    return [best, SaveLastOnException(folder / "last.ckpt")]
-
-
-def _loggers(chosen: Any, folder: Path) -> list[Logger] | bool:
-    """The loggers of the YAML, and ``metrics.csv`` beside them."""
-    if chosen is False:
-        return False
-    others = [] if chosen in (None, True) else chosen if isinstance(chosen, list) else [chosen]
-    return [*others, CSVLogger(folder, name="", version="")]
+    name_fsdp2()
+    with stop_signals(), environment_of_one_run():
+        try:
+            for kind in KINDS:
+                load_entry_points(kind)
+            ITMCLI(sys.argv[1:] if args is None else args).finish()
+        except BAD_INPUT as error:
+            drop_empty_run_folder()
+            say_bad_input(error)
+            sys.exit(_BAD_INPUT_STATUS)
+        except SIGTERMException:
+            sys.exit(say_stopped())

@@ -12,6 +12,8 @@ _IRRELEVANT = (
     r".*sync_dist=True",  # every process has the same scores of the whole gallery already
     r"Using `DistributedSampler` with the dataloaders",  # what it repeats counts once
     r"Your `IterableDataset` has `__len__` defined",  # ours tells the truth with workers, too
+    r"FSDP2-wrapped module .* returned a view tensor",  # nothing writes into a trunk's tokens
+    r".*_get_pg_default_device|Multiple backends are registered",  # torch's, to itself
     r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own business
 )
 

@@ -2,24 +2,99 @@
 
 from __future__ import annotations
 
+import json
 import os
-from contextlib import suppress
-from datetime import datetime
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from itm_lightning.cli.identity import checked_name, dated, name_of_start
+from itm_lightning.cli.peek import option
+from itm_lightning.cli.processes import is_first
+from itm_lightning.durable import write_json
 from itm_lightning.errors import InputError
 
+DEFAULT_ROOT = "runs"
 # Processes that a run's first process starts inherit its folder.
 _RUN_FOLDER = "ITM_LIGHTNING_RUN_FOLDER"
+_STATE = "run.json"
 
 
-def new_run_folder(root: Path, command: str) -> Path:
-    """Makes a folder of its own for this run, ``<root>/<date>-<time>-<command>[-<n>]``."""
+@dataclass(frozen=True)
+class Run:
+    """A run, which may be started several times; ``run.json`` in its folder knows it again.
+
+    Attributes:
+        folder: the same at each start.
+        command: the subcommand.
+    """
+
+    folder: Path
+    command: str
+
+    @property
+    def last(self) -> Path | None:
+        """The checkpoint to go on from, if the run has come so far."""
+        path = self.folder / "checkpoints" / "last.ckpt"
+        return path if self.command == "fit" and path.is_file() else None
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What is known of it: the command, W&B's id, whether it has finished."""
+        path = self.folder / _STATE
+        return dict(json.loads(path.read_text())) if path.is_file() else {}
+
+    def begin(self) -> None:
+        """Makes the folder, at the run's first start; for the first process alone."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        if not self.state:
+            wandb_id = os.environ.get("WANDB_RUN_ID") or secrets.token_hex(4)
+            state = {"command": self.command, "wandb_id": wandb_id, "finished": False}
+            write_json(self.folder / _STATE, state)
+        os.environ[_RUN_FOLDER] = str(self.folder)
+
+    def finish(self) -> None:
+        """Notes that nothing is left to do; for the first process alone."""
+        write_json(self.folder / _STATE, self.state | {"finished": True})
+
+
+@contextmanager
+def environment_of_one_run() -> Iterator[None]:
+    """Within it, a run tells the processes that it starts where its folder is."""
+    before = os.environ.get(_RUN_FOLDER)
+    try:
+        yield
+    finally:
+        os.environ.pop(_RUN_FOLDER, None)
+        if before is not None:
+            os.environ[_RUN_FOLDER] = before
+
+
+def known_run(args: Sequence[str], command: str) -> Run | None:
+    """The run that the arguments, or what started this process, give a name.
+
+    Args:
+        args: the command line's.
+        command: the subcommand.
+
+    Raises:
+        InputError: the name is none for a folder.
+    """
+    name = option(args, "run")
+    name = checked_name(name) if name else name_of_start(command)
+    root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
+    return Run(Path(root) / name, command) if name else None
+
+
+def new_run(root: Path, command: str) -> Run:
+    """A run with a folder of its own, ``<root>/<date>-<time>-<command>[-<n>]``."""
     inherited = os.environ.get(_RUN_FOLDER)
-    if inherited and "LOCAL_RANK" in os.environ:
-        return Path(inherited)
-    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{command}"
-    number = 1
+    if inherited and not is_first():
+        return Run(Path(inherited), command)
+    stem, number = dated(command), 1
     while True:
         folder = root / (stem if number == 1 else f"{stem}-{number}")
         try:
@@ -27,8 +102,7 @@ def new_run_folder(root: Path, command: str) -> Path:
         except FileExistsError:
             number += 1
             continue
-        os.environ[_RUN_FOLDER] = str(folder)
-        return folder
+        return Run(folder, command)
 
 
 def find_checkpoint(root: Path, which: str) -> Path:
@@ -48,6 +122,11 @@ def find_checkpoint(root: Path, which: str) -> Path:
 
 
 def drop_empty_run_folder() -> None:
-    """Removes this run's folder if the run ended before it wrote anything."""
-    with suppress(KeyError, OSError):  # no folder yet, or it holds something
-        Path(os.environ[_RUN_FOLDER]).rmdir()
+    """Removes this run's folder if the run ended before it did anything."""
+    folder = Path(os.environ.get(_RUN_FOLDER, ""))
+    if not is_first() or _RUN_FOLDER not in os.environ:
+        return
+    with suppress(OSError):
+        if {path.name for path in folder.iterdir()} <= {_STATE}:
+            (folder / _STATE).unlink(missing_ok=True)
+            folder.rmdir()

@@ -8,6 +8,7 @@ from typing import Literal
 from pytorch_lightning import Trainer
 
 from itm_lightning import ITMDataModule, Matcher
+from itm_lightning.cli.processes import started_by_others
 from itm_lightning.errors import InputError
 from itm_lightning.extract import extract
 
@@ -40,6 +41,9 @@ class ITMTrainer(Trainer):
             batch_size: photos a step.
             num_workers: processes that decode photos; ``data.num_workers`` where not given.
         """
+        others = started_by_others()
+        if others is not None and others.per_node * others.nodes > 1:
+            raise InputError(f"extract is for one process; {others.starter} starts several")
         named = [name.strip() for name in splits.split(",")] if splits else None
         extracted = extract(
             model.image_encoder.to(self.strategy.root_device),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -32,6 +32,9 @@ class ITMDataModule(pl.LightningDataModule):
     The transform comes from the Matcher's image encoder, and captions travel as raw strings, so
     that changing an encoder needs no change here. Where the image encoder's trunk is frozen,
     ``fit`` runs it over the photos once and trains from its tokens.
+
+    What an epoch's batches are, and how their photos are augmented, follows from torch's seed (as
+    it was when the data module was made) and the epoch alone.
 
     Args:
         source: the dataset.
@@ -79,6 +82,7 @@ class ITMDataModule(pl.LightningDataModule):
         self.bucketed = bucketed
         self._records: dict[str, Sequence[Record]] = {}
         self._frozen: dict[str, FrozenTokens] = {}
+        self.seed = torch.initial_seed()  # what the run was seeded with
         self._matcher: Matcher | None = None
 
     def use(self, matcher: Matcher) -> ITMDataModule:
@@ -92,6 +96,7 @@ class ITMDataModule(pl.LightningDataModule):
         """Reads and checks the splits that the stage needs, before any long work."""
         if self.trainer is not None:
             check_encoder(self.source, self._connected().image_encoder)
+            self.seed = self.trainer.strategy.broadcast(self.seed)
         splits = _STAGE_SPLITS.get(stage, (self.predict_split,))
         for split in splits:
             self.records(split)
@@ -126,7 +131,7 @@ class ITMDataModule(pl.LightningDataModule):
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
         photos = self._photos("train", train=True)
-        how = self._loading("train"), self.one_caption, self.bucketed
+        how = self._loading("train"), self.seed, self.one_caption, self.bucketed
         return training_loader(self.records("train"), photos, *how)
 
     @override
@@ -170,9 +175,18 @@ class ITMDataModule(pl.LightningDataModule):
                 views,
                 device,
                 self.num_workers,
+                self.seed,
                 title=f"frozen trunk, {split}",
             )
         return self._frozen.get(split, photos)
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self.seed}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seed = state_dict["seed"]
 
     @override
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:

@@ -13,7 +13,9 @@ from tqdm.auto import tqdm
 
 from itm_lightning.data.reading import DecodedPhotos
 from itm_lightning.data.samples import PhotoDataset
+from itm_lightning.data.seeded import SeededDataset, SeededRows
 from itm_lightning.data.source import Record
+from itm_lightning.seeds import seed_of
 from itm_lightning.types import Features
 
 _BATCH = 128  # photos a step
@@ -50,6 +52,7 @@ def frozen_tokens(
     views: int,
     device: torch.device,
     num_workers: int,
+    seed: int,
     title: str,
 ) -> FrozenTokens:
     """Runs a frozen trunk over the photos of all records.
@@ -61,6 +64,7 @@ def frozen_tokens(
         views: how often it sees each photo; more than once where the transform augments.
         device: where the trunk is.
         num_workers: decoding processes.
+        seed: of the augmentation.
         title: what the progress bar says.
 
     Returns:
@@ -68,9 +72,13 @@ def frozen_tokens(
     """
     dataset = PhotoDataset([record for record in records for _ in range(views)], photos)
     batch_size = _CPU_BATCH if device.type == "cpu" else _BATCH
+    batches: Any = [
+        SeededRows(batch.tolist(), seed_of("views", seed, number))
+        for number, batch in enumerate(torch.arange(len(dataset)).split(batch_size))
+    ]
     loader = DataLoader(
-        dataset,
-        batch_size=batch_size,
+        SeededDataset(dataset),
+        batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_pixels,
         # its own: whoever trains from precomputed tokens goes through the same random numbers
@@ -87,8 +95,8 @@ def frozen_tokens(
             start += len(part)
             progress.update(len(part))
     assert tokens is not None  # the caller has refused empty splits
-    rows = {record.image_id: row for row, record in enumerate(records)}
-    return FrozenTokens(tokens.unflatten(0, (len(records), views)), rows)
+    places = {record.image_id: row for row, record in enumerate(records)}
+    return FrozenTokens(tokens.unflatten(0, (len(records), views)), places)
 
 
 def _pixels(batch: Any) -> Tensor:

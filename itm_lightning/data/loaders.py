@@ -6,7 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
 
-from torch.utils.data import DataLoader, Dataset
+import torch
+from torch.utils.data import DataLoader
 
 from itm_lightning.data.reading import DecodedPhotos, ReadPhotos
 from itm_lightning.data.samples import (
@@ -17,8 +18,10 @@ from itm_lightning.data.samples import (
     collate,
 )
 from itm_lightning.data.sampling import training_batches
+from itm_lightning.data.seeded import SeededDataset
 from itm_lightning.data.source import Record
 from itm_lightning.data.stream import StreamDataset, StreamedSource
+from itm_lightning.data.training_loader import TrainingLoader
 from itm_lightning.types import Batch
 
 
@@ -41,25 +44,31 @@ def training_loader(
     records: Sequence[Record],
     read: ReadPhotos,
     loading: Loading,
+    seed: int,
     one_caption: bool = False,
     bucketed: bool = False,
-) -> DataLoader[Batch]:
+) -> TrainingLoader:
     """Shuffled batches of pairs.
 
     Args:
         records: the train split.
         read: reads the photos of records.
         loading: how batches are read.
+        seed: the run's: with the epoch, it decides the batches and how their photos are augmented.
         one_caption: take one caption of each photo, drawn anew in each epoch; not from a stream.
         bucketed: captions of similar length in a batch; not from a stream.
     """
     size = loading.batch_size
     if _is_stream(read):
-        stream = StreamDataset(records, read, size, train=True)
-        few = len(stream) < size
-        return _loader(stream, loading, batch_size=size, drop_last=not few, collate_fn=collate)
+        stream: Any = StreamDataset(records, read, size, seed)
+        drop_last = len(stream) >= size
+        joined = _settings(loading, collate)
+        loader = TrainingLoader(stream, batch_size=size, drop_last=drop_last, **joined)
+        loader.sampler.set_epoch = stream.set_epoch  # type: ignore[attr-defined]  # Lightning asks
+        return loader
     dataset = (OneCaptionDataset if one_caption else PairDataset)(records, read)
-    return _loader(dataset, loading, batch_sampler=training_batches(dataset, size, bucketed))
+    batches = training_batches(dataset, size, bucketed, seed)
+    return TrainingLoader(SeededDataset(dataset), batch_sampler=batches, **_settings(loading))
 
 
 def evaluation_loader(
@@ -68,26 +77,21 @@ def evaluation_loader(
     """Batches of photos with all of their captions, in order; arguments as above."""
     size = loading.batch_size
     if _is_stream(read):
-        stream = StreamDataset(records, read, size, train=False)
-        return _loader(stream, loading, batch_size=size, collate_fn=collate)
-    return _loader(PhotoDataset(records, read), loading, batch_size=size)
+        stream: Any = StreamDataset(records, read, size)
+        return DataLoader(stream, batch_size=size, **_settings(loading, collate))
+    return DataLoader(PhotoDataset(records, read), batch_size=size, **_settings(loading))
 
 
 def _is_stream(read: ReadPhotos) -> TypeGuard[DecodedPhotos]:
     return isinstance(read, DecodedPhotos) and isinstance(read.source, StreamedSource)
 
 
-def _loader(
-    dataset: Dataset[Any],
-    loading: Loading,
-    collate_fn: Callable[[Any], Batch] = as_read,
-    **sampling: Any,
-) -> DataLoader[Batch]:
-    return DataLoader(
-        dataset,
-        **sampling,
-        collate_fn=collate_fn,
-        num_workers=loading.num_workers,
-        persistent_workers=loading.num_workers > 0,
-        pin_memory=loading.on_gpu,
-    )
+def _settings(loading: Loading, collate_fn: Callable[[Any], Batch] = as_read) -> dict[str, Any]:
+    return {
+        "collate_fn": collate_fn,
+        "num_workers": loading.num_workers,
+        "persistent_workers": loading.num_workers > 0,
+        "pin_memory": loading.on_gpu,
+        # its own: a loader that begins draws a number, and must not from those of the training
+        "generator": torch.Generator(),
+    }

@@ -64,7 +64,7 @@ class PairDataset(Dataset[Batch]):
             labels=[record.labels for record in records],
         )
 
-    def draw(self, numbers: Tensor) -> Tensor:
+    def draw(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
         """The pairs that an epoch takes for a sampler's numbers, all below ``len``: themselves."""
         return numbers
 
@@ -81,9 +81,10 @@ class OneCaptionDataset(PairDataset):
         return len(self.records)
 
     @override
-    def draw(self, numbers: Tensor) -> Tensor:
-        """A pair of each photo, at random."""
-        return self._starts[numbers] + torch.randint(2**62, numbers.shape) % self._counts[numbers]
+    def draw(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
+        """A pair of each photo, at random: the same in whatever order, on whichever device."""
+        draws = torch.randint(2**62, (len(self),), generator=generator)
+        return (self._starts + draws % self._counts)[numbers]
 
 
 def as_read(batch: Batch) -> Batch:

@@ -2,5 +2,18 @@
 
 from itm_lightning.distributed.processes import is_distributed, rank, world_size
 from itm_lightning.distributed.rows import gather_rows
+from itm_lightning.distributed.spread import Spread, as_spread
+from itm_lightning.distributed.together import Alone, Group, Processes, all_processes
 
-__all__ = ["gather_rows", "is_distributed", "rank", "world_size"]
+__all__ = [
+    "Alone",
+    "Group",
+    "Processes",
+    "Spread",
+    "all_processes",
+    "as_spread",
+    "gather_rows",
+    "is_distributed",
+    "rank",
+    "world_size",
+]

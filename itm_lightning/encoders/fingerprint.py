@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from itm_lightning.part import recipe
 
@@ -47,7 +48,11 @@ def tensors_sha256(network: nn.Module) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    """The numbers in the order of their indices, whatever the memory format."""
+    """The numbers in the order of their indices, whatever the memory format.
+
+    A collective for a tensor that is sharded.
+    """
+    tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 

@@ -17,8 +17,8 @@ from torch import Tensor
 from itm_lightning.data import Record
 from itm_lightning.data.precomputed.files import MANIFEST, PROGRESS, SplitFiles, read_json
 from itm_lightning.data.precomputed.records import to_line
+from itm_lightning.durable import is_unfinished, sync_folder, write_json, write_text
 from itm_lightning.errors import InputError
-from itm_lightning.extract.durable import sync_folder, write_json, write_text
 
 _DONE = "rows_done"
 _SECONDS_BETWEEN_MARKS = 1.0  # a mark takes 25 ms: a GPU makes a few batches meanwhile
@@ -46,7 +46,7 @@ class Folder:
         if root.is_file():
             raise InputError(f"--output {root} is a file; give a folder")
         ours = self.complete or (root / PROGRESS).exists()
-        if root.exists() and not ours and any(p.name != f"{PROGRESS}.new" for p in root.iterdir()):
+        if root.exists() and not ours and any(not is_unfinished(p) for p in root.iterdir()):
             raise InputError(f"--output {root} is not empty, and not by `lightning extract`")
 
     def begin(self, manifest: dict[str, Any]) -> None:

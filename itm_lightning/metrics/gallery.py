@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from itm_lightning.distributed import Spread, as_spread
 from itm_lightning.errors import InputError
+from itm_lightning.metrics.repeats import first_of_each
 from itm_lightning.types import Features
-
-# Relative distance of the features of one photo or caption, seen twice: rounding stays far below,
-# different ones lie far above. For vectors of one length it is a cosine of 0.99.
-_SAME = 0.14
 
 
 @dataclass(frozen=True)
@@ -20,15 +18,16 @@ class Gallery:
     """What an evaluation ranks.
 
     Attributes:
-        images: features of ``N`` photos.
-        texts: features of ``M`` captions.
+        images: features of ``N`` photos; where several processes hold some of them each, a
+            :class:`~itm_lightning.distributed.Spread`, and ids are of all of them everywhere.
+        texts: features of ``M`` captions, likewise.
         image_ids: ``(N,)`` int64.
         text_image_ids: ``(M,)`` int64, the id of each caption's photo.
         text_ids: ``(M,)`` int64, or ``None`` where captions were given without ids.
     """
 
-    images: Features
-    texts: Features
+    images: Features | Spread
+    texts: Features | Spread
     image_ids: Tensor
     text_image_ids: Tensor
     text_ids: Tensor | None
@@ -45,42 +44,40 @@ def ordinals(ids: Tensor) -> Tensor:
 
 
 def without_repeats(gallery: Gallery, text_ordinals: Tensor) -> Gallery:
-    """Keeps the first of every photo and every caption.
+    """Keeps the first of every photo and every caption, in an order that ids alone decide.
 
     A photo is known by its id, a caption by its own id or, without, by its photo and its ordinal
     among that photo's captions on the process that saw it: so a sample that a distributed sampler
-    hands out twice is found again.
+    hands out twice is found again. Photos are sorted by id, captions by photo and then by id or
+    ordinal: the same gallery, whichever process saw what. No features move.
 
     Args:
-        gallery: of all processes.
+        gallery: of all processes, spread.
         text_ordinals: ``(M,)`` int64.
 
     Raises:
         InputError: what should be one photo or caption has clearly different features.
     """
-    photos, clash = _first_of_each(gallery.image_ids[:, None], gallery.images)
+    photos, clash = first_of_each(gallery.image_ids, as_spread(gallery.images))
     if clash is not None:
         raise InputError(
             f"photo id {int(gallery.image_ids[clash])} stands for photos with different features: "
             "give every photo its own id"
         )
-    captions, clash = _first_of_each(_caption_keys(gallery, text_ordinals), gallery.texts)
+    keys = gallery.text_ids
+    if keys is None:
+        keys = torch.stack([gallery.text_image_ids, text_ordinals], dim=1)
+    captions, clash = first_of_each(keys, as_spread(gallery.texts))
     if clash is not None:
         raise InputError(_caption_clash(gallery, clash))
-    return replace(
-        gallery,
-        images=gallery.images[photos],
-        texts=gallery.texts[captions],
+    captions = captions[gallery.text_image_ids[captions].argsort(stable=True)]
+    return Gallery(
+        images=as_spread(gallery.images)[photos].whole(),
+        texts=as_spread(gallery.texts)[captions].whole(),
         image_ids=gallery.image_ids[photos],
         text_image_ids=gallery.text_image_ids[captions],
         text_ids=None if gallery.text_ids is None else gallery.text_ids[captions],
     )
-
-
-def _caption_keys(gallery: Gallery, text_ordinals: Tensor) -> Tensor:
-    if gallery.text_ids is not None:
-        return gallery.text_ids[:, None]
-    return torch.stack([gallery.text_image_ids, text_ordinals], dim=1)
 
 
 def _caption_clash(gallery: Gallery, row: int) -> str:
@@ -93,28 +90,3 @@ def _caption_clash(gallery: Gallery, row: int) -> str:
         f"captions of photo id {int(gallery.text_image_ids[row])} were seen by several processes: "
         "pass text_ids to update, so that repeats can be told from further captions"
     )
-
-
-def _first_of_each(keys: Tensor, features: Features) -> tuple[Tensor, int | None]:
-    """Rows at which a key stands for the first time, and one that differs from its first."""
-    _, group = keys.unique(dim=0, return_inverse=True)
-    row = torch.arange(len(keys), device=keys.device)
-    first = torch.full_like(row, len(keys)).scatter_reduce(0, group, row, "amin")[group]
-    repeats = row[first != row]
-    clashes = repeats[_differ(features[repeats], features[first[repeats]])]
-    return row[first == row], int(clashes[0]) if len(clashes) else None
-
-
-def _differ(a: Features, b: Features) -> Tensor:
-    """``(n,)`` bool, of features row by row."""
-    left, right = _vectors(a), _vectors(b)
-    size = torch.maximum(left.norm(dim=1), right.norm(dim=1))
-    return (left - right).norm(dim=1) > _SAME * size
-
-
-def _vectors(features: Features) -> Tensor:
-    if features.pooled is not None:
-        return features.pooled.float()
-    assert features.tokens is not None  # Features has one or both
-    assert features.mask is not None
-    return features.tokens.masked_fill(~features.mask.unsqueeze(-1), 0).flatten(1).float()

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from itm_lightning.distributed import as_spread
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.ranking import Blocks, owners
+from itm_lightning.ranking import Sweep, owners
 from itm_lightning.similarity.base import Similarity
 
 _PAIRS_A_BLOCK = 32
@@ -34,22 +35,26 @@ def pairs_accuracy(similarity: Similarity, gallery: Gallery, twins: Mapping[int,
     Raises:
         InputError: a photo has two twins, or a score is NaN.
     """
-    pairs = _pair_rows(gallery.image_ids, twins)
-    owner = owners(gallery.image_ids, gallery.text_image_ids)
-    place = torch.full_like(gallery.image_ids, -1)  # twins stand at 2k and 2k + 1
-    place[pairs.flatten()] = torch.arange(pairs.numel(), device=place.device)
+    pairs = _pair_rows(gallery.image_ids.cpu(), twins)
+    owner = owners(gallery.image_ids.cpu(), gallery.text_image_ids.cpu())
+    place = torch.full((len(gallery.image_ids),), -1)  # twins stand at 2k and 2k + 1
+    place[pairs.flatten()] = torch.arange(pairs.numel())
+    photo = place[owner]  # of each caption
+    captions = photo.argsort(stable=True)[int((photo < 0).sum()) :]
+    photo = photo[captions]
+    if not len(photo):
+        return float("nan")
 
-    photos = pairs.flatten().split(2 * _PAIRS_A_BLOCK)
-    block_of = place[owner].div(2 * _PAIRS_A_BLOCK, rounding_mode="floor")
-    captions = [(block_of == k).nonzero()[:, 0] for k in range(len(photos))]
-    blocks = Blocks(similarity, gallery.images, gallery.texts, photos, captions, progress=False)
-    right, total = 0, 0
-    for k, columns in enumerate(captions):
-        scores = blocks.score(k, k)
-        local = (place[owner[columns]] % (2 * _PAIRS_A_BLOCK))[None, :]
-        right += int((scores.gather(0, local) > scores.gather(0, local ^ 1)).sum())
-        total += len(columns)
-    return 100 * right / total if total else float("nan")
+    size = 2 * _PAIRS_A_BLOCK
+    own = torch.searchsorted(photo, torch.arange(0, pairs.numel() + size, size)).tolist()
+    images, texts = as_spread(gallery.images)[pairs.flatten()], as_spread(gallery.texts)[captions]
+    sweep = Sweep(similarity, images, texts, size, len(texts), own, progress=False)
+    right = torch.tensor(0)
+    for block in sweep.diagonal():
+        local = (photo.to(sweep.device)[block.captions] - block.photos.start)[None, :]
+        scores = block.scores
+        right += (scores.gather(0, local) > scores.gather(0, local ^ 1)).sum().cpu()
+    return 100 * int(images.processes.sum(right)) / len(photo)
 
 
 def _pair_rows(image_ids: Tensor, twins: Mapping[int, int]) -> Tensor:

@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Module
 from torchmetrics import Metric
 
-from itm_lightning.distributed import gather_rows
+from itm_lightning.distributed import Alone, Processes, Spread, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, ordinals, without_repeats
@@ -26,23 +27,34 @@ class BidirectionalRecall(Metric):
     """Recall in both directions over everything that :meth:`update` saw, on all processes.
 
     Exact: every photo meets every caption once, in blocks, and what a distributed sampler repeats
-    counts once. See :func:`itm_lightning.metrics.recall_from_ranks` for the values and
-    :func:`itm_lightning.ranking.rank` for ties and distractors.
+    counts once. Features stay on the process that saw them; each scores a share of the photos, and
+    all have the same result. See :func:`itm_lightning.metrics.recall_from_ranks` for the values
+    and :func:`itm_lightning.ranking.rank` for ties and distractors.
 
     Args:
         similarity: the head. The metric refers to it, and neither moves nor saves it.
         ks: the K of R@K.
+        sync_on_compute: whether the processes compute together, or each over what it saw itself.
+        **kwargs: further arguments of :class:`torchmetrics.Metric`, such as ``compute_on_cpu``,
+            with which features wait on the CPU for as long as they are not scored.
     """
 
     is_differentiable = False
     higher_is_better = True
 
-    def __init__(self, similarity: Similarity, ks: Sequence[int] = (1, 5, 10)) -> None:
-        # gallery() gathers by itself: torchmetrics cannot pad tokens, nor a process without rows
-        super().__init__(sync_on_compute=False)
+    def __init__(
+        self,
+        similarity: Similarity,
+        ks: Sequence[int] = (1, 5, 10),
+        sync_on_compute: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        # gallery() brings processes together by itself: torchmetrics would copy everything to all
+        super().__init__(sync_on_compute=False, **kwargs)
         self._similarity = (similarity,)  # in a tuple, or it would become a submodule
         self.ks = tuple(ks)
-        self._gallery: Gallery | None = None
+        self._together = sync_on_compute
+        self._gallery: tuple[int, Gallery] | None = None  # after how many updates it was made
         sides = [f"{side}_{field}" for side in ("image", "text") for field in _FIELDS]
         for name in (*sides, *_IDS):
             self.add_state(name, default=[], dist_reduce_fx=None)
@@ -73,7 +85,6 @@ class BidirectionalRecall(Metric):
         Raises:
             InputError: ids are not int64, or not one for each row.
         """
-        self._gallery = None
         all_ids = (image_ids, len(images)), (text_image_ids, len(texts)), (text_ids, len(texts))
         for name, (ids, length) in zip(_IDS, all_ids, strict=True):
             if ids is not None:
@@ -93,64 +104,88 @@ class BidirectionalRecall(Metric):
         return gallery_recall(self.similarity, self.gallery(), self.ks)
 
     def gallery(self) -> Gallery:
-        """All photos and captions seen so far on all processes, each once.
+        """All photos and captions seen so far on all processes, each once, in the order of ids.
 
-        A collective until :meth:`update` or :meth:`reset` is called again: every process must call
-        it, or :meth:`compute`.
+        Photos by id, captions by photo and then by their own id or as they came. A collective
+        until :meth:`update` or :meth:`reset` is called again: every process must call it, or
+        :meth:`compute`.
 
         Raises:
             InputError: there are no photos or captions, only some captions have ids, or an id
-                stands for two different things.
+                stands for two different things; raised on every process.
         """
-        if self._gallery is None:
-            self._gallery = self._gathered()
-        return self._gallery
+        if self._gallery is None or self._gallery[0] != self.update_count:
+            processes = all_processes(self.process_group) if self._together else Alone()
+            self._gallery = self.update_count, self._seen_by(processes)
+        return self._gallery[1]
 
     def reset(self) -> None:
         """Forgets everything."""
         super().reset()
         self._gallery = None
 
-    def forward(self, *args: Any, **kwargs: Any) -> None:
-        """The same as :meth:`update`: recall within a single batch says nothing of the gallery."""
+    def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+        """Takes in a batch, and computes the recall of that batch alone; no collective.
+
+        The caption of a photo that came with an earlier batch has no place in this one: call
+        :meth:`update` where there are such.
+        """
         self.update(*args, **kwargs)
+        batch = BidirectionalRecall(self.similarity, self.ks, sync_on_compute=False)
+        batch = batch.to(self.device)
+        batch.update(*args, **kwargs)
+        recall: dict[str, Tensor] = batch.compute()
+        self._forward_cache: Any = recall  # what Lightning's self.log reads
+        return recall
 
     def clone(self) -> BidirectionalRecall:
         """A metric of its own on the same head."""
         return deepcopy(self, {id(self.similarity): self.similarity})
 
-    def _gathered(self) -> Gallery:
-        image_ids, text_image_ids, text_ids = (self._local_ids(name) for name in _IDS)
-        own_ordinals = None if text_image_ids is None else ordinals(text_image_ids)
-        ids = (image_ids, text_image_ids, text_ids, own_ordinals)
-        image_ids, text_image_ids, text_ids, text_ordinals = map(self._gather, ids)
-        images, texts = self._gathered_features("image"), self._gathered_features("text")
-        if images is None or texts is None:
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_gallery": None}  # made anew from the state
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Module:
+        self._gallery = None  # it may lie on another device now
+        return super()._apply(*args, **kwargs)
+
+    def _seen_by(self, processes: Processes) -> Gallery:
+        ids = [_joined(getattr(self, name)) for name in _IDS]
+        own_ordinals = None if ids[1] is None else ordinals(ids[1])
+        gathered = [processes.gather(rows) for rows in (*ids, own_ordinals)]
+        if gathered[0] is None or gathered[1] is None:
             raise InputError("BidirectionalRecall has seen no photos or no captions")
-        if text_ids is not None and len(text_ids) != len(texts):
-            raise InputError(
-                f"text_ids came with {len(text_ids)} of {len(texts)} captions: always give them, "
-                "or never"
-            )
-        assert image_ids is not None  # they come with the features
+        image_ids, text_image_ids, text_ids, text_ordinals = (
+            None if rows is None else rows.to(self.device) for rows in gathered
+        )
+        assert image_ids is not None
         assert text_image_ids is not None
-        assert text_ordinals is not None
+        assert text_ordinals is not None  # they come with the photos' ids
+        if text_ids is not None and len(text_ids) != len(text_image_ids):
+            raise InputError(
+                f"text_ids came with {len(text_ids)} of {len(text_image_ids)} captions: always "
+                "give them, or never"
+            )
+        images, texts = (
+            Spread.of(self._features(side), self.device, processes) for side in ("image", "text")
+        )
         gallery = Gallery(images, texts, image_ids, text_image_ids, text_ids)
         return without_repeats(gallery, text_ordinals)
 
-    def _gather(self, rows: Tensor | None) -> Tensor | None:
-        return gather_rows(rows, self.device)
+    def _features(self, side: str) -> Features | None:
+        """Those this process saw; from now on they are kept joined, not twice."""
+        states = [getattr(self, f"{side}_{field}") for field in _FIELDS]
+        parts = [Features(*values) for values in zip_longest(*states)]
+        if not parts:
+            return None
+        joined = parts[0] if len(parts) == 1 else Features.cat(parts)
+        for field, state in zip(_FIELDS, states, strict=True):
+            state[:] = [getattr(joined, field)] if state else []
+        return joined
 
-    def _local_ids(self, name: str) -> Tensor | None:
-        parts = getattr(self, name)
-        return torch.cat(parts) if parts else None
 
-    def _gathered_features(self, side: str) -> Features | None:
-        columns = [getattr(self, f"{side}_{field}") for field in _FIELDS]
-        parts = [Features(*values) for values in zip_longest(*columns)]
-        local = Features.cat(parts) if parts else None
-        fields = [self._gather(getattr(local, field, None)) for field in _FIELDS]
-        return None if all(field is None for field in fields) else Features(*fields)
+def _joined(parts: list[Tensor]) -> Tensor | None:
+    return torch.cat(parts) if parts else None
 
 
 def _checked(name: str, ids: Tensor, length: int) -> Tensor:

@@ -4,23 +4,38 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
+from itm_lightning.objectives.comparison import Comparison, WholeBatch
+from itm_lightning.objectives.queries import Queries
 from itm_lightning.part import Part
-from itm_lightning.types import Features
 
 
 class Objective(Part, nn.Module, ABC):
-    """Learns from the scores of a batch in which photo ``i`` and caption ``i`` belong together."""
+    """Learns from a batch in which photo ``i`` and caption ``i`` belong together.
+
+    Derive from :class:`QueryObjective` where each photo's, and each caption's, scores of all
+    candidates are what is learnt from, and from :class:`FeatureObjective` where features are; from
+    this class where it is neither.
+    """
 
     @abstractmethod
+    def loss(self, comparison: Comparison) -> Tensor:
+        """This process's share of the loss, a scalar.
+
+        Where processes share a batch, shares add up to the loss: sum over this process's own rows,
+        and for a mean divide by :attr:`~Comparison.pairs`. On one process the share is the whole.
+
+        Args:
+            comparison: the batch.
+        """
+
     def forward(
         self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> Tensor:
-        """The loss, a scalar.
+        """The loss of a score matrix, a scalar.
 
         Args:
             scores: ``(B, B)`` float, photos by captions; the pairs lie on the diagonal.
@@ -28,25 +43,24 @@ class Objective(Part, nn.Module, ABC):
                 counts as a negative.
             text_image_ids: ``(B,)`` int64, the photo of each column's caption.
         """
+        batch = WholeBatch(scores, image_ids=image_ids, text_image_ids=text_image_ids)
+        return self.loss(batch)
 
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor:
-        """The loss, a scalar, of all there is to learn from; here, of the scores alone.
 
-        Args:
-            scores: as in :meth:`forward`.
-            images: the photos, in the common space or where the head lifts them from there.
-            texts: the captions, likewise.
-            image_ids: as in :meth:`forward`.
-            text_image_ids: as in :meth:`forward`.
+class QueryObjective(Objective):
+    """Learns from the scores of queries; a subclass writes :meth:`query_loss`."""
+
+    @abstractmethod
+    def query_loss(self, queries: Queries) -> Tensor:
+        """The loss of some queries, a scalar, summed over them.
+
+        It is called for this process's photos and for its captions; the two are added.
         """
-        return self(scores, image_ids, text_image_ids)
+
+    @override
+    def loss(self, comparison: Comparison) -> Tensor:
+        photos, captions = comparison.photo_queries, comparison.caption_queries
+        return self.query_loss(photos) + self.query_loss(captions)
 
 
 class FeatureObjective(Objective):
@@ -57,27 +71,3 @@ class FeatureObjective(Objective):
         self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> Tensor:
         raise InputError(f"{type(self).__name__} learns from features, not scores: call its loss()")
-
-    @abstractmethod
-    @override
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor: ...
-
-
-def negatives_mask(
-    scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
-) -> Tensor:
-    """``(B, B)`` bool, ``True`` where photo and caption do not belong together.
-
-    The same photo may stand in a batch twice, with two of its captions: such off-diagonal pairs
-    are no negatives.
-    """
-    if image_ids is None or text_image_ids is None:
-        return ~torch.eye(len(scores), dtype=torch.bool, device=scores.device)
-    return image_ids[:, None] != text_image_ids[None, :]

@@ -7,7 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.objectives.base import FeatureObjective
-from itm_lightning.objectives.sets import unit_tokens
+from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.sets import unit_sets
 from itm_lightning.registry import register
 from itm_lightning.types import Features
 
@@ -22,20 +23,15 @@ class Diversity(FeatureObjective):
     """
 
     @override
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor:
-        return self._likeness(images) + self._likeness(texts)
+    def loss(self, comparison: Comparison) -> Tensor:
+        alike = self._likeness(comparison.images) + self._likeness(comparison.texts)
+        return alike / comparison.pairs
 
     def _likeness(self, side: Features) -> Tensor:
-        tokens, mask = unit_tokens(side, self)
+        """Summed over the rows."""
+        tokens, mask = unit_sets(side, self)
         with torch.autocast(tokens.device.type, enabled=False):
             squares = 2 - 2 * tokens @ tokens.mT
         pairs = (mask[:, :, None] & mask[:, None, :]).triu(diagonal=1)
         alike = (-2 * squares).exp().masked_fill(~pairs, 0).sum(dim=(1, 2))
-        return (alike / pairs.sum(dim=(1, 2)).clamp(min=1)).mean()
+        return (alike / pairs.sum(dim=(1, 2)).clamp(min=1)).sum()

@@ -9,8 +9,8 @@ from itm_lightning.errors import InputError
 from itm_lightning.hyperbolic import exterior_angle, half_aperture
 from itm_lightning.lifted import Hyperboloid
 from itm_lightning.objectives.base import FeatureObjective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
-from itm_lightning.types import Features
 
 
 @register("objective")
@@ -31,15 +31,11 @@ class Entailment(FeatureObjective):
         self.min_radius = min_radius
 
     @override
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor:
+    def loss(self, comparison: Comparison) -> Tensor:
+        images, texts = comparison.images, comparison.texts
         if not isinstance(images, Hyperboloid) or not isinstance(texts, Hyperboloid):
             raise InputError("Entailment reads hyperbolic points: use it with similarity Lorentz")
         beyond = exterior_angle(texts, images) - half_aperture(texts, self.min_radius)
-        return beyond.clamp(min=0).mean().to(scores.dtype)
+        assert images.pooled is not None
+        share = beyond.clamp(min=0).sum() / comparison.pairs
+        return share.to(images.pooled.dtype)

@@ -6,17 +6,21 @@ import math
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Objective, negatives_mask
-from itm_lightning.objectives.functional import symmetric_cross_entropy
+from itm_lightning.objectives.base import QueryObjective
+from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.functional import cross_entropies
+from itm_lightning.objectives.queries import Queries
+from itm_lightning.precision import at_least_float32
 from itm_lightning.registry import register
 
 _MAX_LOG_SCALE = math.log(100)  # CLIP's bound: sharper than this trains unstably
 
 
 @register("objective")
-class InfoNCE(Objective):
+class InfoNCE(QueryObjective):
     """Symmetric cross entropy of the scores over a temperature.
 
     After Radford et al., "Learning Transferable Visual Models From Natural Language Supervision",
@@ -42,13 +46,15 @@ class InfoNCE(Objective):
         else:
             self.register_buffer("log_scale", log_scale)
 
-    def forward(
-        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
-    ) -> Tensor:
-        """The loss; see :meth:`Objective.forward`."""
+    @override
+    def query_loss(self, queries: Queries) -> Tensor:
+        logits = queries.scores * at_least_float32(self.log_scale).exp()
+        return cross_entropies(logits, queries).sum()
+
+    @override
+    def loss(self, comparison: Comparison) -> Tensor:
         # the parameter itself is clamped: a clamp in the graph has no gradient beyond its bound,
         # and a temperature that once got there would never come back
         with torch.no_grad():
             self.log_scale.clamp_(max=_MAX_LOG_SCALE)
-        logits = scores.float() * self.log_scale.float().exp()
-        return symmetric_cross_entropy(logits, negatives_mask(scores, image_ids, text_image_ids))
+        return super().loss(comparison) / (2 * comparison.pairs)

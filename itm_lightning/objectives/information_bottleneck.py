@@ -8,6 +8,7 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.lifted import Gaussians
 from itm_lightning.objectives.base import FeatureObjective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.precision import at_least_float32
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -22,19 +23,14 @@ class InformationBottleneck(FeatureObjective):
     """
 
     @override
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor:
-        return _divergence(images) + _divergence(texts)
+    def loss(self, comparison: Comparison) -> Tensor:
+        divergence = _divergence(comparison.images) + _divergence(comparison.texts)
+        return divergence / comparison.pairs
 
 
 def _divergence(side: Features) -> Tensor:
+    """The mean over dimensions, summed over the rows."""
     if not isinstance(side, Gaussians) or side.pooled is None:
         raise InputError("InformationBottleneck reads variances: use it with similarity Gaussian")
     mean, log_variance = at_least_float32(side.pooled), at_least_float32(side.log_variance)
-    return (mean.square() + log_variance.exp() - 1 - log_variance).mean() / 2
+    return (mean.square() + log_variance.exp() - 1 - log_variance).mean(dim=-1).sum() / 2

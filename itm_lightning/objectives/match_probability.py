@@ -6,14 +6,15 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.objectives.base import Objective, negatives_mask
-from itm_lightning.objectives.functional import counted_pairs, matching_losses
-from itm_lightning.precision import at_least_float32
+from itm_lightning.objectives.base import QueryObjective
+from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.functional import matching_losses
+from itm_lightning.objectives.queries import Queries
 from itm_lightning.registry import register
 
 
 @register("objective")
-class MatchProbability(Objective):
+class MatchProbability(QueryObjective):
     """Cross entropy of the matching probability ``sigmoid(scale · score + shift)`` of each pair.
 
     PCME++ (Chun: "Improved Probabilistic Image-Text Representations", ICLR 2024): the mean over
@@ -35,15 +36,14 @@ class MatchProbability(Objective):
         self.pseudo = pseudo
 
     @override
-    def forward(
-        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
-    ) -> Tensor:
-        positives, counted = counted_pairs(negatives_mask(scores, image_ids, text_image_ids))
-        logits = at_least_float32(scores) * self.scale + self.shift
+    def query_loss(self, queries: Queries) -> Tensor:
+        logits = queries.scores * self.scale + self.shift
+        own = logits.gather(1, queries.targets[:, None])
+        losses = matching_losses(logits, queries.positives)
+        losses = losses + self.pseudo * matching_losses(logits, logits >= own)
+        return losses.masked_fill(~queries.counted, 0).sum()
 
-        def mean(matches: Tensor) -> Tensor:
-            return matching_losses(logits, matches).masked_fill(~counted, 0).sum() / counted.sum()
-
-        own = logits.diagonal()
-        pseudo = mean(logits >= own[:, None]) + mean(logits >= own)
-        return 2 * mean(positives) + self.pseudo * pseudo
+    @override
+    def loss(self, comparison: Comparison) -> Tensor:
+        counted = comparison.total(comparison.photo_queries.counted.sum())
+        return super().loss(comparison) / counted

@@ -7,7 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.objectives.base import FeatureObjective
-from itm_lightning.objectives.sets import unit_tokens
+from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.sets import unit_sets
 from itm_lightning.registry import register
 from itm_lightning.types import Features
 
@@ -19,25 +20,26 @@ class MMD(FeatureObjective):
     ``mean k(v, v') - 2 mean k(v, t) + mean k(t, t')`` over all tokens of length 1. The regulariser
     of DiVE (Kim, Kim, Kwak, CVPR 2023), and of PVSE (Song, Soleymani, CVPR 2019) before it, with
     the kernel of the authors' code, ``k(x, y) = exp(-½ ‖x - y‖)``. Memory grows with the square of
-    the number of tokens: meant for sets of few.
+    the number of tokens: meant for sets of few. Where processes share a batch, each
+    compares its own tokens with everybody's.
     """
 
     @override
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor:
-        (photos, real_photos), (captions, real_captions) = (
-            unit_tokens(side, self) for side in (images, texts)
+    def loss(self, comparison: Comparison) -> Tensor:
+        photos, captions = (
+            Features(*unit_sets(side, self), None) for side in (comparison.images, comparison.texts)
         )
-        v, t = photos[real_photos], captions[real_captions]
-        return _kernel(v, v) - 2 * _kernel(v, t) + _kernel(t, t)
+        v, t = _real_tokens(photos), _real_tokens(captions)
+        vs, ts = (_real_tokens(comparison.gather(side)) for side in (photos, captions))
+        return _mean(v, vs, vs) - 2 * _mean(v, vs, ts) + _mean(t, ts, ts)
 
 
-def _kernel(left: Tensor, right: Tensor) -> Tensor:
-    with torch.autocast(left.device.type, enabled=False):
-        return (-torch.cdist(left, right) / 2).exp().mean()
+def _real_tokens(side: Features) -> Tensor:
+    assert side.tokens is not None
+    return side.tokens[side.mask]
+
+
+def _mean(rows: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """The share of some ``rows`` of ``left`` in the mean kernel of ``left`` and ``right``."""
+    with torch.autocast(rows.device.type, enabled=False):
+        return (-torch.cdist(rows, right) / 2).exp().sum() / (len(left) * len(right))

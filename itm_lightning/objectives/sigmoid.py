@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Objective, negatives_mask
-from itm_lightning.objectives.functional import counted_pairs, matching_losses
-from itm_lightning.precision import at_least_float32
+from itm_lightning.objectives.base import Objective
+from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.functional import matching_losses
+from itm_lightning.objectives.queries import Block
 from itm_lightning.registry import register
 
 
@@ -23,6 +24,10 @@ class Sigmoid(Objective):
     2023, section 3.2 and algorithm 1). Scale (its logarithm) and bias are learnt. They start so
     that nearly all pairs are taken for negatives, as nearly all are. Another caption of the same
     photo is neither positive nor negative.
+
+    No pair waits for another: where processes share a batch, captions go round from process to
+    process, each of which scores its own photos against one process's captions at a time (section
+    3.3 there).
 
     Args:
         scale: what scores are multiplied by at the start.
@@ -40,9 +45,9 @@ class Sigmoid(Objective):
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
     @override
-    def forward(
-        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
-    ) -> Tensor:
-        positives, counted = counted_pairs(negatives_mask(scores, image_ids, text_image_ids))
-        logits = at_least_float32(scores) * self.log_scale.exp() + self.bias
-        return matching_losses(logits, positives).masked_fill(~counted, 0).sum() / len(scores)
+    def loss(self, comparison: Comparison) -> Tensor:
+        return comparison.sum_over_blocks(self._block_loss) / comparison.pairs
+
+    def _block_loss(self, block: Block) -> Tensor:
+        logits = block.scores * self.log_scale.exp() + self.bias
+        return matching_losses(logits, block.positives).masked_fill(~block.counted, 0).sum()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Objective, negatives_mask
+from itm_lightning.objectives.base import QueryObjective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import violations
+from itm_lightning.objectives.queries import Queries
 from itm_lightning.registry import register
 
 
 @register("objective")
-class Triplet(Objective):
+class Triplet(QueryObjective):
     """Hinge loss over negatives in both directions, summed over the batch.
 
     VSE++ (Faghri et al., BMVC 2018): equation 5 sums over all negatives, equation 6 takes the
@@ -37,22 +40,22 @@ class Triplet(Objective):
         self.margin, self.hardest, self.warmup_steps = margin, hardest, warmup_steps
         self.register_buffer("steps", torch.zeros((), dtype=torch.int64))
 
-    def forward(
-        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
-    ) -> Tensor:
-        """The loss; see :meth:`Objective.forward`."""
-        negatives = negatives_mask(scores, image_ids, text_image_ids)
-        photos, captions = violations(scores.float(), negatives, self.margin)
-        every = photos.sum() + captions.sum()
+    @override
+    def query_loss(self, queries: Queries) -> Tensor:
+        beyond = violations(queries, self.margin)
         if not self.hardest:
-            return every
-        hardest = photos.amax(dim=1).sum() + captions.amax(dim=0).sum()
-        return torch.lerp(every, hardest, self._hardness()) if self.warmup_steps else hardest
+            return beyond.sum()
+        hardest = beyond.amax(dim=1).sum()
+        return torch.lerp(beyond.sum(), hardest, self._hardness()) if self.warmup_steps else hardest
+
+    @override
+    def loss(self, comparison: Comparison) -> Tensor:
+        loss = super().loss(comparison)
+        if self.training and self.warmup_steps:
+            self.steps += 1
+        return loss
 
     def _hardness(self) -> Tensor:
         """Share of the hardest negatives in this step's loss, a scalar in [0, 1]."""
         # a tensor and not a number: reading the counter would wait for the GPU
-        share = (self.steps / self.warmup_steps).clamp(max=1)
-        if self.training:
-            self.steps += 1
-        return share
+        return (self.steps / self.warmup_steps).clamp(max=1)

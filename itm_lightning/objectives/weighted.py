@@ -11,8 +11,8 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import Objective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
-from itm_lightning.types import Features
 
 
 @register("objective")
@@ -44,15 +44,8 @@ class WeightedSum(Objective):
         return self._sum(lambda objective: objective(scores, image_ids, text_image_ids))
 
     @override
-    def loss(
-        self,
-        scores: Tensor,
-        images: Features,
-        texts: Features,
-        image_ids: Tensor | None = None,
-        text_image_ids: Tensor | None = None,
-    ) -> Tensor:
-        return self._sum(lambda each: each.loss(scores, images, texts, image_ids, text_image_ids))
+    def loss(self, comparison: Comparison) -> Tensor:
+        return self._sum(lambda objective: objective.loss(comparison))
 
     def _sum(self, loss: Callable[[Objective], Tensor]) -> Tensor:
         terms = zip(self.weights, self.objectives, strict=True)

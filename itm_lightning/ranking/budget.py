@@ -6,7 +6,8 @@ import torch
 
 # A block that leaves the caches of a core is scored more slowly, however much memory there is.
 _CPU_BYTES = 64 * 2**20
-_GPU_SHARE = 0.25  # of what is free: the features of the next blocks lie there too
+# Of all there is, not of what is free: blocks must not differ from one run to the next.
+_GPU_SHARE = 1 / 32
 _BYTES = 4  # scores are float32
 _TENSORS = 4  # about so many tensors of a block's size live at a time
 
@@ -15,5 +16,5 @@ def block_elements(device: torch.device) -> int:
     """The most elements that a tensor of a block should have, by the memory of its device."""
     if device.type != "cuda":
         return _CPU_BYTES // (_BYTES * _TENSORS)
-    free, _ = torch.cuda.mem_get_info(device)
-    return int(free * _GPU_SHARE) // (_BYTES * _TENSORS)
+    total = torch.cuda.get_device_properties(device).total_memory
+    return int(total * _GPU_SHARE) // (_BYTES * _TENSORS)

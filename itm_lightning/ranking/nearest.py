@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from itm_lightning.ranking.blocks import Blocks, photos_a_block
+from itm_lightning.distributed import Processes, Spread, as_spread
+from itm_lightning.ranking.grid import grid
+from itm_lightning.ranking.sweep import Block, Sweep
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
+
+_NOBODY = torch.iinfo(torch.int64).min  # below the key of any score
+_LOW = 2**32 - 1
+_MANY = 4
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,7 @@ class Neighbours:
     Attributes:
         scores: ``(n_queries, k)`` float32.
         indices: ``(n_queries, k)`` int64, rows of the other side. Which of two equal scores comes
-            first is left open.
+            first is left open, but the same for any number of processes.
     """
 
     scores: Tensor
@@ -39,8 +43,8 @@ class TopK:
 @torch.no_grad()
 def top_k(
     similarity: Similarity,
-    images: Features,
-    texts: Features,
+    images: Features | Spread,
+    texts: Features | Spread,
     k: int,
     *,
     block_elements: int | None = None,
@@ -50,58 +54,87 @@ def top_k(
 
     Arguments and errors as in :func:`itm_lightning.ranking.rank`.
     """
-    size = photos_a_block(similarity, images, texts, block_elements)
-    photos = torch.arange(len(images), device=images.device).split(size)
-    per_block = max(1, size * len(texts) // len(images))
-    captions = torch.arange(len(texts), device=images.device).split(per_block)
-    blocks = Blocks(similarity, images, texts, photos, captions, progress)
-    nearest = Nearest(photos, captions, k)
-    for i, j in itertools.product(range(len(photos)), range(len(captions))):
-        nearest.see(i, j, blocks.score(i, j))
-    return nearest.found()
+    images, texts = as_spread(images), as_spread(texts)
+    sizes = grid(similarity, images, texts, block_elements)
+    nobody = [0] * (-(-len(images) // sizes.photos) + 1)
+    blocks = sizes.photos, sizes.captions, nobody, progress
+    sweep = Sweep(similarity, images, texts, *blocks)
+    nearest = Nearest(len(images), len(texts), k, sweep.device)
+    for block in sweep.beside():
+        nearest.see(block)
+    return nearest.found(images.processes, sweep.photos_of_each, images.device)
 
 
 class Nearest:
     """Keeps the nearest neighbours of both sides while blocks of scores go by, in any order.
 
+    A score and its row are kept as one whole number that orders them: no two are equal, so the
+    best of all blocks are the same ones in whatever order, and on however many processes, the
+    blocks went by.
+
     Args:
-        photos: rows of each block of photos.
-        captions: rows of each block of captions.
-        k: how many to keep of each; 0 costs nothing.
+        n_photos: how many there are.
+        n_captions: how many there are.
+        k: how many neighbours to keep of each; 0 costs nothing.
+        device: where the blocks' scores lie.
     """
 
-    def __init__(self, photos: Sequence[Tensor], captions: Sequence[Tensor], k: int) -> None:
-        self._photos, self._captions, self._k = photos, captions, k
-        self._i2t = [_nobody(rows) for rows in photos]
-        self._t2i = [_nobody(rows) for rows in captions]
+    def __init__(self, n_photos: int, n_captions: int, k: int, device: torch.device) -> None:
+        self._k = k
+        sizes = (n_photos, min(k, n_captions)), (n_captions, min(k, n_photos))
+        self._i2t, self._t2i = (torch.full(size, _NOBODY, device=device) for size in sizes)
 
-    def see(self, i: int, j: int, scores: Tensor) -> None:
-        """Takes in the scores of photo block ``i`` and caption block ``j``, each pair once."""
+    def see(self, block: Block) -> None:
+        """Takes in a block of scores, each pair of photo and caption once."""
         if not self._k:
             return
-        self._i2t[i] = _nearer(self._i2t[i], scores, self._captions[j], self._k)
-        self._t2i[j] = _nearer(self._t2i[j], scores.mT, self._photos[i], self._k)
+        rows, columns = block.photos, block.captions
+        photos = torch.arange(rows.start, rows.stop, device=columns.device)
+        self._i2t[rows] = _nearer(self._i2t[rows], block.scores, columns)
+        self._t2i[columns] = _nearer(self._t2i[columns], block.scores.mT, photos)
 
-    def found(self) -> TopK:
-        """The neighbours, once every pair of blocks was seen."""
-        return TopK(_joined(self._i2t, self._photos), _joined(self._t2i, self._captions))
+    def found(self, processes: Processes, photos_of_each: list[int], device: torch.device) -> TopK:
+        """The neighbours, once all blocks were seen; a collective.
+
+        Args:
+            processes: who saw them.
+            photos_of_each: how many photos each of them saw; they follow one another.
+            device: where the result should lie.
+        """
+        if not self._k:
+            return TopK(_neighbours(self._i2t.to(device)), _neighbours(self._t2i.to(device)))
+        i2t = self._i2t.split(photos_of_each)[processes.rank]
+        i2t = processes.share(i2t, photos_of_each)
+        # each process merges what all of them found for a share of the captions
+        shares = [len(rows) for rows in self._t2i[:, 0].tensor_split(processes.size)]
+        mine = shares[processes.rank]
+        found = processes.exchange(self._t2i, shares, [mine] * processes.size)
+        found = found.view(processes.size, mine, -1).transpose(0, 1).flatten(1)
+        t2i = processes.share(found.topk(self._t2i.shape[1], dim=1).values, shares)
+        return TopK(_neighbours(i2t.to(device)), _neighbours(t2i.to(device)))
 
 
-def _nobody(rows: Tensor) -> Neighbours:
-    indices = rows.new_empty((len(rows), 0))
-    return Neighbours(indices.float(), indices)
+def _nearer(found: Tensor, scores: Tensor, rows: Tensor) -> Tensor:
+    """The best of those found so far, and of a block's ``scores (queries, candidates)``."""
+    k = found.shape[1]
+    rows = rows.expand(scores.shape)
+    if scores.shape[1] > _MANY * k:  # else it is quicker to choose once
+        scores, best = scores.topk(k, dim=1)
+        rows = rows.gather(1, best)
+    return torch.cat([found, _keys(scores, rows)], dim=1).topk(k, dim=1).values
 
 
-def _nearer(best: Neighbours, scores: Tensor, indices: Tensor, k: int) -> Neighbours:
-    """The ``k`` best of those found so far and of a block's ``scores (queries, candidates)``."""
-    top = scores.topk(min(k, scores.shape[1]), dim=1)
-    candidates = torch.cat([best.indices, indices[top.indices]], dim=1)
-    pool = torch.cat([best.scores, top.values], dim=1)
-    top = pool.topk(min(k, pool.shape[1]), dim=1)
-    return Neighbours(top.values, candidates.gather(1, top.indices))
+def _keys(scores: Tensor, rows: Tensor) -> Tensor:
+    """Whole numbers in the order of the scores and, where these are equal, lower rows first."""
+    bits = (scores + 0.0).view(torch.int32)  # -0.0 + 0.0 is 0.0
+    return _monotone(bits).long() << 32 | (_LOW - rows)
 
 
-def _joined(parts: Sequence[Neighbours], rows: Sequence[Tensor]) -> Neighbours:
-    place = torch.cat(list(rows)).argsort()
-    scores, indices = ([getattr(p, name) for p in parts] for name in ("scores", "indices"))
-    return Neighbours(torch.cat(scores)[place], torch.cat(indices)[place])
+def _neighbours(keys: Tensor) -> Neighbours:
+    bits = _monotone((keys >> 32).int())
+    return Neighbours(bits.view(torch.float32), _LOW - (keys & _LOW))
+
+
+def _monotone(bits: Tensor) -> Tensor:
+    """Of a float's bits a whole number in the float's order; its own inverse."""
+    return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)

@@ -1,10 +1,10 @@
 """Ranks of the correct answers, counted without the whole matrix.
 
-Captions are sorted by their photo, so that with blocks of photos and blocks of exactly those
-photos' captions every positive pair lies in a diagonal block. The diagonal blocks come first and
-give the positives' scores; the blocks beside the diagonal then hold nothing but negatives, which
-are counted against them. Every block is computed once, so that a positive's score is the same
-number wherever it is compared.
+Photos are sorted by their ids and captions by their photo, so that every positive pair lies in a
+block of a unit of photos with exactly their captions. These blocks come first and give the
+positives' scores; the blocks beside them then hold nothing but negatives, which are counted
+against them. Every pair is scored once, so that a positive's score is the same number wherever it
+is compared.
 """
 
 from __future__ import annotations
@@ -14,9 +14,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from itm_lightning.distributed import Processes, Spread, as_spread
 from itm_lightning.errors import InputError
-from itm_lightning.ranking.blocks import Blocks, photos_a_block
-from itm_lightning.ranking.nearest import Nearest, TopK
+from itm_lightning.ranking.grid import grid
+from itm_lightning.ranking.nearest import Nearest, Neighbours, TopK
+from itm_lightning.ranking.sweep import Block, Sweep
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -39,8 +41,8 @@ class Ranks:
 @torch.no_grad()
 def rank(
     similarity: Similarity,
-    images: Features,
-    texts: Features,
+    images: Features | Spread,
+    texts: Features | Spread,
     image_ids: Tensor,
     text_image_ids: Tensor,
     *,
@@ -49,17 +51,21 @@ def rank(
 ) -> Ranks:
     """Ranks of the correct answers in both directions.
 
+    Scores are made where the head's weights lie, where it has any, or else the features; features
+    that lie elsewhere are moved there a block at a time.
+
     A photo without captions stands in the gallery as a distractor, but asks no query. Ties count
     against the model. Scores are computed without autocast and compared in float32.
 
     Args:
         similarity: the head.
-        images: of ``N`` photos.
+        images: of ``N`` photos; plain features are this process's business alone, and a
+            :class:`~itm_lightning.distributed.Spread` is ranked by all of its processes together.
         texts: of ``M`` captions; a photo may have any number of them, in any order.
         image_ids: ``(N,)`` int64, each once.
         text_image_ids: ``(M,)`` int64, the id of each caption's photo.
         block_elements: the most elements that a block's score or attention tensor should have; by
-            the memory of the features' device where ``None``.
+            the memory of the device where ``None``.
         progress: show a progress bar where it takes long.
 
     Raises:
@@ -81,8 +87,8 @@ def rank(
 @torch.no_grad()
 def rank_and_top_k(
     similarity: Similarity,
-    images: Features,
-    texts: Features,
+    images: Features | Spread,
+    texts: Features | Spread,
     image_ids: Tensor,
     text_image_ids: Tensor,
     k: int,
@@ -91,32 +97,37 @@ def rank_and_top_k(
     progress: bool = True,
 ) -> tuple[Ranks, TopK]:
     """:func:`rank` and :func:`~itm_lightning.ranking.top_k`, for the price of scoring once."""
-    owner = owners(image_ids.to(images.device), text_image_ids.to(images.device))
-    n_captions = owner.bincount(minlength=len(images))
-    order = (n_captions == 0).byte().argsort(stable=True)  # distractors last
-    place = order.argsort()
-    size = photos_a_block(similarity, images, texts, block_elements)
-    photos = order.split(size)
-    sizes = [int(n_captions[rows].sum()) for rows in photos]
-    captions = [rows for rows in place[owner].argsort(stable=True).split(sizes) if len(rows)]
+    images, texts = as_spread(images), as_spread(texts)
+    owner = owners(image_ids.cpu(), text_image_ids.cpu())
+    asks = owner.bincount(minlength=len(images)) > 0
+    photos = image_ids.cpu().argsort()
+    owner = photos.argsort()[owner]
+    captions = owner.argsort(stable=True)
+    owner = owner[captions]
 
-    best = torch.full((len(images),), -torch.inf, device=images.device)
-    own = torch.empty(len(texts), device=images.device)
-    i2t, t2i = torch.zeros_like(order), torch.zeros_like(owner)
-    blocks = Blocks(similarity, images, texts, photos, captions, progress)
-    nearest = Nearest(photos, captions, k)
-    for d, columns in enumerate(captions):
-        rows, scores = photos[d], blocks.score(d, d)
-        nearest.see(d, d, scores)
-        found = _positives(scores, place[owner[columns]] - d * size)
-        best[rows], own[columns], i2t[rows], t2i[columns] = found
-    for i, j in blocks.off_diagonal():
-        rows, columns = photos[i], captions[j]
-        scores = blocks.score(i, j)
-        nearest.see(i, j, scores)
-        i2t[rows] += (scores >= best[rows, None]).sum(dim=1)
-        t2i[columns] += (scores >= own[columns]).sum(dim=0)
-    return Ranks(i2t[n_captions > 0], t2i), nearest.found()
+    sizes = grid(similarity, images, texts, block_elements)
+    edges = torch.arange(0, len(images) + sizes.photos, sizes.photos)
+    own = torch.searchsorted(owner, edges).tolist()
+    blocks = sizes.photos, sizes.captions, own, progress
+    sweep = Sweep(similarity, images[photos], texts[captions], *blocks)
+    counts = _Counts(owner.to(sweep.device), len(images))
+    nearest = Nearest(len(images), len(texts), k, sweep.device)
+    for block in sweep.diagonal():
+        counts.positives(block)
+        nearest.see(block)
+    counts.share_positives(images.processes)
+    for block in sweep.beside():
+        counts.negatives(block)
+        nearest.see(block)
+    i2t, t2i = counts.ranks(images.processes)
+    found = nearest.found(images.processes, sweep.photos_of_each, images.device)
+    photos, captions = photos.to(images.device), captions.to(images.device)
+    ranks = Ranks(
+        _in_given_order(i2t.to(images.device), photos)[asks.to(images.device)],
+        _in_given_order(t2i.to(images.device), captions),
+    )
+    top = TopK(_as_given(found.i2t, photos, captions), _as_given(found.t2i, captions, photos))
+    return ranks, top
 
 
 def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor) -> Ranks:
@@ -152,6 +163,52 @@ def owners(image_ids: Tensor, text_image_ids: Tensor) -> Tensor:
     if len(missing):
         raise InputError(f"a caption's photo, id {int(missing[0])}, is not among the photos")
     return rows[place]
+
+
+class _Counts:
+    """What the ranks are counted from, of photos and captions sorted by photo.
+
+    Args:
+        owner: ``(M,)`` int64, the row of each caption's photo.
+        n_photos: how many there are.
+    """
+
+    def __init__(self, owner: Tensor, n_photos: int) -> None:
+        self._owner = owner
+        self._best = torch.full((n_photos,), -torch.inf, device=owner.device)
+        self._own = torch.zeros(len(owner), device=owner.device)
+        self._i2t, self._t2i = owner.new_zeros(n_photos), torch.zeros_like(owner)
+
+    def positives(self, block: Block) -> None:
+        """Photos with all their captions, and no others."""
+        rows, columns = block.photos, block.captions
+        found = _positives(block.scores, self._owner[columns] - rows.start)
+        self._best[rows], self._own[columns], self._i2t[rows], self._t2i[columns] = found
+
+    def share_positives(self, processes: Processes) -> None:
+        """Tells everybody every caption's score with its photo; a collective."""
+        self._own = processes.sum(self._own)  # to which all but one add zero
+
+    def negatives(self, block: Block) -> None:
+        """Photos with captions of others."""
+        rows, columns, scores = block.photos, block.captions, block.scores
+        self._i2t[rows] += (scores >= self._best[rows, None]).sum(dim=1)
+        self._t2i[columns] += (scores >= self._own[columns]).sum(dim=0)
+
+    def ranks(self, processes: Processes) -> tuple[Tensor, Tensor]:
+        """``i2t (N,)`` and ``t2i (M,)``, once all blocks were seen; a collective."""
+        return processes.sum(self._i2t), processes.sum(self._t2i)
+
+
+def _in_given_order(values: Tensor, order: Tensor) -> Tensor:
+    result = torch.empty_like(values)
+    result[order] = values
+    return result
+
+
+def _as_given(found: Neighbours, queries: Tensor, answers: Tensor) -> Neighbours:
+    indices = answers[found.indices]
+    return Neighbours(_in_given_order(found.scores, queries), _in_given_order(indices, queries))
 
 
 def _positives(scores: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

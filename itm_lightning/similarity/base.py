@@ -20,7 +20,13 @@ class Similarity(Part, nn.Module, ABC):
     :meth:`prepare_images` and :meth:`prepare_texts`) what depends on one side only. Derive from
     :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads. What
     else a head can do, :class:`Embedding` and :class:`Aligning` say.
+
+    Attributes:
+        dim: width of the features it was built for; a head whose weights depend on it sets it.
+            ``None`` where any width will do.
     """
+
+    dim: int | None = None
 
     def forward(self, images: Features, texts: Features) -> Tensor:
         """Scores ``(n_images, n_texts)``."""
@@ -37,6 +43,19 @@ class Similarity(Part, nn.Module, ABC):
         Raises:
             InputError: the features lack it.
         """
+
+    def check_dim(self, dim: int) -> None:
+        """Checks, before any features are made, that the head was built for their width.
+
+        Raises:
+            InputError: it was built for another.
+        """
+        if self.dim not in (None, dim):
+            raise InputError(
+                f"{type(self).__name__} has dim {self.dim}, but the Matcher has dim {dim}, the "
+                f"width of the features: give {type(self).__name__} dim {dim}, or the Matcher dim "
+                f"{self.dim} (in YAML, model.similarity.dim follows model.dim where it is left out)"
+            )
 
     def pair_elements(self, regions: int, words: int, dim: int) -> int:
         """How many numbers the largest tensor that :meth:`score` makes holds for each pair.
@@ -59,7 +78,11 @@ class Similarity(Part, nn.Module, ABC):
         return images, texts
 
     def prepare(self, features: Features) -> Rows:
-        """Does once a photo or caption what need not be done once a pair."""
+        """Does once a photo or caption what need not be done once a pair.
+
+        Where processes train together, the rows of one go to the others, padded with zeros to as
+        many tokens as another's have: that must change no score, as padding of features must not.
+        """
         return features
 
     def prepare_images(self, images: Features) -> Rows:
@@ -85,7 +108,10 @@ class PooledSimilarity(Similarity):
             InputError: the features have none.
         """
         if features.pooled is None:
-            raise InputError(f"{type(self).__name__} reads pooled vectors; the features have none")
+            raise InputError(
+                f"{type(self).__name__} reads pooled vectors; the features are tokens only: use an "
+                "encoder that gives pooled vectors, or a head of tokens such as CrossAttention"
+            )
         return features.pooled
 
 

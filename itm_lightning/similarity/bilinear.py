@@ -41,7 +41,7 @@ class Bilinear(PooledSimilarity):
         super().__init__()
         if rank is not None and not 1 <= rank <= dim:
             raise InputError(f"Bilinear: rank must lie in 1 … dim={dim}, not {rank}")
-        self.dim = dim
+        self.dim: int = dim
         start = torch.eye(dim) if rank is None else _projection(dim, rank)
         self.image_weight = nn.Parameter(start)
         # full rank: one matrix says it all, and captions are scored as they are

@@ -68,6 +68,11 @@ class Ensemble(Similarity):
         return Features(read("tokens"), read("mask"), read("pooled"))
 
     @override
+    def check_dim(self, dim: int) -> None:
+        for head in self._each():
+            head.check_dim(dim)
+
+    @override
     def pair_elements(self, regions: int, words: int, dim: int) -> int:
         return max(head.pair_elements(regions, words, dim) for head in self._each())
 

@@ -51,7 +51,7 @@ class Gaussian(PooledSimilarity):
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim: int = dim
         self.image_log_variance = _log_variance(dim)
         self.text_log_variance = _log_variance(dim)
 

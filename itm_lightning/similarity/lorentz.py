@@ -43,7 +43,7 @@ class Lorentz(PooledSimilarity):
         super().__init__()
         if curvature <= 0:
             raise InputError(f"Lorentz: curvature must be positive, not {curvature}")
-        self.dim = dim
+        self.dim: int = dim
         self._first_log_curvature = math.log(curvature)
         self.log_curvature = nn.Parameter(torch.tensor(self._first_log_curvature))
         self.image_log_scale = nn.Parameter(torch.tensor(-math.log(dim) / 2))

@@ -52,7 +52,7 @@ class Mlp(PooledSimilarity):
 
     def __init__(self, dim: int, hidden: int = 256) -> None:
         super().__init__()
-        self.dim = dim
+        self.dim: int = dim
         self.first = nn.Linear(4 * dim, hidden)
         self.second = nn.Linear(hidden, 1, bias=False)  # a bias would change no rank and no margin
 

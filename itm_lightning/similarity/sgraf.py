@@ -20,11 +20,10 @@ from itm_lightning.similarity.functional import (
     full_precision,
     inner_products,
     of_width,
-    unit,
 )
 from itm_lightning.similarity.global_vectors import GlobalVector, NormalisedGlobalVector
 from itm_lightning.similarity.similarity_vectors import similarity_vectors
-from itm_lightning.types import Features, Rows
+from itm_lightning.types import Features, Rows, unit_tokens
 
 _SMOOTH = 9.0  # λ, the attention's inverse temperature
 
@@ -62,7 +61,8 @@ class Sgraf(Aligning, TokenSimilarity):
 
     def __init__(self, dim: int, sim_dim: int, regions: int) -> None:
         super().__init__()
-        self.dim, self.sim_dim, self.regions = dim, sim_dim, regions
+        self.dim: int = dim
+        self.sim_dim, self.regions = sim_dim, regions
         self.image_overall = NormalisedGlobalVector(dim, regions)
         self.text_overall = GlobalVector(dim)
         self.local_similarity = nn.Linear(dim, sim_dim)
@@ -127,9 +127,7 @@ class Sgraf(Aligning, TokenSimilarity):
 
     def _unit_tokens(self, features: Features) -> tuple[Tensor, Tensor]:
         tokens, mask = self.tokens(features)
-        # filled and not multiplied: padding may hold anything, even NaN
-        tokens = of_width(self.dim, tokens, self).masked_fill(~mask.unsqueeze(-1), 0)
-        return unit(tokens), mask
+        return unit_tokens(of_width(self.dim, tokens, self), mask), mask
 
     def _vectors(self, weights: Tensor, images: SgrafTokens, texts: SgrafTokens) -> Tensor:
         """Similarity vectors ``(n_images, n_texts, 1 + L, S)``; only real words are computed."""

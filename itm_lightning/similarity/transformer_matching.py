@@ -11,10 +11,10 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import TokenSimilarity
-from itm_lightning.similarity.functional import at_least_float32, full_precision, of_width, unit
+from itm_lightning.similarity.functional import at_least_float32, full_precision, of_width
 from itm_lightning.similarity.tiles import in_tiles, recomputed
 from itm_lightning.similarity.transformer_layer import HEAD_WIDTH, WIDENING, TransformerLayer
-from itm_lightning.types import Features, Rows
+from itm_lightning.types import Features, Rows, unit_tokens
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,8 @@ class TransformerMatching(TokenSimilarity):
             )
         if layers < 1:
             raise InputError(f"TransformerMatching: layers must be at least 1, not {layers}")
-        self.dim, self.width = dim, width
+        self.dim: int = dim
+        self.width = width
         self.projection = nn.Linear(dim, width)
         self.image_type = nn.Parameter(0.02 * torch.randn(width))  # BERT's deviation
         self.text_type = nn.Parameter(0.02 * torch.randn(width))
@@ -89,8 +90,7 @@ class TransformerMatching(TokenSimilarity):
 
     def _embedded(self, features: Features, kind: Tensor) -> Embedded:
         tokens, mask = self.tokens(features)
-        # filled and not multiplied: padding may hold anything, even NaN
-        tokens = unit(of_width(self.dim, tokens, self).masked_fill(~mask.unsqueeze(-1), 0))
+        tokens = unit_tokens(of_width(self.dim, tokens, self), mask)
         with full_precision(tokens):
             projected = self.projection(tokens.to(kind.dtype))
             return Embedded(self.embedded_norm(projected + kind), mask)

@@ -14,10 +14,9 @@ from itm_lightning.similarity.functional import (
     at_least_float32,
     full_precision,
     inner_products,
-    unit,
 )
 from itm_lightning.similarity.tiles import in_tiles, recomputed
-from itm_lightning.types import Features, Rows
+from itm_lightning.types import Features, Rows, unit_tokens
 
 UnitTokensT = TypeVar("UnitTokensT", bound="UnitTokens")
 
@@ -65,8 +64,7 @@ class UnitTokenSimilarity(TokenSimilarity):
     @override
     def prepare(self, features: Features) -> UnitTokens:
         tokens, mask = self.tokens(features)
-        # filled and not multiplied: padding may hold anything, even NaN
-        return UnitTokens(unit(tokens.masked_fill(~mask.unsqueeze(-1), 0)), mask)
+        return UnitTokens(unit_tokens(tokens, mask), mask)
 
     @override
     def score(self, images: UnitTokens, texts: UnitTokens) -> Tensor:

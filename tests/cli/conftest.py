@@ -1,5 +1,6 @@
 """Running the real command line."""
 
+import os
 import subprocess
 import sys
 
@@ -11,6 +12,15 @@ from tests.conftest import REPO
 from tests.encoders.conftest import bert, vit
 
 
+def in_file(arg, folder):
+    """An argument of the command line; a dictionary becomes a config file in the folder."""
+    if not isinstance(arg, dict):
+        return str(arg)
+    path = folder / f"config-{len(list(folder.glob('config-*')))}.yaml"
+    path.write_text(yaml.safe_dump(arg))
+    return str(path)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Runs ``lightning`` in this process, in a folder of its own; returns the newest run folder.
@@ -19,16 +29,9 @@ def run(tmp_path, monkeypatch):
     """
     monkeypatch.chdir(tmp_path)
 
-    def written(arg):
-        if not isinstance(arg, dict):
-            return str(arg)
-        path = tmp_path / f"config-{len(list(tmp_path.glob('config-*')))}.yaml"
-        path.write_text(yaml.safe_dump(arg))
-        return str(path)
-
     def _run(*args):
         before = set(tmp_path.glob("runs/*"))
-        main([written(arg) for arg in args])
+        main([in_file(arg, tmp_path) for arg in args])
         return (set(tmp_path.glob("runs/*")) - before).pop()
 
     return _run
@@ -49,10 +52,22 @@ def refuse(run, capsys, tmp_path):
         errors = [line for line in lines if line.startswith("error: ")]
         assert len(errors) == 1
         assert lines[-1] == errors[0]  # nothing follows it, no traceback
-        assert {path.name for path in tmp_path.glob("runs/*/*")} <= {"config.yaml"}
+        assert {path.name for path in tmp_path.glob("runs/*/*")} <= {"config.yaml", "run.json"}
         return errors[0]
 
     return _refuse
+
+
+@pytest.fixture
+def lightning(tmp_path, python):
+    """Runs ``lightning`` in a process of its own, in ``tmp_path``; a dictionary is a config."""
+
+    def _lightning(*args, by=("-m", "itm_lightning"), **environment):
+        args = [in_file(arg, tmp_path) for arg in args]
+        environment = {**os.environ, "PYTHONPATH": str(REPO), **environment}
+        return python(*by, *args, cwd=tmp_path, env=environment)
+
+    return _lightning
 
 
 @pytest.fixture

@@ -1,87 +1,80 @@
 """What W&B is told, read back from an offline run's own file."""
 
 import json
-import time
 
 import pytest
 import yaml
 
-HEADER, BLOCK = 7, 32768  # the file's own header and a block, in bytes: LevelDB's log format
+from tests.cli.wandb_file import config_sent, finished_records, keys_logged
 
-
-def wandb_records(path):
-    """The protobuf records of a ``.wandb`` file."""
-    from wandb.proto.wandb_internal_pb2 import Record
-
-    data, position, parts = path.read_bytes(), HEADER, b""
-    while position + HEADER <= len(data):
-        if BLOCK - position % BLOCK < HEADER:  # the rest of a block is too small for a header
-            position += BLOCK - position % BLOCK
-            continue
-        length = int.from_bytes(data[position + 4 : position + 6], "little")
-        kind = data[position + 6]  # 1 whole, 2 first, 3 middle, 4 last part of a record
-        if position + HEADER + length > len(data):
-            return  # still being written
-        parts += data[position + HEADER : position + HEADER + length]
-        position += HEADER + length
-        if kind in (1, 4):
-            yield Record.FromString(parts)
-            parts = b""
-
-
-def config_updates(records):
-    for record in records:
-        for config in (record.run.config, record.config):
-            yield from ((u.key or ".".join(u.nested_key), u.value_json) for u in config.update)
+SECTIONS = {
+    *("seed_everything", "trainer", "model", "data", "protocol", "last_checkpoint"),
+    *("ckpt_path", "weights_only"),
+}
 
 
 @pytest.fixture
-def offline_run(run, tiny_config, tmp_path):
+def wandb_config(tiny_config, tmp_path):
     tiny_config["trainer"]["logger"] = {
         "class_path": "WandbLogger",
         "init_args": {"project": "itm", "save_dir": str(tmp_path)},
     }
     tiny_config["trainer"]["log_every_n_steps"] = 5
-    folder = run("fit", "--config", tiny_config)
+    return tiny_config
+
+
+def check_run_and_id(root):
+    """One run, one nested config, the agreed keys; returns W&B's id."""
+    (folder,) = root.glob("runs/*")
+    (path,) = root.glob("wandb/offline-run-*/run-*.wandb")
+    found = finished_records(path)
+
+    sent = list(config_sent(found))
+    config = dict(sent)
+    assert set(config) == SECTIONS
+    assert len(sent) == len(config)  # nothing was sent twice
+    assert config["model"] == yaml.safe_load((folder / "config.yaml").read_text())["model"]
+
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert {"train/loss", "val/rsum", "test/rsum", "test/i2t_R@1"} <= set(metrics)
+    assert keys_logged(found) == set(metrics) | {"epoch", "trainer/global_step"}
+    assert (folder / "metrics.csv").is_file()
+
+    (wandb_id,) = {record.run.run_id for record in found if record.HasField("run")}
+    assert json.loads((folder / "run.json").read_text())["wandb_id"] == wandb_id
+    return wandb_id
+
+
+def test_one_run_has_one_nested_config_and_the_agreed_keys(run, wandb_config, tmp_path):
+    run("fit", "--config", wandb_config)
     import wandb
 
     wandb.finish()
-    (path,) = tmp_path.glob("wandb/offline-run-*/run-*.wandb")
-    deadline = time.time() + 60  # W&B writes in a process of its own
-    records = list(wandb_records(path))
-    while not any(record.HasField("exit") for record in records) and time.time() < deadline:
-        time.sleep(0.2)
-        records = list(wandb_records(path))
-    return folder, records
+    check_run_and_id(tmp_path)
 
 
-def test_one_run_has_one_nested_config_and_the_agreed_keys(offline_run):
-    folder, records = offline_run
-
-    updates = [(key, value) for key, value in config_updates(records) if key != "_wandb"]
-    config = {key: json.loads(value) for key, value in updates}
-    assert set(config) == {
-        "seed_everything",
-        "trainer",
-        "model",
-        "data",
-        "protocol",
-        "ckpt_path",
-        "weights_only",
+def test_two_processes_are_one_run(wandb_config, lightning, tmp_path):
+    done = lightning("fit", "--config", wandb_config, "--trainer.devices=2")
+    assert done.returncode == 0, done.stderr
+    check_run_and_id(tmp_path)
+    assert done.stdout.count("run folder:") == 1
+    (folder,) = tmp_path.glob("runs/*")
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert files == {
+        *("config.yaml", "run.json", "metrics.csv", "metrics.json"),
+        *("val_results.json", "test_results.json"),
+        *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     }
-    assert len(updates) == len(config)  # nothing was sent twice
-    assert config["model"] == yaml.safe_load((folder / "config.yaml").read_text())["model"]
 
-    logged = {
-        item.key or ".".join(item.nested_key) for record in records for item in record.history.item
-    }
-    metrics = json.loads((folder / "metrics.json").read_text())
-    assert set(metrics) <= logged
-    assert logged - set(metrics) <= {
-        "epoch",
-        "trainer/global_step",
-        "_step",
-        "_timestamp",
-        "_runtime",
-    }
-    assert (folder / "metrics.csv").is_file()
+
+def test_a_run_of_a_sweep_has_the_id_and_a_folder_of_its_own(
+    run, wandb_config, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("WANDB_SWEEP_ID", "sw33p")
+    monkeypatch.setenv("WANDB_RUN_ID", "abc123")
+    folder = run("fit", "--config", wandb_config)
+    import wandb
+
+    wandb.finish()
+    assert folder.name == "sweep-sw33p-abc123-fit"
+    assert check_run_and_id(tmp_path) == "abc123"

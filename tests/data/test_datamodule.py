@@ -126,12 +126,28 @@ def test_views_differ_and_are_taken_at_random():
     model = matcher(trainable=False, augment=True)
     data = ITMDataModule(Scenes(train=1, val=1, test=0, pairs=0), batch_size=5, augmented_views=2)
     fit(model, data, epochs=1)
-    (batch,) = data.train_dataloader()
-    seen = {tuple(tokens.flatten().tolist()) for tokens in batch.photos.tokens}
-    for _ in range(5):
-        (batch,) = data.train_dataloader()
+    seen, loader = set(), data.train_dataloader()
+    for epoch in range(6):
+        loader.batch_sampler.sampler.set_epoch(epoch)
+        (batch,) = loader
         seen |= {tuple(tokens.flatten().tolist()) for tokens in batch.photos.tokens}
     assert len(seen) == 2
+
+
+def test_views_follow_from_the_seed():
+    model = matcher(trainable=False, augment=True)
+
+    def tokens(seed, workers=0):
+        torch.manual_seed(seed)
+        source = Scenes(train=5, val=1, test=0, pairs=0)
+        data = ITMDataModule(source, 5, workers, augmented_views=2)
+        torch.rand(3)  # what else draws, changes nothing
+        fit(model, data, epochs=1)
+        return data._frozen["train"].tokens
+
+    first = tokens(1)
+    assert torch.equal(tokens(1, workers=1), first)
+    assert not torch.equal(tokens(2), first)
 
 
 def test_tokens_of_a_frozen_trunk_are_those_of_the_photos():

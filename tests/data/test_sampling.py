@@ -2,9 +2,12 @@
 
 import itertools
 import pickle
+import random
 
+import numpy as np
 import pytest
 import torch
+from lightning_fabric.utilities.data import _set_sampler_epoch
 from torch.utils.data import DataLoader, RandomSampler
 
 from itm_lightning.data import Record, RegionSource
@@ -43,11 +46,20 @@ class Numbered(RegionSource):
         return torch.full((1 + record.image_id % 3, 2), float(record.image_id))
 
 
-def epochs(number, batch_size=4, workers=0, **how):
+def begun(loader, epoch):
+    """The loader's batches of an epoch, told as Lightning tells it."""
+    _set_sampler_epoch(loader, epoch)
+    return loader
+
+
+def epochs(number, batch_size=4, workers=0, seed=0, **how):
     """Text ids of the batches of several epochs."""
     loading = Loading(batch_size, workers)
-    loader = training_loader(RECORDS, Numbered().batch, loading, **how)
-    return [[check(batch).text_ids.tolist() for batch in loader] for _ in range(number)]
+    loader = training_loader(RECORDS, Numbered().batch, loading, seed, **how)
+    return [
+        [check(batch).text_ids.tolist() for batch in begun(loader, epoch)]
+        for epoch in range(number)
+    ]
 
 
 def check(batch):
@@ -80,13 +92,26 @@ class TestEpochs:
 
     def test_the_seed_decides(self, workers, bucketed):
         how = {"workers": workers, "bucketed": bucketed, "one_caption": True}
-        torch.manual_seed(1)
         first = epochs(3, **how)
-        torch.manual_seed(1)
+        torch.rand(1)  # what else draws, changes nothing
         assert epochs(3, **how) == first
-        torch.manual_seed(2)
-        assert epochs(3, **how) != first
+        assert epochs(3, seed=2, **how) != first
         assert first[0] != first[1]
+
+    def test_an_epoch_goes_on_in_its_midst(self, workers, bucketed):
+        how = {"bucketed": bucketed, "one_caption": True}
+        loading = Loading(2, workers)
+        whole, resumed = (
+            training_loader(RECORDS, Numbered().batch, loading, 0, **how) for _ in range(2)
+        )
+        expected = [[b.text_ids.tolist() for b in begun(whole, epoch)] for epoch in range(2)]
+        begun(whole, 0)
+        for number, _ in zip(range(1, 4), whole, strict=False):
+            state = whole.state_dict()  # as many as were handed out: workers are ahead
+            resumed.load_state_dict(state)
+            rest = [batch.text_ids.tolist() for batch in begun(resumed, 0)]
+            assert rest == expected[0][number:]
+        assert [batch.text_ids.tolist() for batch in begun(resumed, 1)] == expected[1]
 
 
 def joined(lists):
@@ -98,23 +123,42 @@ def photo_of(pair):
 
 
 def test_processes_change_no_batch():
-    torch.manual_seed(3)
-    here = epochs(1, one_caption=True)
-    torch.manual_seed(3)
-    assert epochs(1, workers=2, one_caption=True) == here
+    assert epochs(1, workers=2, one_caption=True) == epochs(1, one_caption=True)
 
 
-def test_plain_batches_are_those_of_torchs_own_shuffled_loader():
-    torch.manual_seed(4)
-    ours = epochs(2, batch_size=4)
-    torch.manual_seed(4)
-    plain = DataLoader(range(PAIRS), batch_size=4, shuffle=True, drop_last=True)
-    assert ours == [[batch.tolist() for batch in plain] for _ in range(2)]
+class Augmented(Numbered):
+    """Regions that differ each time, of all the generators there are."""
+
+    def regions(self, record):
+        return torch.tensor([[torch.rand(()), np.random.rand()], [random.random(), 0.0]])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_augmentation_follows_from_seed_and_epoch(workers):
+    def seen(epoch, seed=5, skipped=0, workers=workers):
+        loading = Loading(4, workers)
+        loader = training_loader(RECORDS, Augmented().batch, loading, seed)
+        loader.load_state_dict({"batches": skipped})
+        return [batch.photos.tokens for batch in begun(loader, epoch)]
+
+    before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
+    first = seen(0)
+    drawn = torch.stack(first)
+    assert drawn.unique().numel() == 1 + 3 * PAIRS // 4 * 4  # none twice, and the zeros
+    assert torch.equal(drawn, torch.stack(seen(0, workers=0)))
+    assert torch.equal(drawn[2:], torch.stack(seen(0, skipped=2)))
+    assert not torch.equal(drawn, torch.stack(seen(1)))
+    assert not torch.equal(drawn, torch.stack(seen(0, seed=6)))
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert np.array_equal(np.random.get_state()[1], before[1])
+    assert random.getstate() == before[2]
 
 
 def test_captions_of_each_photo_are_drawn_evenly():
     dataset = OneCaptionDataset(RECORDS, Numbered().batch)
-    drawn = dataset.draw(torch.arange(len(COUNTS)).repeat(6000)).bincount(minlength=PAIRS)
+    generator, photos = torch.Generator(), torch.arange(len(COUNTS))
+    draws = torch.cat([dataset.draw(photos, generator) for _ in range(6000)])
+    drawn = draws.bincount(minlength=PAIRS)
     expected = [1 / count for count in COUNTS for _ in range(count)]
     torch.testing.assert_close(drawn / 6000, torch.tensor(expected), rtol=0, atol=0.03)
 
@@ -122,7 +166,7 @@ def test_captions_of_each_photo_are_drawn_evenly():
 class TestBuckets:
     def test_equals_sorting_window_by_window(self):
         items, lengths = torch.randperm(50), torch.randint(3, 20, (50,))
-        found = buckets(items, lengths, batch_size=4, window=3)
+        found = buckets(items, lengths, 4, torch.Generator(), window=3)
         expected = []
         for start in range(0, 50, 12):
             window = list(range(start, min(start + 12, 50)))
@@ -163,11 +207,11 @@ def test_lightning_deals_the_batches_to_devices(dataset, bucketed):
 
     data = dataset(RECORDS, Numbered().batch)
     with _replace_dunder_methods(DataLoader, "dataset"), _replace_dunder_methods(BatchSampler):
-        loader = DataLoader(data, batch_sampler=training_batches(data, 2, bucketed))
+        loader = DataLoader(data, batch_sampler=training_batches(data, 2, bucketed, 0))
     dealt = []
     for rank in range(2):
         sampler = DistributedSampler(data, num_replicas=2, rank=rank, shuffle=True, seed=0)
-        batches = list(_update_dataloader(loader, sampler).batch_sampler)
+        batches = [batch.rows for batch in _update_dataloader(loader, sampler).batch_sampler]
         dealt.append(joined(batches))
         assert {len(batch) for batch in batches} == {2}
     assert len(dealt[0]) == len(dealt[1])
@@ -178,13 +222,13 @@ def test_lightning_deals_the_batches_to_devices(dataset, bucketed):
 
 def test_batches_are_full_on_every_device(monkeypatch):
     data = PairDataset(RECORDS, Numbered().batch)
-    assert training_batches(data, 10, bucketed=False).drop_last
+    assert training_batches(data, 10, bucketed=False, seed=0).drop_last
     monkeypatch.setattr("itm_lightning.data.sampling.world_size", lambda: 3)
-    assert not training_batches(data, 10, bucketed=False).drop_last  # 8 pairs each
+    assert not training_batches(data, 10, bucketed=False, seed=0).drop_last  # 8 pairs each
 
 
 def test_a_loader_is_told_of_the_gpu():
-    loader = training_loader(RECORDS, Numbered().batch, Loading(4, 2, on_gpu=True))
+    loader = training_loader(RECORDS, Numbered().batch, Loading(4, 2, on_gpu=True), 0)
     assert (loader.pin_memory, loader.persistent_workers, loader.num_workers) == (True, True, 2)
 
 
@@ -192,4 +236,4 @@ def test_datasets_travel_to_processes_that_are_not_forked():
     dataset = OneCaptionDataset(RECORDS, Numbered().batch)
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again.__getitems__([3, 4]).text_ids, torch.tensor([3, 4]))
-    assert isinstance(training_batches(again, 2, bucketed=False).sampler, RandomSampler)
+    assert isinstance(training_batches(again, 2, bucketed=False, seed=0).sampler, RandomSampler)

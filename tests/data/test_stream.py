@@ -3,11 +3,13 @@ import pickle
 
 import pytest
 import torch
+from lightning_fabric.utilities.data import _set_sampler_epoch
 from PIL import Image
 from torch.utils.data import DataLoader
 
 from itm_lightning.data import Flickr30k, Karpathy, Record
 from itm_lightning.data import stream as module
+from itm_lightning.data.loaders import Loading, training_loader
 from itm_lightning.data.reading import DecodedPhotos
 from itm_lightning.data.stream import StreamDataset, StreamedSource, shuffled
 from itm_lightning.errors import InputError
@@ -45,9 +47,10 @@ def red(image):
     return torch.tensor([image.getpixel((0, 0))[0]])
 
 
-def dataset(train, batch_size=4, source=None):
+def dataset(train, batch_size=4, source=None, seed=0):
     source = source or Numbers()
-    return StreamDataset(source.records(""), DecodedPhotos(source, red), batch_size, train)
+    photos = DecodedPhotos(source, red)
+    return StreamDataset(source.records(""), photos, batch_size, seed if train else None)
 
 
 def loaded(data, workers, drop_last=False):
@@ -111,27 +114,51 @@ def test_ranks_have_as_many_samples_each_and_all_together(monkeypatch, train, ra
 
 
 def test_epochs_are_shuffled_anew_and_by_the_seed():
-    data = dataset(train=True)
+    def epochs(seed):
+        data = dataset(train=True, seed=seed)
+        for epoch in range(2):
+            data.set_epoch(epoch)
+            yield [(s.record.image_id, s.captions) for s in data]
 
-    def epochs():
-        torch.manual_seed(3)
-        return [[(s.record.image_id, s.captions) for s in data] for _ in range(2)]
-
-    first, second = epochs()
+    first, second = epochs(3)
     assert first != second
     assert sorted(first) == sorted(second)
-    assert epochs() == [first, second]
+    assert list(epochs(3)) == [first, second]
+    assert list(epochs(4)) != [first, second]
 
 
-def test_worker_processes_shuffle_anew_each_epoch():
-    loader = DataLoader(
-        dataset(train=True),
-        batch_size=4,
-        num_workers=2,
-        persistent_workers=True,
-        collate_fn=lambda samples: [s.record.image_id for s in samples],
-    )
-    assert list(loader) != list(loader)
+def anyhow(image):
+    return torch.rand(1)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2, 3])
+@pytest.mark.parametrize("photos", [5, 23])
+def test_an_epoch_goes_on_in_its_midst(workers, photos):
+    source = Numbers(photos)
+    read = DecodedPhotos(source, anyhow)
+    loading = Loading(4, workers)
+
+    def seen(loader, epoch):
+        _set_sampler_epoch(loader, epoch)
+        return [(b.text_ids.tolist(), b.photos.tolist()) for b in loader]
+
+    whole = training_loader(source.records(""), read, loading, seed=7)
+    expected = [seen(whole, epoch) for epoch in range(2)]
+    assert expected[0] != expected[1]
+    assert [len(epoch) for epoch in expected] == [len(whole)] * 2
+    resumed = training_loader(source.records(""), read, loading, seed=7)
+    for skipped in range(len(whole) + 1):
+        resumed.load_state_dict({"batches": skipped})
+        assert seen(resumed, 1) == expected[1][skipped:]
+    assert seen(resumed, 0) == expected[0]
+
+
+def test_what_is_skipped_is_not_decoded():
+    data = dataset(train=True)
+    data.transform = lambda photo: asked.append(photo)
+    asked = []
+    data.skip(10)
+    assert len(list(data)) == len(asked) == len(PAIRS) - 40
 
 
 def test_a_photo_is_read_once_for_all_of_its_captions():
@@ -142,16 +169,16 @@ def test_a_photo_is_read_once_for_all_of_its_captions():
 
 def test_the_buffer_bounds_how_far_an_item_comes_forward():
     for size in (1, 5):
-        order = list(shuffled(range(50), size))
+        order = list(shuffled(range(50), torch.Generator(), size))
         assert sorted(order) == list(range(50))
         assert all(item - place <= size for place, item in enumerate(order))
-    assert list(shuffled(range(50), 50)) != list(range(50))
-    assert list(shuffled([], 5)) == []
+    assert list(shuffled(range(50), torch.Generator(), 50)) != list(range(50))
+    assert list(shuffled([], torch.Generator(), 5)) == []
 
 
 def test_a_shuffle_is_fair_where_all_fits_in():
-    torch.manual_seed(0)
-    firsts = torch.tensor([next(shuffled(range(4), 10)) for _ in range(2000)])
+    generator = torch.Generator()
+    firsts = torch.tensor([next(shuffled(range(4), generator, 10)) for _ in range(2000)])
     counts = torch.bincount(firsts, minlength=4).double() / 2000
     torch.testing.assert_close(counts, torch.full((4,), 0.25).double(), atol=0.04, rtol=0)
 
@@ -163,7 +190,7 @@ def test_a_parquet_stream_is_what_its_files_hold(karpathy_root, tmp_path):
     assert isinstance(source, StreamedSource)
     plain = Karpathy(str(karpathy_root))
     there = pickle.loads(pickle.dumps(source))  # as a loader's process gets it
-    data = StreamDataset(there.records("train"), DecodedPhotos(there, lambda p: p), 4, False)
+    data = StreamDataset(there.records("train"), DecodedPhotos(there, lambda p: p), 4)
     for sample, record in zip(data, plain.records("train"), strict=True):
         assert sample.record.captions == record.captions
         assert sample.photo.tobytes() == plain.photo(record).tobytes()

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from itm_lightning import durable
 from itm_lightning.data import Precomputed
 from itm_lightning.errors import InputError
-from itm_lightning.extract import durable, extract, folder
+from itm_lightning.extract import extract, folder
 from itm_lightning.part import from_recipe
 from tests.extract.conftest import Noise, Strips
 

@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 from torch import nn
+from torchmetrics import MetricCollection
 
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
@@ -66,8 +67,8 @@ def test_a_photo_may_come_with_each_of_its_captions():
     for j in range(10):
         update(metric, [IMAGE_IDS.tolist().index(TEXT_IMAGE_IDS[j])], [j], [j])
     gallery = metric.gallery()
-    assert sorted(gallery.image_ids.tolist()) == [10, 20, 30, 40]
-    assert gallery.text_ids.tolist() == list(range(10))
+    assert gallery.image_ids.tolist() == [10, 20, 30, 40]
+    assert gallery.text_ids.tolist() == [0, 2, 6, 3, 7, 1, 5, 8, 9, 4]  # by photo, then by id
     assert metric.compute() == retrieval_recall(Cosine()(IMAGES, TEXTS), IMAGE_IDS, TEXT_IMAGE_IDS)
 
 
@@ -77,8 +78,9 @@ def test_captions_that_come_again_count_once():
     update(metric, [0, 1, 2], [0, 3, 1, 8], [0, 3, 1, 8])
     update(metric, [3, 2], [2, 4, 5, 6, 7, 9, 8], [2, 4, 5, 6, 7, 9, 8])
     gallery = metric.gallery()
-    assert gallery.image_ids.tolist() == [40, 10, 30, 20]
-    assert gallery.text_ids.tolist() == [0, 3, 1, 8, 2, 4, 5, 6, 7, 9]
+    assert gallery.image_ids.tolist() == [10, 20, 30, 40]
+    assert gallery.text_ids.tolist() == [0, 2, 6, 3, 7, 1, 5, 8, 9, 4]  # by photo, then by id
+    torch.testing.assert_close(gallery.images.pooled, IMAGES.pooled[IMAGE_IDS.argsort()])
     assert gallery.text_image_ids.equal(TEXT_IMAGE_IDS[gallery.text_ids])
     torch.testing.assert_close(gallery.texts.pooled, TEXTS.pooled[gallery.text_ids])
 
@@ -128,10 +130,49 @@ def test_reset_forgets_everything():
     assert metric.compute() == expected
 
 
-def test_calling_it_is_updating_it():
-    metric = BidirectionalRecall(Cosine())
-    assert metric(IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS) is None
-    assert metric.compute() == filled(Cosine()).compute()
+def test_calling_it_updates_it_and_gives_the_recall_of_the_batch():
+    metric = BidirectionalRecall(Cosine(), ks=(1, 2))
+    update(metric, [0], [4])
+    rows, columns = [1, 2, 3], [0, 3, 1, 8]
+    batch = IMAGES[rows], TEXTS[columns], IMAGE_IDS[rows], TEXT_IMAGE_IDS[columns]
+    expected = retrieval_recall(Cosine()(*batch[:2]), *batch[2:], ks=(1, 2))
+    assert metric(*batch) == expected
+    assert len(metric.gallery().images) == 4
+    assert metric.compute() != expected
+
+
+def test_a_collection_of_heads_scores_as_each_would_alone():
+    heads = {"cosine": Cosine(), "bilinear": Bilinear(8)}  # torchmetrics lets them share a state
+    metrics = MetricCollection({name: BidirectionalRecall(head) for name, head in heads.items()})
+    for columns in ([0, 3, 1, 8, 4], [2, 5, 6, 7, 9]):
+        batch = IMAGES, TEXTS[torch.tensor(columns)], IMAGE_IDS, TEXT_IMAGE_IDS[columns]
+        metrics.update(*batch, text_ids=torch.tensor(columns))
+        table = metrics.compute()
+    for name, head in heads.items():
+        expected = retrieval_recall(head(IMAGES, TEXTS), IMAGE_IDS, TEXT_IMAGE_IDS)
+        assert {key: table[f"{name}_{key}"] for key in expected} == expected
+    metrics.reset()
+    batch = IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS
+    metrics.update(*batch)
+    metrics.update(*(side[:0] for side in batch))
+    assert metrics.compute() == table
+
+
+def test_torchmetrics_own_arguments_are_taken():
+    metric = filled(CrossAttention(), compute_on_cpu=True)
+    assert metric.compute_on_cpu
+    assert metric.compute() == filled(CrossAttention()).compute()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_features_that_wait_on_the_cpu_are_scored_where_the_head_is():
+    head = Bilinear(8).cuda()
+    metric = BidirectionalRecall(head, compute_on_cpu=True).to("cuda")
+    metric.update(IMAGES.to("cuda"), TEXTS.to("cuda"), IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert metric.gallery().images.device.type == "cpu"
+    assert metric.compute() == filled(copy.deepcopy(head).cpu()).compute()
+    metric.to("cpu").to("cuda")
+    assert metric.gallery().images.device.type == "cuda"
 
 
 def test_the_head_is_no_part_of_the_metric():

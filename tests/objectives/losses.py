@@ -1,11 +1,37 @@
-"""What slow, obvious losses in the tests share."""
+"""What the tests of losses share: one of each, and the parts of slow, obvious ones."""
 
 import math
 
 import torch
+
+from itm_lightning import registry
+from itm_lightning.objectives import MMD, Diversity, InfoNCE, Sigmoid, Triplet, WeightedSum
 
 IDS = torch.tensor([7, 8, 7, 9])  # the first photo stands twice in the batch
 
 
 def log_sigmoid(x):
     return math.log(1 / (1 + math.exp(-x)))
+
+
+def example(name):
+    """An objective of that name, given what it needs."""
+    if name == "WeightedSum":
+        return WeightedSum([Triplet(), InfoNCE()])
+    return registry.get("objective", name)()
+
+
+def half_warm():
+    objective = Triplet(warmup_steps=4)
+    objective.steps += 2
+    return objective
+
+
+#: One objective of every registered class, and of the variants that are computed otherwise.
+EXAMPLES = {name: example(name) for name in registry.list_registered("objective")} | {
+    "Triplet, sum": Triplet(hardest=False),
+    "Triplet, warming up": half_warm(),
+    "WeightedSum, of scores, blocks and features": WeightedSum(
+        [InfoNCE(), Sigmoid(), Diversity(), MMD()], [1.0, 0.5, 0.1, 2.0]
+    ),
+}

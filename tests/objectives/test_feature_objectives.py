@@ -17,6 +17,7 @@ from itm_lightning.objectives import (
     InformationBottleneck,
     Triplet,
     WeightedSum,
+    WholeBatch,
 )
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.similarity import Gaussian, Lorentz
@@ -27,6 +28,11 @@ REGISTERED = [registry.get("objective", name) for name in registry.list_register
 OBJECTIVES = [cls for cls in REGISTERED if issubclass(cls, FeatureObjective)]
 HEADS = {Entailment: Lorentz(8), InformationBottleneck: Gaussian(8)}
 SCORES = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
+
+
+def batch(images, texts, *ids):
+    n = len(images)
+    return WholeBatch(SCORES[:n, :n], images, texts, *ids)
 
 
 @pytest.fixture(params=OBJECTIVES)
@@ -49,7 +55,7 @@ def test_the_loss_is_finite_and_reaches_the_features(objective):
     leaves = [x.requires_grad_() for side in (images, texts) for x in (side.tokens, side.pooled)]
     head = HEADS.get(type(objective))
     lifted = (images, texts) if head is None else head.lift(images, texts)
-    loss = objective.loss(SCORES, *lifted)
+    loss = objective.loss(batch(*lifted))
     assert loss.shape == ()
     assert loss.dtype == torch.float32
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
@@ -61,8 +67,8 @@ def test_the_loss_is_finite_and_reaches_the_features(objective):
 def test_the_order_of_the_batch_does_not_matter(objective):
     order = torch.tensor([2, 0, 3, 1])
     images, texts = sides_for(objective)
-    permuted = objective.loss(SCORES, images[order], texts[order])
-    torch.testing.assert_close(permuted, objective.loss(SCORES, images, texts))
+    permuted = objective.loss(batch(images[order], texts[order]))
+    torch.testing.assert_close(permuted, objective.loss(batch(images, texts)))
 
 
 def test_padding_does_not_matter(objective):
@@ -74,14 +80,14 @@ def test_padding_does_not_matter(objective):
         return Features(torch.cat([side.tokens, rubbish], dim=1), mask, side.pooled)
 
     images, texts = sides_for(objective)
-    loss = objective.loss(SCORES, padded(images), padded(texts))
-    torch.testing.assert_close(loss, objective.loss(SCORES, images, texts))
+    loss = objective.loss(batch(padded(images), padded(texts)))
+    torch.testing.assert_close(loss, objective.loss(batch(images, texts)))
 
 
 def test_features_of_another_head_are_refused_with_the_one_it_takes(objective):
     pooled = Features.from_pooled(torch.randn(4, 8))
     with pytest.raises(InputError, match=f"{type(objective).__name__} reads .* use it with"):
-        objective.loss(SCORES, pooled, pooled)
+        objective.loss(batch(pooled, pooled))
 
 
 def test_scores_alone_are_not_enough(objective):
@@ -93,15 +99,15 @@ def test_survives_a_recipe(objective):
     images, texts = sides_for(objective)
     again = from_recipe(recipe(objective))
     torch.testing.assert_close(
-        again.loss(SCORES, images, texts), objective.loss(SCORES, images, texts)
+        again.loss(batch(images, texts)), objective.loss(batch(images, texts))
     )
 
 
 def test_weighted_sum_hands_on_what_each_reads():
     total = WeightedSum([Triplet(), Entailment()], weights=[1.0, 0.2])
     images, texts = sides_for(Entailment())
-    expected = Triplet()(SCORES) + 0.2 * Entailment().loss(SCORES, images, texts)
-    torch.testing.assert_close(total.loss(SCORES, images, texts), expected)
+    expected = Triplet()(SCORES) + 0.2 * Entailment().loss(batch(images, texts))
+    torch.testing.assert_close(total.loss(batch(images, texts)), expected)
     with pytest.raises(InputError, match="Entailment learns from features"):
         total(SCORES)
 
@@ -111,7 +117,7 @@ def test_an_objective_on_scores_ignores_the_features():
     images, texts = sides_for(Diversity())
     objective = InfoNCE()
     torch.testing.assert_close(
-        objective.loss(SCORES, images, texts, ids, ids), objective(SCORES, ids, ids)
+        objective.loss(batch(images, texts, ids, ids)), objective(SCORES, ids, ids)
     )
 
 
@@ -122,7 +128,7 @@ def test_the_bottleneck_equals_torchs_divergence():
     for side in (images, texts):
         ours = torch.distributions.Normal(side.pooled, (side.log_variance / 2).exp())
         expected += torch.distributions.kl_divergence(ours, standard).mean()
-    torch.testing.assert_close(InformationBottleneck().loss(SCORES, images, texts), expected)
+    torch.testing.assert_close(InformationBottleneck().loss(batch(images, texts)), expected)
 
 
 def test_the_bottleneck_by_hand():
@@ -130,7 +136,7 @@ def test_the_bottleneck_by_hand():
     side = Gaussians(None, None, mean, log_variance)
     # dimensions: ½ (1 + 1 - 1 - 0), ½ (0 + 2 - 1 - log 2); twice their mean
     expected = 0.5 + (1 - math.log(2)) / 2
-    assert InformationBottleneck().loss(SCORES, side, side).item() == pytest.approx(expected)
+    assert InformationBottleneck().loss(batch(side, side)).item() == pytest.approx(expected)
 
 
 def points(*rows):
@@ -139,25 +145,25 @@ def points(*rows):
 
 def test_a_photo_beyond_its_caption_on_the_same_ray_is_entailed():
     captions, photos = points([1.0, 0.0], [0.0, 0.5]), points([3.0, 0.0], [0.0, 0.6])
-    assert Entailment().loss(SCORES, photos, captions) == 0
+    assert Entailment().loss(batch(photos, captions)) == 0
 
 
 def test_entailment_by_hand():
     """Straight back to the vertex is an angle of π; the aperture's sine is 2K over sinh 1."""
     photos, captions = points([0.5, 0.0], [3.0, 0.0]), points([1.0, 0.0], [1.0, 0.0])
     aperture = math.asin(0.2 / math.sinh(1))
-    loss = Entailment().loss(SCORES, photos, captions)
+    loss = Entailment().loss(batch(photos, captions))
     assert loss.item() == pytest.approx((math.pi - aperture) / 2, abs=3e-4)
 
 
 def test_entailment_is_not_symmetric():
     near, far = points([1.0, 0.1]), points([2.0, 0.1])
-    assert Entailment().loss(SCORES, far, near) < Entailment().loss(SCORES, near, far)
+    assert Entailment().loss(batch(far, near)) < Entailment().loss(batch(near, far))
 
 
 def test_a_wider_radius_forgives_more():
     captions, photos = points([1.0, 0.0]), points([1.0, 1.0])
-    strict, lenient = (Entailment(r).loss(SCORES, photos, captions) for r in (0.01, 0.4))
+    strict, lenient = (Entailment(r).loss(batch(photos, captions)) for r in (0.01, 0.4))
     assert 0 < lenient < strict
 
 
@@ -175,12 +181,12 @@ def test_diversity_equals_the_obvious_loop():
     images, texts = sides_for(Diversity())
     assert texts.mask.sum(1).min() == 1  # a set of one
     expected = slow_diversity(images) + slow_diversity(texts)
-    assert Diversity().loss(SCORES, images, texts).item() == pytest.approx(expected, rel=1e-5)
+    assert Diversity().loss(batch(images, texts)).item() == pytest.approx(expected, rel=1e-5)
 
 
 def test_diversity_is_one_a_side_where_all_tokens_are_one():
     side = Features.from_tokens(torch.ones(2, 3, 4) * torch.tensor([1.0, 2, 3])[:, None])
-    assert Diversity().loss(SCORES, side, side).item() == pytest.approx(2)
+    assert Diversity().loss(batch(side, side)).item() == pytest.approx(2)
 
 
 def slow_discrepancy(left, right):
@@ -198,14 +204,14 @@ def slow_discrepancy(left, right):
 def test_mmd_equals_the_obvious_loop():
     images, texts = sides_for(MMD())
     expected = slow_discrepancy(images, texts)
-    assert MMD().loss(SCORES, images, texts).item() == pytest.approx(expected, abs=1e-5)
+    assert MMD().loss(batch(images, texts)).item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_mmd_is_zero_between_a_set_and_itself_and_grows_apart():
     images, _ = sides_for(MMD())
     shifted = Features(images.tokens + 5, images.mask, images.pooled)
-    assert MMD().loss(SCORES, images, images).item() == pytest.approx(0, abs=1e-6)
-    assert MMD().loss(SCORES, images, shifted) > 0.1
+    assert MMD().loss(batch(images, images)).item() == pytest.approx(0, abs=1e-6)
+    assert MMD().loss(batch(images, shifted)) > 0.1
 
 
 def test_gradients_are_those_of_the_formulas(objective):
@@ -226,7 +232,9 @@ def test_gradients_are_those_of_the_formulas(objective):
     v, t = leaves(images), leaves(texts)
     read = [x for x in (*v, *t) if x is not None]
     assert torch.autograd.gradcheck(
-        lambda *_: objective.loss(SCORES.double(), rebuilt(images, v), rebuilt(texts, t)),
+        lambda *_: objective.loss(
+            WholeBatch(SCORES.double(), rebuilt(images, v), rebuilt(texts, t))
+        ),
         read,
         fast_mode=True,
     )

@@ -10,18 +10,13 @@ from itm_lightning.objectives import (
     InfoNCE,
     Triplet,
     WeightedSum,
-    negatives_mask,
+    WholeBatch,
 )
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.similarity import Cosine, OrderEmbedding
 from itm_lightning.types import Features
 from tests.made_up import golden
-from tests.objectives.losses import IDS
-
-
-def example(name):
-    return WeightedSum([Triplet(), InfoNCE()]) if name == "WeightedSum" else OBJECTIVES[name]()
-
+from tests.objectives.losses import IDS, example
 
 REGISTERED = {
     name: registry.get("objective", name) for name in registry.list_registered("objective")
@@ -80,9 +75,14 @@ def test_survives_a_recipe(objective, scores):
     torch.testing.assert_close(from_recipe(recipe(objective))(scores), objective(scores))
 
 
-def test_negatives_mask_by_hand():
-    expected = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]).bool()
-    assert negatives_mask(torch.zeros(4, 4), IDS, IDS).equal(expected)
+def test_negatives_and_positives_by_hand(scores):
+    negatives = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]).bool()
+    batch = WholeBatch(scores, image_ids=IDS, text_image_ids=IDS)
+    for queries in (batch.photo_queries, batch.caption_queries):
+        assert queries.negatives.equal(negatives)
+        assert queries.positives.equal(torch.eye(4).bool())
+        assert queries.counted.equal(negatives | torch.eye(4).bool())
+        assert queries.own.squeeze(1).equal(scores.diagonal())
 
 
 @pytest.mark.parametrize(

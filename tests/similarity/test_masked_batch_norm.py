@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 
 from itm_lightning.similarity.masked_batch_norm import MaskedBatchNorm
 
@@ -57,3 +58,15 @@ def test_a_single_value_becomes_the_bias():
     _, norm = both(2)
     normalised = norm(torch.tensor([[[5.0], [7.0]]]), torch.ones(1, dtype=torch.bool))
     assert normalised.flatten().tolist() == [0.0, 1.0]
+
+
+def test_takes_everybodys_statistics_where_torchs_batch_norms_do():
+    """Lightning's ``sync_batchnorm: true`` is this conversion, and after the fit its way back."""
+    norm = MaskedBatchNorm(2)
+    holder, names = torch.nn.Sequential(norm), set(norm.state_dict())
+    TorchSyncBatchNorm().apply(holder)
+    assert norm.synchronised
+    TorchSyncBatchNorm().revert(holder)
+    assert not norm.synchronised
+    assert holder[0] is norm
+    assert names == set(norm.state_dict()) == {"weight", "bias", "running_mean", "running_var"}

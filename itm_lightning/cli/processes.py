@@ -1,0 +1,111 @@
+"""Who starts the processes of a run, and how many: torchrun, SLURM, or Lightning itself."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import distributed as dist
+
+from itm_lightning.cli.slurm import SlurmJob
+from itm_lightning.errors import InputError
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that somebody else starts.
+
+    Attributes:
+        starter: who.
+        flag: of the starter, for the number of processes on a node.
+        rank: of this process.
+        per_node: processes on a node.
+        nodes: how many there are.
+    """
+
+    starter: str
+    flag: str
+    rank: int
+    per_node: int
+    nodes: int
+
+    def check(self, devices: int, num_nodes: int) -> None:
+        """Compares them with those that Lightning is told of; it would wait for the others.
+
+        Raises:
+            InputError: they differ.
+        """
+        if devices != self.per_node:
+            raise InputError(
+                f"--trainer.devices is {devices} here, but {self.starter} starts {self.per_node} "
+                f"processes on a node: give --trainer.devices={self.per_node}, "
+                f"or {self.starter} {self.flag}={devices}"
+            )
+        if num_nodes != self.nodes:
+            raise InputError(
+                f"--trainer.num_nodes is {num_nodes}, but {self.starter} has {self.nodes} nodes: "
+                f"give --trainer.num_nodes={self.nodes}, or {self.starter} --nodes={num_nodes}"
+            )
+
+
+def started_by_others() -> Processes | None:
+    """The processes of torchrun or of SLURM, in Lightning's order; else it starts them itself."""
+    if dist.is_torchelastic_launched():
+        per_node = int(os.environ["LOCAL_WORLD_SIZE"])
+        nodes = int(os.environ["WORLD_SIZE"]) // per_node
+        return Processes("torchrun", "--nproc-per-node", int(os.environ["RANK"]), per_node, nodes)
+    tasks = os.environ.get("SLURM_NTASKS")
+    if tasks is None or SlurmJob.is_interactive():
+        return None
+    rank = int(os.environ.get("SLURM_PROCID", 0))
+    per_node = int(os.environ.get("SLURM_NTASKS_PER_NODE", tasks))
+    return Processes("SLURM", "--ntasks-per-node", rank, per_node, int(tasks) // per_node)
+
+
+def is_first() -> bool:
+    """Whether this is the process that writes, before there is a process group."""
+    others = started_by_others()
+    if others is not None:
+        return others.rank == 0
+    # what Lightning tells the processes that it starts
+    return all(os.environ.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))
+
+
+def check_processes(devices: int | str | Sequence[int], num_nodes: int, accelerator: str) -> None:
+    """Compares what torchrun or SLURM starts with the trainer's flags.
+
+    Args:
+        devices: as in ``--trainer.devices``.
+        num_nodes: as in ``--trainer.num_nodes``.
+        accelerator: as in ``--trainer.accelerator``.
+
+    Raises:
+        InputError: they differ, or SLURM starts several without saying how many on a node.
+    """
+    others = started_by_others()
+    if others is None:
+        return
+    if others.starter == "SLURM" and os.environ["SLURM_NTASKS"] != "1":
+        _ask_for_tasks_per_node()
+    others.check(_count(devices, accelerator), num_nodes)
+
+
+def _ask_for_tasks_per_node() -> None:
+    if "SLURM_NTASKS_PER_NODE" not in os.environ:
+        raise InputError(
+            f"SLURM starts {os.environ['SLURM_NTASKS']} tasks without saying how many on a node: "
+            "give sbatch --ntasks-per-node instead of --ntasks"
+        )
+
+
+def _count(devices: int | str | Sequence[int], accelerator: str) -> int:
+    """How many devices that is, read as Lightning reads it."""
+    if isinstance(devices, str) and "," in devices:
+        return len([part for part in devices.split(",") if part.strip()])
+    if isinstance(devices, int | str) and str(devices) not in ("auto", "-1"):
+        return int(devices)
+    if isinstance(devices, int | str):
+        return 1 if accelerator == "cpu" else max(1, torch.cuda.device_count())
+    return len(devices)

@@ -1,0 +1,58 @@
+"""Files that are whole or not there, whenever the process or the machine stops."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+_UNFINISHED = ".tmp"
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write into, which takes the place of ``path`` at once when the block ends well.
+
+    Until then it lies beside it as ``<name>.tmp``.
+    """
+    new = path.with_name(path.name + _UNFINISHED)
+    with new.open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(new, path)
+    sync_folder(path.parent)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Puts ``text`` in the place of the file at once."""
+    with replacing(path) as file:
+        file.write(text.encode())
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """Puts ``value`` in the place of the file at once."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def is_unfinished(path: Path) -> bool:
+    """Whether a process that was killed has left the file."""
+    return path.suffix == _UNFINISHED
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what a process that was killed has left in a folder."""
+    for path in folder.glob(f"*{_UNFINISHED}"):
+        path.unlink()
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes what was created, renamed or removed in a folder outlast a loss of power."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

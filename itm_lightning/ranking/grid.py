@@ -1,0 +1,70 @@
+"""Which photos and captions are scored together.
+
+Blocks depend on the sizes of the gallery, on the head and on a budget of memory, never on how many
+processes share them: so every block is computed from the same numbers in the same shapes whichever
+process computes it, and gives the same scores to the last bit.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from itm_lightning.distributed import Spread
+from itm_lightning.ranking.budget import block_elements
+from itm_lightning.ranking.scorer import LENGTH_GROUPS, scoring_device
+from itm_lightning.similarity.base import Similarity
+from itm_lightning.types import Features
+
+_UNITS = 64  # so many processes find work of one size
+_FEWEST_PHOTOS = 32  # of a unit: in smaller blocks a pair takes longer
+_GROUP = 2  # the features of a group of captions are so many tensors of a block's size at most
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Sizes of blocks.
+
+    Attributes:
+        photos: of a unit, which one process scores against everything.
+        captions: of a group, which all processes meet at a time.
+    """
+
+    photos: int
+    captions: int
+
+
+def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
+    """The grid of a gallery; a collective where it is spread over processes.
+
+    Args:
+        similarity: the head.
+        images: of all photos.
+        texts: of all captions.
+        elements: the most that a tensor should have; by the device's memory where ``None``, and by
+            that of the process with the least.
+    """
+    if elements is None:
+        own = torch.tensor([block_elements(scoring_device(similarity, images))])
+        everybody = images.processes.gather(own)
+        assert everybody is not None
+        elements = int(everybody.min())
+    kept = [side.map(similarity.keep) for side in (images, texts)]
+    regions, words = (side.length for side in kept)
+    width = _width(kept[1].local)
+    pair = similarity.pair_elements(regions, words, width)
+    pairs = (LENGTH_GROUPS if words else 1) * elements / pair  # that are scored at a time
+    captions_each = max(len(texts) / max(len(images), 1), 1e-9)
+    even = max(_FEWEST_PHOTOS, math.ceil(len(images) / _UNITS))
+    most = max(1, min(even, math.isqrt(int(pairs / captions_each))))
+    photos = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
+    captions = min(pairs / photos, _GROUP * elements / (max(words, 1) * width))
+    return Grid(photos, max(1, int(captions)))
+
+
+def _width(features: Features) -> int:
+    values = features.pooled if features.tokens is None else features.tokens
+    assert values is not None  # Features has one or both
+    return values.shape[-1]

@@ -1,0 +1,108 @@
+"""Several models that score the same gallery, each with features of its own."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from itm_lightning.distributed import Spread
+from itm_lightning.distributed.views import Views
+from itm_lightning.errors import InputError
+from itm_lightning.ranking.sweep import Block, Sweep
+from itm_lightning.similarity.base import Similarity
+from itm_lightning.similarity.ensemble import Ensemble
+
+
+class Panel:
+    """What a :class:`Sweep` is, of the weighted mean of several models' scores.
+
+    Each member goes through the gallery in the same blocks; only how it groups captions by length
+    is its own.
+
+    Args:
+        weights: of each member; they sum to 1.
+        members: a sweep of each, over one grid.
+        captions: how many make a group.
+    """
+
+    def __init__(self, weights: Sequence[float], members: Sequence[Sweep], captions: int) -> None:
+        self._weights, self._members, self._captions = weights, members, captions
+        self.device = members[0].device
+
+    @property
+    def photos_of_each(self) -> list[int]:
+        """How many photos each process scores; they follow one another."""
+        return self._members[0].photos_of_each
+
+    def diagonal(self) -> Iterator[Block]:
+        """As :meth:`Sweep.diagonal`."""
+        for same in self._in_step(member.diagonal_rounds() for member in self._members):
+            for blocks in zip(*same, strict=True):
+                yield self._mean(blocks)
+
+    def beside(self) -> Iterator[Block]:
+        """As :meth:`Sweep.beside`, with all captions of a group in one block."""
+        for same in self._in_step(member.beside_rounds() for member in self._members):
+            by_unit = (itertools.groupby(blocks, _unit) for blocks in same)
+            for of_unit in zip(*by_unit, strict=True):
+                yield self._mean([_joined(blocks) for _, blocks in of_unit])
+
+    @staticmethod
+    def _in_step(
+        rounds: Iterable[Iterator[Iterator[Block]]],
+    ) -> Iterator[Sequence[Iterator[Block]]]:
+        """Every member's next round: collectives come in one order on all processes."""
+        return zip(*rounds, strict=True)
+
+    def _mean(self, blocks: Sequence[Block]) -> Block:
+        scores = (
+            weight * block.scores.to(self.device)
+            for weight, block in zip(self._weights, blocks, strict=True)
+        )
+        return Block(blocks[0].photos, blocks[0].captions, functools.reduce(torch.add, scores))
+
+
+def sweep(
+    similarity: Similarity,
+    images: Spread,
+    texts: Spread,
+    photos: int,
+    captions: int,
+    own: Sequence[int],
+    progress: bool,
+) -> Sweep | Panel:
+    """A :class:`Sweep`; a :class:`Panel` where several models see the gallery.
+
+    Raises:
+        InputError: there are several models' features, and the head is no ensemble of as many.
+    """
+    how = photos, captions, own
+    if not isinstance(images, Views) or not isinstance(texts, Views):
+        return Sweep(similarity, images, texts, *how, progress)
+    views = list(zip(images.of_each, texts.of_each, strict=True))
+    if not isinstance(similarity, Ensemble) or len(similarity.weights) != len(views):
+        raise InputError(f"features of {len(views)} models need an Ensemble of as many heads")
+    members = [
+        Sweep(head, *view, *how, progress and number == 0)
+        for number, (head, view) in enumerate(zip(similarity.each(), views, strict=True))
+    ]
+    return Panel(similarity.weights, members)
+
+
+def _unit(block: Block) -> int:
+    return block.photos.start
+
+
+def _joined(blocks: Iterable[Block]) -> Block:
+    """A unit with all captions of a group, in the order of their numbers."""
+    parts = list(blocks)
+    if len(parts) == 1:
+        return parts[0]
+    numbers: Tensor = torch.cat([part.captions for part in parts])
+    order = numbers.argsort()
+    scores = torch.cat([part.scores for part in parts], dim=1)[:, order]
+    return Block(parts[0].photos, numbers[order], scores)

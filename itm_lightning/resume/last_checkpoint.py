@@ -1,0 +1,142 @@
+"""The checkpoint that a run goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.plugins import TorchCheckpointIO
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.utilities.exceptions import SIGTERMException
+from typing_extensions import override
+
+from itm_lightning.durable import remove_unfinished
+from itm_lightning.resume import progress, random_state
+from itm_lightning.resume.atomic_io import AtomicCheckpointIO
+from itm_lightning.resume.cadence import Cadence
+from itm_lightning.resume.stopping import StopSignals
+
+_KEY = "resume"
+
+
+class LastCheckpoint(Checkpoint):
+    """Writes ``last.ckpt`` so that a run stopped at any moment goes on exactly from it.
+
+    It is written between optimiser steps where nothing else is under way: after a batch, or before
+    an epoch (so, as a rule, after a validation). SIGTERM and Ctrl-C wait for such a moment.
+    In it are all that Lightning stores, how far the loader is, and every process's random numbers.
+
+    Args:
+        path: of ``last.ckpt``.
+        cadence: how often it is written within an epoch.
+    """
+
+    def __init__(self, path: Path, cadence: Cadence) -> None:
+        self.path = path
+        self.cadence = cadence
+        self._wanted = False
+        self._stop: BaseException | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._signals = StopSignals(self.stop)
+
+    def stop(self, exception: BaseException) -> None:
+        """Writes ``last.ckpt`` when that is next possible, and ends the run by ``exception``.
+
+        For handlers of signals. It is enough if one of the processes is told: where an exception
+        ends that one, SIGTERMException ends the others.
+        """
+        self._stop = exception
+
+    # -- when -----------------------------------------------------------------------------------
+
+    @override
+    def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        if stage != "fit":
+            return
+        if type(trainer.strategy.checkpoint_io) is TorchCheckpointIO:
+            trainer.strategy.checkpoint_io = AtomicCheckpointIO()
+        if trainer.is_global_zero and self.path.parent.is_dir():
+            remove_unfinished(self.path.parent)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if self._loaded is not None:
+            progress.begin_loaders(trainer, self._loaded["fit_loop"])
+        self.cadence.restart(trainer.global_step)
+        self._signals.catch()
+
+    @override
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._wanted |= trainer.state.fn == "fit" and not trainer.sanity_checking
+
+    @override
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if progress.may_cut(trainer):
+            self._write_if_due(trainer)
+
+    @override
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._write_if_due(trainer)
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._wanted = True
+        self._write_if_due(trainer)
+        self._signals.release()
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._signals.release()
+
+    def _write_if_due(self, trainer: pl.Trainer) -> None:
+        stopping = self._stop is not None
+        due = self._wanted or stopping or self.cadence.due(trainer.global_step)
+        if trainer.fast_dev_run or not _any(trainer, due):  # type: ignore[attr-defined]
+            return
+        trainer.save_checkpoint(self.path)
+        for logger in trainer.loggers:
+            logger.save()  # what was logged until then
+        self._wanted = False
+        self.cadence.restart(trainer.global_step)
+        if _any(trainer, stopping):
+            if trainer.is_global_zero:
+                print(f"\nstopped at step {trainer.global_step}; saved {self.path}", flush=True)
+            raise self._stop or SIGTERMException()
+
+    # -- what -----------------------------------------------------------------------------------
+
+    @override
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        progress.cut(checkpoint["loops"]["fit_loop"])
+        checkpoint[_KEY] = {
+            "random": random_state.every_rank(),
+            "results": dict(pl_module.results),
+            "metrics": {key: value.cpu() for key, value in trainer.callback_metrics.items()},
+        }
+
+    @override
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        if trainer.state.fn == "fit" and _KEY in checkpoint:
+            self._loaded = {**checkpoint[_KEY], "fit_loop": checkpoint["loops"]["fit_loop"]}
+            pl_module.results = dict(checkpoint[_KEY]["results"])
+
+    @override
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        loaded, self._loaded = self._loaded, None
+        if loaded is None:
+            return
+        progress.go_on(trainer)
+        pl_module.results = dict(loaded["results"])  # the sanity check had its own
+        # a scheduler that watches a score needs it before the next validation
+        trainer.callback_metrics.update(loaded["metrics"])
+        random_state.restore(loaded["random"])
+
+
+def _any(trainer: pl.Trainer, here: bool) -> bool:
+    """Whether it is so in any of the processes."""
+    return trainer.strategy.reduce_boolean_decision(here, all=False)

@@ -1,0 +1,53 @@
+"""Reading what an offline run of W&B wrote, from its own file."""
+
+import json
+import time
+
+HEADER, BLOCK = 7, 32768  # the file's own header and a block, in bytes: LevelDB's log format
+
+
+def records(path):
+    """The protobuf records of a ``.wandb`` file."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, position, parts = path.read_bytes(), HEADER, b""
+    while position + HEADER <= len(data):
+        if BLOCK - position % BLOCK < HEADER:  # the rest of a block is too small for a header
+            position += BLOCK - position % BLOCK
+            continue
+        length = int.from_bytes(data[position + 4 : position + 6], "little")
+        kind = data[position + 6]  # 1 whole, 2 first, 3 middle, 4 last part of a record
+        if position + HEADER + length > len(data):
+            return  # still being written
+        parts += data[position + HEADER : position + HEADER + length]
+        position += HEADER + length
+        if kind in (1, 4):
+            yield Record.FromString(parts)
+            parts = b""
+
+
+def finished_records(path):
+    """The same, once W&B, which writes in a process of its own, has written the last one."""
+    deadline = time.time() + 60
+    found = list(records(path))
+    while not any(record.HasField("exit") for record in found) and time.time() < deadline:
+        time.sleep(0.2)
+        found = list(records(path))
+    return found
+
+
+def config_sent(found):
+    """What was sent of the config, as pairs of key and value; a key twice if it was sent twice."""
+    for record in found:
+        for config in (record.run.config, record.config):
+            for update in config.update:
+                key = update.key or ".".join(update.nested_key)
+                if key != "_wandb":
+                    yield key, json.loads(update.value_json)
+
+
+def keys_logged(found):
+    """Every key of the history, without W&B's own."""
+    items = (item for record in found for item in record.history.item)
+    keys = {item.key or ".".join(item.nested_key) for item in items}
+    return {key for key in keys if not key.startswith("_")}

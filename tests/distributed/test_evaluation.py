@@ -1,0 +1,289 @@
+"""Evaluation by several gloo processes: equal to one process's to the last bit."""
+
+import functools
+import multiprocessing
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+from itm_lightning.distributed import Spread, all_processes, rank, world_size
+from itm_lightning.errors import InputError
+from itm_lightning.metrics import BidirectionalRecall, pairs_accuracy
+from itm_lightning.metrics.protocols import Coco1K, Retrieval
+from itm_lightning.ranking import budget, rank_and_top_k, top_k
+from itm_lightning.ranking import rank as ranks_of
+from itm_lightning.similarity import Cosine, CrossAttention
+from tests.distributed import galleries
+from tests.distributed.galleries import IMAGE_IDS, LAYOUT, N_PHOTOS, OWNER, SHARES, metric_of
+
+WORLDS = (4, 3, 2)
+CASES = [*((share, False) for share in SHARES), ("padded", True)]
+TWINS = {int(IMAGE_IDS[i]): int(IMAGE_IDS[i + 1]) for i in range(0, N_PHOTOS - 1, 2)}
+SMALL = 100 * 16  # bytes: units of few photos, groups of few captions
+
+
+@pytest.fixture(autouse=True)
+def _small_blocks(monkeypatch):
+    monkeypatch.setattr(budget, "_CPU_BYTES", SMALL)
+
+
+def scored(share, name, **kwargs):
+    """All that an evaluation yields: scores bit by bit too."""
+    metric = metric_of(name, SHARES[share](rank(), world_size()), **kwargs)
+    gallery = metric.gallery()
+    sides = gallery.images, gallery.texts
+    ids = gallery.image_ids, gallery.text_image_ids
+    ranks, near = rank_and_top_k(metric.similarity, *sides, *ids, 7)
+    alone = top_k(metric.similarity, *sides, 3)
+    found = metric.compute(), ranks, near, alone, ids
+    if not kwargs.get("text_ids", True):
+        return found
+    protocols = Retrieval(), Coco1K(2, len(LAYOUT) // 2, captions_per_photo=3)
+    layout = dict(list(LAYOUT.items())[: len(LAYOUT) // 2 * 2])
+    return (
+        *found,
+        [protocol.evaluate(metric.similarity, gallery, layout) for protocol in protocols],
+        pairs_accuracy(metric.similarity, gallery, TWINS),
+    )
+
+
+def a_nan_on_one():
+    """Photo 0 lies on the first process, and is scored by whoever has its unit."""
+    metric = BidirectionalRecall(Cosine())
+    images, texts = galleries.broken()
+    for photo in range(rank(), N_PHOTOS, world_size()):
+        captions = OWNER.eq(photo).nonzero()[:, 0]
+        ids = IMAGE_IDS[photo : photo + 1], IMAGE_IDS[OWNER[captions]]
+        metric.update(images[photo : photo + 1], texts[captions], *ids)
+    return metric.compute()
+
+
+class FailsOnTheLast(Cosine):
+    def score(self, images, texts):
+        if rank() == world_size() - 1:
+            raise MemoryError("no room left")
+        return super().score(images, texts)
+
+
+def a_failure_on_one():
+    metric = BidirectionalRecall(FailsOnTheLast())
+    return galleries.seen(metric, range(rank(), N_PHOTOS, world_size())).compute()
+
+
+def one_id_for_two_things():
+    metric = BidirectionalRecall(CrossAttention())
+    images, texts = galleries.features(ties=False)
+    mine = slice(rank(), rank() + 1)
+    metric.update(images[mine], texts[mine], torch.tensor([5]), torch.tensor([5]), torch.arange(1))
+    return metric.compute()
+
+
+def text_ids_on_the_first_only():
+    return metric_of("pooled", [rank()], text_ids=rank() == 0).compute()
+
+
+def nobody_saw_anything():
+    return BidirectionalRecall(Cosine()).compute()
+
+
+def widths_that_differ():
+    local = galleries.features(ties=False)[0][:2]
+    if rank():
+        local = type(local).from_pooled(local.pooled[:, :-1])
+    return Spread.of(local, torch.device("cpu"), all_processes())
+
+
+def one_by_itself():
+    """Plain features, a batch's recall and a metric of one process: the others do nothing."""
+    if rank():
+        return None
+    images, texts = galleries.features(ties=False)
+    ids = IMAGE_IDS, IMAGE_IDS[OWNER]
+    metric = BidirectionalRecall(Cosine())
+    by_itself = BidirectionalRecall(Cosine(), sync_on_compute=False)
+    by_itself.update(images, texts, *ids)
+    ranks = ranks_of(Cosine(), images, texts, *ids)
+    return ranks, metric(images, texts, *ids), by_itself.compute()
+
+
+def a_group_of_two():
+    pair = dist.new_group([world_size() - 2, world_size() - 1])
+    member = rank() - (world_size() - 2)
+    if member < 0:
+        return None
+    metric = BidirectionalRecall(Cosine(), process_group=pair)
+    return galleries.seen(metric, SHARES["padded"](member, 2)).compute()
+
+
+def most_held():
+    """The most rows of photos and of captions that a process prepares, and the most pairs."""
+    held = {"photos": 0, "captions": [], "pairs": []}
+
+    class Watching(CrossAttention):
+        def prepare_images(self, images):
+            held["photos"] += len(images)
+            return super().prepare_images(images)
+
+        def prepare_texts(self, texts):
+            held["captions"].append(len(texts))
+            return super().prepare_texts(texts)
+
+        def score(self, images, texts):
+            scores = super().score(images, texts)
+            held["pairs"].append(scores.numel())
+            return scores
+
+    metric = galleries.seen(BidirectionalRecall(Watching()), SHARES["padded"](rank(), world_size()))
+    metric.compute()
+    return held, len(metric.image_tokens[0])
+
+
+SCENARIOS = {
+    (share, name, ties): functools.partial(scored, share, name, ties=ties)
+    for share, ties in CASES
+    for name in ("pooled", "tokens")
+} | {
+    "no ids": functools.partial(scored, "padded", "tokens", text_ids=False),
+    **{
+        function.__name__: function
+        for function in (
+            a_nan_on_one,
+            a_failure_on_one,
+            one_id_for_two_things,
+            text_ids_on_the_first_only,
+            nobody_saw_anything,
+            widths_that_differ,
+            one_by_itself,
+            a_group_of_two,
+            most_held,
+        )
+    },
+}
+
+
+def outcome(function):
+    try:
+        return function()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
+def work(process, folder):
+    torch.set_num_threads(1)
+    budget._CPU_BYTES = SMALL
+    for world in WORLDS:
+        if process < world:
+            store = f"file://{folder}/store{world}"
+            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
+            outcomes = {name: outcome(function) for name, function in SCENARIOS.items()}
+            torch.save(outcomes, f"{folder}/{world}-{process}.pt")
+            dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """Every scenario's outcome by number of processes, once a process."""
+    folder = tmp_path_factory.mktemp("processes")
+    # a server that has imported everything once starts all four, instead of four imports
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    mp.start_processes(work, args=(str(folder),), nprocs=4, start_method="forkserver")
+    return {
+        world: [torch.load(folder / f"{world}-{p}.pt", weights_only=False) for p in range(world)]
+        for world in WORLDS
+    }
+
+
+def same(left, right):
+    """Whether two outcomes are equal bit for bit, however nested."""
+    if isinstance(left, torch.Tensor):
+        return left.dtype == right.dtype and left.equal(right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(same(left[k], right[k]) for k in left)
+    if isinstance(left, (list, tuple)):
+        return len(left) == len(right) and all(map(same, left, right))
+    if hasattr(left, "__dict__"):
+        return same(vars(left), vars(right))
+    return left == right
+
+
+@functools.cache
+def alone(name, ties):
+    return scored("padded", name, ties=ties)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize("name", ["pooled", "tokens"])
+@pytest.mark.parametrize(("share", "ties"), CASES)
+def test_equals_one_process_bit_for_bit(outcomes, world, share, name, ties):
+    expected = alone(name, ties)
+    for process in outcomes[world]:
+        assert same(process[share, name, ties], expected)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_captions_without_ids_are_known_by_their_photo(outcomes, world):
+    expected = SCENARIOS["no ids"]()
+    assert all(same(process["no ids"], expected) for process in outcomes[world])
+
+
+def test_what_is_compared_has_ties_and_several_blocks():
+    head, (images, texts) = galleries.head("tokens"), galleries.features(ties=True)
+    scores = head(images, texts)
+    assert len(scores.unique()) < scores.numel() / 8
+    held, _ = most_held()
+    assert len(held["pairs"]) > 50
+
+
+@pytest.mark.parametrize("world", WORLDS)
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a_nan_on_one", "InputError: Cosine gave a NaN score"),
+        ("one_id_for_two_things", "InputError: photo id 5 stands for"),
+        ("text_ids_on_the_first_only", "InputError: text_ids came with"),
+        ("nobody_saw_anything", "InputError: BidirectionalRecall has seen no photos"),
+        ("widths_that_differ", "InputError: the features of the processes differ"),
+    ],
+)
+def test_bad_input_is_refused_by_all(outcomes, world, name, message):
+    errors = {process[name] for process in outcomes[world]}
+    assert len(errors) == 1
+    assert errors.pop().startswith(message)
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_failure_of_one_ends_all(outcomes, world):
+    *others, last = (process["a_failure_on_one"] for process in outcomes[world])
+    assert last == "MemoryError: no room left"
+    assert set(others) == {"RuntimeError: another process failed: MemoryError: no room left"}
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_plain_features_and_batches_are_the_business_of_one(outcomes, world):
+    assert same(outcomes[world][0]["one_by_itself"], one_by_itself())
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_a_group_of_processes_scores_for_itself(outcomes, world):
+    expected = metric_of("pooled", range(N_PHOTOS)).compute()
+    for process in outcomes[world][-2:]:
+        assert process["a_group_of_two"] == expected
+
+
+@pytest.mark.parametrize("world", WORLDS)
+def test_each_holds_its_share(outcomes, world):
+    shares = [process["most_held"] for process in outcomes[world]]
+    photos = [held["photos"] for held, _ in shares]
+    assert sum(photos) == N_PHOTOS
+    assert max(photos) - min(photos) <= 4  # a unit
+    for held, local in shares:
+        assert local == -(-N_PHOTOS // world)  # what the sampler gave it, and no more
+        assert max(held["pairs"]) < N_PHOTOS * len(OWNER) / 20
+        assert max(held["captions"]) < len(OWNER) / 4
+
+
+def test_one_process_alone_refuses_an_empty_gallery():
+    with pytest.raises(InputError, match="no photos or no captions"):
+        nobody_saw_anything()

@@ -1,0 +1,107 @@
+"""``lightning test`` and ``predict`` on several processes: what one gives, to the last digit."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import yaml
+
+from tests.conftest import REPO, TINY_MODEL, TINY_TRAINER
+
+pytestmark = pytest.mark.timeout(300)
+
+# 70 photos make three units of the scoring grid: of four processes one has none, and of no number
+# of processes but two does each see as many photos as the others
+CONFIG = {
+    "seed_everything": 0,
+    "trainer": TINY_TRAINER,
+    "model": {**TINY_MODEL, "similarity": {"class_path": "CrossAttention"}},
+    "data": {
+        "source": {
+            "class_path": "Scenes",
+            "init_args": {"train": 8, "val": 4, "test": 70, "pairs": 0.5},
+        },
+        "batch_size": 8,
+    },
+}
+PROCESSES = ["--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
+
+
+def start(folder, *command):
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    with (folder / f"output{len(list(folder.glob('output*')))}").open("w") as output:
+        return subprocess.Popen(
+            [sys.executable, *command], cwd=folder, env=environment, stdout=output, stderr=output
+        )
+
+
+def finish(folder, *processes):
+    codes = [process.wait() for process in processes]
+    printed = "\n".join(path.read_text() for path in sorted(folder.glob("output*")))
+    assert codes == [0] * len(codes), printed
+    return printed
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory):
+    """A folder with a fitted Matcher's checkpoint, and what one process scores and retrieves."""
+    folder = tmp_path_factory.mktemp("fitted")
+    (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+    finish(folder, start(folder, "-m", "itm_lightning", "fit", "--config", "config.yaml"))
+    (run,) = folder.glob("runs/*-fit")
+    checkpoint = str(run / "checkpoints" / "best.ckpt")
+    finish(folder, start(folder, "-m", "itm_lightning", "predict", "--ckpt_path", checkpoint))
+    (retrieved,) = folder.glob("runs/*-predict/*.jsonl")
+    return checkpoint, run / "metrics.json", retrieved
+
+
+def scores(path):
+    metrics = json.loads(path.read_text())
+    return {key: value for key, value in metrics.items() if key.startswith("test/")}
+
+
+def of_one_run(folder, pattern):
+    found = list(folder.glob(f"runs/*/{pattern}"))
+    assert len(found) == 1, [path.name for path in folder.glob("runs/*/*")]
+    return found[0]
+
+
+@pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
+def test_processes_score_as_one(fitted, tmp_path, devices):
+    checkpoint, metrics, _ = fitted
+    flags = [*PROCESSES, f"--trainer.devices={devices}"]
+    command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
+    printed = finish(tmp_path, start(tmp_path, *command))
+    expected = scores(metrics)
+    assert scores(of_one_run(tmp_path, "metrics.json")) == expected
+    assert {"test/rsum", "test/i2t_medr", "test/pairs_accuracy"} <= expected.keys()
+    assert printed.count("protocol Retrieval") == 1
+
+
+@pytest.mark.slow
+def test_processes_retrieve_as_one(fitted, tmp_path):
+    checkpoint, _, retrieved = fitted
+    flags = [*PROCESSES, "--trainer.devices=3"]
+    command = "-m", "itm_lightning", "predict", "--ckpt_path", checkpoint, *flags
+    finish(tmp_path, start(tmp_path, *command))
+    assert of_one_run(tmp_path, "*.jsonl").read_text() == retrieved.read_text()
+
+
+@pytest.mark.slow
+def test_two_nodes_of_two_score_as_one(fitted, tmp_path):
+    checkpoint, metrics, _ = fitted
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = [*PROCESSES, "--trainer.devices=2", "--trainer.num_nodes=2"]
+    command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
+    torchrun = "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=2"
+    where = "--master_addr=127.0.0.1", f"--master_port={port}"
+    nodes = [
+        start(tmp_path, *torchrun, f"--node_rank={node}", *where, *command) for node in range(2)
+    ]
+    finish(tmp_path, *nodes)
+    assert scores(of_one_run(tmp_path, "metrics.json")) == scores(metrics)

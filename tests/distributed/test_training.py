@@ -1,0 +1,83 @@
+"""Loss and every gradient of processes that share a batch: those of one process that has it all."""
+
+import multiprocessing
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+from itm_lightning.distributed import rank
+from tests.distributed.training import CACHED, EQUAL, SHARES, scored, trained
+
+STEPS = EQUAL | CACHED
+#: By whole rows, and by blocks.
+BY = ("InfoNCE, on tokens", "Sigmoid, on tokens")
+
+
+def work(process, folder):
+    torch.set_num_threads(1)
+    for world in (3, 2):
+        if process < world:
+            store = f"file://{folder}/store{world}"
+            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
+            outcomes = {name: trained(step, world, rank()) for name, step in STEPS.items()}
+            outcomes["scored"] = {name: scored(STEPS[name], world, rank()) for name in BY}
+            torch.save(outcomes, f"{folder}/{world}-{process}.pt")
+            dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """What every process has after each step, by number of processes."""
+    folder = tmp_path_factory.mktemp("processes")
+    # a server that has imported everything once starts all three, instead of three imports
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    mp.start_processes(work, args=(str(folder),), nprocs=3, start_method="forkserver")
+    files = {world: [folder / f"{world}-{p}.pt" for p in range(world)] for world in (2, 3)}
+    return {world: [torch.load(path) for path in paths] for world, paths in files.items()}
+
+
+def assert_equal(outcome, expected):
+    assert outcome.keys() == expected.keys()
+    for name, value in expected.items():
+        if value is None:  # unread by the head
+            assert outcome[name] is None, name
+            continue
+        # many a gradient is 0 but for rounding: of what shifts all scores alike
+        allowed = 1e-6 * value.abs().max() + 1e-13
+        assert (outcome[name] - value).abs().max() <= allowed, name
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("name", EQUAL)
+def test_loss_and_gradients_are_those_of_one_process(outcomes, world, name):
+    expected = trained(EQUAL[name], 1)
+    assert any(v is not None and v.abs().max() > 0 for k, v in expected.items() if k != "loss")
+    for process in outcomes[world]:
+        assert_equal(process[name], expected)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("name", CACHED)
+def test_a_gradient_cache_changes_nothing_with_dropout_too(outcomes, world, name):
+    plain = replace(CACHED[name], replay=False)
+    for process in outcomes[world]:
+        assert_equal(process[name], trained(plain, world))
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_each_process_scores_its_own_photos_once(outcomes, world):
+    sizes = SHARES[world]
+    for process, own in zip(outcomes[world], sizes, strict=True):
+        rows, blocks = (process["scored"][name] for name in BY)
+        assert rows == [(own, sum(sizes))]
+        assert sorted(blocks) == sorted((own, other) for other in sizes)
+
+
+def test_dropout_does_something_and_shares_differ_in_number():
+    cached = next(iter(CACHED.values()))
+    dry = trained(replace(cached, dropout=0.0), 3)["loss"]
+    assert not torch.isclose(trained(cached, 3)["loss"], dry)
+    assert len(set(SHARES[2])) == len(set(SHARES[3])) == 2

@@ -1,0 +1,5 @@
+"""Tiny models of transformers."""
+
+from tests.encoders.conftest import folders
+
+__all__ = ["folders"]

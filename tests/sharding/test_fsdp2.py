@@ -1,0 +1,109 @@
+"""FSDP2 over real processes trains as ddp does, and leaves the same files behind."""
+
+import multiprocessing
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from torch import multiprocessing as mp
+
+from itm_lightning import Matcher
+from itm_lightning.errors import InputError
+from tests.sharding.fits import FITS, STRATEGIES, WORLD, Fit, join, scenes, trained, trainer_of
+
+FROZEN = "frozen, gradient cache"
+
+
+def refused(act):
+    try:
+        act()
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def work(process, folder, text_folder, port):
+    join(process, port)
+    folder = Path(folder)
+    outcomes = {
+        (name, strategy): trained(fit, strategy, folder / name, text_folder)
+        for name, fit in FITS.items()
+        for strategy in STRATEGIES
+    }
+    for first in STRATEGIES:
+        for second in STRATEGIES:
+            how = folder / f"{first} then {second}", text_folder
+            half = folder / "plain" / f"{first}.ckpt"
+            outcomes[first, second] = trained(Fit(), second, *how, ckpt_path=half, max_epochs=2)
+    matcher = Matcher.load_from_checkpoint(folder / "plain" / "ddp.ckpt")
+    trainer = trainer_of("fsdp2", folder)
+    outcomes["predict"] = refused(lambda: trainer.predict(matcher, datamodule=scenes()))
+    torch.save(outcomes, folder / f"{process}.pt")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, folders):
+    return tmp_path_factory.mktemp("fits")
+
+
+@pytest.fixture(scope="module")
+def outcomes(folder, folders):
+    """Every process's outcomes, by fit and strategy."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    # a server that has imported everything once starts both, instead of two imports
+    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+    arguments = str(folder), folders("bert"), port
+    mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
+    return [torch.load(folder / f"{process}.pt") for process in range(WORLD)]
+
+
+def weights(path):
+    return torch.load(path, weights_only=True)["state_dict"]
+
+
+def assert_alike(fsdp2, ddp, path):
+    assert fsdp2["losses"] == pytest.approx(ddp["losses"], abs=1e-5)
+    assert fsdp2["results"] == pytest.approx(ddp["results"], abs=1e-5)
+    assert len(set(fsdp2["losses"])) > 1
+    torch.testing.assert_close(
+        weights(path / "fsdp2.ckpt"), weights(path / "ddp.ckpt"), atol=1e-5, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_trains_and_scores_as_ddp(outcomes, folder, name):
+    for process in outcomes:
+        assert process[name, "fsdp2"]["sharded"]
+        assert not process[name, "ddp"]["sharded"]
+        assert_alike(process[name, "fsdp2"], process[name, "ddp"], folder / name)
+
+
+@pytest.mark.parametrize("first", STRATEGIES)
+@pytest.mark.parametrize("second", STRATEGIES)
+def test_goes_on_with_either_strategy(outcomes, folder, first, second):
+    for process in outcomes:
+        expected, found = process["ddp", "ddp"], process[first, second]
+        assert found["losses"] == pytest.approx(expected["losses"], abs=1e-5)
+    found = weights(folder / f"{first} then {second}" / f"{second}.ckpt")
+    expected = weights(folder / "ddp then ddp" / "ddp.ckpt")
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+def test_a_checkpoint_is_read_without_processes(outcomes, folder):
+    matcher = Matcher.load_from_checkpoint(folder / FROZEN / "fsdp2.ckpt")
+    trainable = {name for name, p in matcher.named_parameters() if p.requires_grad}
+    assert trainable
+    assert not any(name.startswith("image_encoder.network") for name in trainable)
+
+
+def test_a_sharded_trunk_is_known_by_the_same_fingerprint(outcomes):
+    seen = {p[FROZEN, strategy]["fingerprint"] for p in outcomes for strategy in STRATEGIES}
+    assert len(seen) == 1
+
+
+def test_several_processes_do_not_predict(outcomes):
+    for process in outcomes:
+        assert "set trainer.devices: 1" in process["predict"]
