@@ -4,12 +4,14 @@ from itm_lightning.distributed.processes import is_distributed, rank, world_size
 from itm_lightning.distributed.rows import gather_rows
 from itm_lightning.distributed.spread import Spread, as_spread
 from itm_lightning.distributed.together import Alone, Group, Processes, all_processes
+from itm_lightning.distributed.views import Views
 
 __all__ = [
     "Alone",
     "Group",
     "Processes",
     "Spread",
+    "Views",
     "all_processes",
     "as_spread",
     "gather_rows",

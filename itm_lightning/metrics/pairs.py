@@ -10,7 +10,7 @@ from torch import Tensor
 from itm_lightning.distributed import as_spread
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.ranking import Sweep, owners
+from itm_lightning.ranking import owners, sweep_over
 from itm_lightning.similarity.base import Similarity
 
 _PAIRS_A_BLOCK = 32
@@ -48,7 +48,7 @@ def pairs_accuracy(similarity: Similarity, gallery: Gallery, twins: Mapping[int,
     size = 2 * _PAIRS_A_BLOCK
     own = torch.searchsorted(photo, torch.arange(0, pairs.numel() + size, size)).tolist()
     images, texts = as_spread(gallery.images)[pairs.flatten()], as_spread(gallery.texts)[captions]
-    sweep = Sweep(similarity, images, texts, size, len(texts), own, progress=False)
+    sweep = sweep_over(similarity, images, texts, size, len(texts), own, progress=False)
     right = torch.tensor(0)
     for block in sweep.diagonal():
         local = (photo.to(sweep.device)[block.captions] - block.photos.start)[None, :]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from copy import deepcopy
-from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -14,6 +13,7 @@ from torchmetrics import Metric
 
 from itm_lightning.distributed import Alone, Processes, Spread, all_processes
 from itm_lightning.errors import InputError
+from itm_lightning.metrics.drained import drained
 from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, ordinals, without_repeats
 from itm_lightning.similarity.base import Similarity
@@ -175,13 +175,9 @@ class BidirectionalRecall(Metric):
     def _features(self, side: str) -> Features | None:
         """Those this process saw; from now on they are kept joined, not twice."""
         states = [getattr(self, f"{side}_{field}") for field in _FIELDS]
-        parts = [Features(*values) for values in zip_longest(*states)]
-        if not parts:
+        if not any(states):
             return None
-        joined = parts[0] if len(parts) == 1 else Features.cat(parts)
-        for field, state in zip(_FIELDS, states, strict=True):
-            state[:] = [getattr(joined, field)] if state else []
-        return joined
+        return Features(*(drained(state) if state else None for state in states))
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -14,6 +14,7 @@ import torch
 
 from itm_lightning.distributed import Spread
 from itm_lightning.ranking.budget import block_elements
+from itm_lightning.ranking.members import members_of
 from itm_lightning.ranking.scorer import LENGTH_GROUPS, scoring_device
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
@@ -39,6 +40,8 @@ class Grid:
 def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
     """The grid of a gallery; a collective where it is spread over processes.
 
+    Of several models' features, one that is fine enough for each.
+
     Args:
         similarity: the head.
         images: of all photos.
@@ -46,6 +49,12 @@ def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | 
         elements: the most that a tensor should have; by the device's memory where ``None``, and by
             that of the process with the least.
     """
+    members = members_of(similarity, images, texts)
+    fit = [_grid(m.similarity, m.images, m.texts, elements) for m in members]
+    return Grid(min(each.photos for each in fit), min(each.captions for each in fit))
+
+
+def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
     if elements is None:
         own = torch.tensor([block_elements(scoring_device(similarity, images))])
         everybody = images.processes.gather(own)

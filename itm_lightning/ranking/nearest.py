@@ -9,7 +9,8 @@ from torch import Tensor
 
 from itm_lightning.distributed import Processes, Spread, as_spread
 from itm_lightning.ranking.grid import grid
-from itm_lightning.ranking.sweep import Block, Sweep
+from itm_lightning.ranking.panel import sweep_over
+from itm_lightning.ranking.sweep import Block
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -58,7 +59,7 @@ def top_k(
     sizes = grid(similarity, images, texts, block_elements)
     nobody = [0] * (-(-len(images) // sizes.photos) + 1)
     blocks = sizes.photos, sizes.captions, nobody, progress
-    sweep = Sweep(similarity, images, texts, *blocks)
+    sweep = sweep_over(similarity, images, texts, *blocks)
     nearest = Nearest(len(images), len(texts), k, sweep.device)
     for block in sweep.beside():
         nearest.see(block)

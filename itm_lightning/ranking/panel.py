@@ -10,11 +10,9 @@ import torch
 from torch import Tensor
 
 from itm_lightning.distributed import Spread
-from itm_lightning.distributed.views import Views
-from itm_lightning.errors import InputError
+from itm_lightning.ranking.members import members_of
 from itm_lightning.ranking.sweep import Block, Sweep
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.similarity.ensemble import Ensemble
 
 
 class Panel:
@@ -26,11 +24,10 @@ class Panel:
     Args:
         weights: of each member; they sum to 1.
         members: a sweep of each, over one grid.
-        captions: how many make a group.
     """
 
-    def __init__(self, weights: Sequence[float], members: Sequence[Sweep], captions: int) -> None:
-        self._weights, self._members, self._captions = weights, members, captions
+    def __init__(self, weights: Sequence[float], members: Sequence[Sweep]) -> None:
+        self._weights, self._members = weights, members
         self.device = members[0].device
 
     @property
@@ -40,23 +37,17 @@ class Panel:
 
     def diagonal(self) -> Iterator[Block]:
         """As :meth:`Sweep.diagonal`."""
-        for same in self._in_step(member.diagonal_rounds() for member in self._members):
+        # in step: collectives come in one order on all processes
+        for same in zip(*(member.diagonal_rounds() for member in self._members), strict=True):
             for blocks in zip(*same, strict=True):
                 yield self._mean(blocks)
 
     def beside(self) -> Iterator[Block]:
         """As :meth:`Sweep.beside`, with all captions of a group in one block."""
-        for same in self._in_step(member.beside_rounds() for member in self._members):
+        for same in zip(*(member.beside_rounds() for member in self._members), strict=True):
             by_unit = (itertools.groupby(blocks, _unit) for blocks in same)
             for of_unit in zip(*by_unit, strict=True):
                 yield self._mean([_joined(blocks) for _, blocks in of_unit])
-
-    @staticmethod
-    def _in_step(
-        rounds: Iterable[Iterator[Iterator[Block]]],
-    ) -> Iterator[Sequence[Iterator[Block]]]:
-        """Every member's next round: collectives come in one order on all processes."""
-        return zip(*rounds, strict=True)
 
     def _mean(self, blocks: Sequence[Block]) -> Block:
         scores = (
@@ -66,7 +57,7 @@ class Panel:
         return Block(blocks[0].photos, blocks[0].captions, functools.reduce(torch.add, scores))
 
 
-def sweep(
+def sweep_over(
     similarity: Similarity,
     images: Spread,
     texts: Spread,
@@ -75,22 +66,13 @@ def sweep(
     own: Sequence[int],
     progress: bool,
 ) -> Sweep | Panel:
-    """A :class:`Sweep`; a :class:`Panel` where several models see the gallery.
-
-    Raises:
-        InputError: there are several models' features, and the head is no ensemble of as many.
-    """
-    how = photos, captions, own
-    if not isinstance(images, Views) or not isinstance(texts, Views):
-        return Sweep(similarity, images, texts, *how, progress)
-    views = list(zip(images.of_each, texts.of_each, strict=True))
-    if not isinstance(similarity, Ensemble) or len(similarity.weights) != len(views):
-        raise InputError(f"features of {len(views)} models need an Ensemble of as many heads")
-    members = [
-        Sweep(head, *view, *how, progress and number == 0)
-        for number, (head, view) in enumerate(zip(similarity.each(), views, strict=True))
+    """A :class:`Sweep`, whose arguments these are; a :class:`Panel` of several models' features."""
+    members = members_of(similarity, images, texts)
+    sweeps = [
+        Sweep(m.similarity, m.images, m.texts, photos, captions, own, progress and m is members[0])
+        for m in members
     ]
-    return Panel(similarity.weights, members)
+    return sweeps[0] if len(sweeps) == 1 else Panel([m.weight for m in members], sweeps)
 
 
 def _unit(block: Block) -> int:

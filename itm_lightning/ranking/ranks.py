@@ -14,11 +14,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Processes, Spread, as_spread
+from itm_lightning.distributed import Spread, as_spread
 from itm_lightning.errors import InputError
+from itm_lightning.ranking.counts import Counts, positives
 from itm_lightning.ranking.grid import grid
 from itm_lightning.ranking.nearest import Nearest, Neighbours, TopK
-from itm_lightning.ranking.sweep import Block, Sweep
+from itm_lightning.ranking.panel import sweep_over
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -109,8 +110,8 @@ def rank_and_top_k(
     edges = torch.arange(0, len(images) + sizes.photos, sizes.photos)
     own = torch.searchsorted(owner, edges).tolist()
     blocks = sizes.photos, sizes.captions, own, progress
-    sweep = Sweep(similarity, images[photos], texts[captions], *blocks)
-    counts = _Counts(owner.to(sweep.device), len(images))
+    sweep = sweep_over(similarity, images[photos], texts[captions], *blocks)
+    counts = Counts(owner.to(sweep.device), len(images))
     nearest = Nearest(len(images), len(texts), k, sweep.device)
     for block in sweep.diagonal():
         counts.positives(block)
@@ -139,7 +140,7 @@ def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor)
     owner = owners(image_ids.to(scores.device), text_image_ids.to(scores.device))
     if scores.isnan().any():
         raise InputError("the score matrix holds NaN")
-    _, _, i2t, t2i = _positives(scores, owner)
+    _, _, i2t, t2i = positives(scores, owner)
     return Ranks(i2t[owner.bincount(minlength=len(scores)) > 0], t2i)
 
 
@@ -165,41 +166,6 @@ def owners(image_ids: Tensor, text_image_ids: Tensor) -> Tensor:
     return rows[place]
 
 
-class _Counts:
-    """What the ranks are counted from, of photos and captions sorted by photo.
-
-    Args:
-        owner: ``(M,)`` int64, the row of each caption's photo.
-        n_photos: how many there are.
-    """
-
-    def __init__(self, owner: Tensor, n_photos: int) -> None:
-        self._owner = owner
-        self._best = torch.full((n_photos,), -torch.inf, device=owner.device)
-        self._own = torch.zeros(len(owner), device=owner.device)
-        self._i2t, self._t2i = owner.new_zeros(n_photos), torch.zeros_like(owner)
-
-    def positives(self, block: Block) -> None:
-        """Photos with all their captions, and no others."""
-        rows, columns = block.photos, block.captions
-        found = _positives(block.scores, self._owner[columns] - rows.start)
-        self._best[rows], self._own[columns], self._i2t[rows], self._t2i[columns] = found
-
-    def share_positives(self, processes: Processes) -> None:
-        """Tells everybody every caption's score with its photo; a collective."""
-        self._own = processes.sum(self._own)  # to which all but one add zero
-
-    def negatives(self, block: Block) -> None:
-        """Photos with captions of others."""
-        rows, columns, scores = block.photos, block.captions, block.scores
-        self._i2t[rows] += (scores >= self._best[rows, None]).sum(dim=1)
-        self._t2i[columns] += (scores >= self._own[columns]).sum(dim=0)
-
-    def ranks(self, processes: Processes) -> tuple[Tensor, Tensor]:
-        """``i2t (N,)`` and ``t2i (M,)``, once all blocks were seen; a collective."""
-        return processes.sum(self._i2t), processes.sum(self._t2i)
-
-
 def _in_given_order(values: Tensor, order: Tensor) -> Tensor:
     result = torch.empty_like(values)
     result[order] = values
@@ -209,18 +175,3 @@ def _in_given_order(values: Tensor, order: Tensor) -> Tensor:
 def _as_given(found: Neighbours, queries: Tensor, answers: Tensor) -> Neighbours:
     indices = answers[found.indices]
     return Neighbours(_in_given_order(found.scores, queries), _in_given_order(indices, queries))
-
-
-def _positives(scores: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of a matrix in which every photo meets all its captions, and every caption its photo.
-
-    Returns:
-        ``best (n,)``, the best score of each photo's captions; ``own (m,)``, each caption's score
-        with its photo; and the ranks ``i2t (n,)`` and ``t2i (m,)`` within this matrix.
-    """
-    mine = owner[None, :] == torch.arange(len(scores), device=scores.device)[:, None]
-    best = scores.masked_fill(~mine, -torch.inf).amax(dim=1)
-    own = scores.gather(0, owner[None, :])[0]
-    i2t = ((scores >= best[:, None]) & ~mine).sum(dim=1) + 1
-    t2i = (scores >= own).sum(dim=0)  # its photo is one of them, so the first has rank 1
-    return best, own, i2t, t2i

@@ -98,16 +98,29 @@ class Sweep:
 
     def diagonal(self) -> Iterator[Block]:
         """Each of this process's units with its own captions; units without any are left out."""
-        own = self._own
-        captions = [torch.arange(a, b) for a, b in itertools.pairwise(own)]
-        for unit, features in self._rounds(self._texts, captions):
-            yield from self._agreed(self._diagonal_block(unit, features))
+        return itertools.chain.from_iterable(self.diagonal_rounds())
 
     def beside(self) -> Iterator[Block]:
         """All that :meth:`diagonal` leaves out."""
+        return itertools.chain.from_iterable(self.beside_rounds())
+
+    def diagonal_rounds(self) -> Iterator[Iterator[Block]]:
+        """:meth:`diagonal`, round by round: as many on every process, each to be done to its end.
+
+        A round brings one block, or none.
+        """
+        captions = [torch.arange(a, b) for a, b in itertools.pairwise(self._own)]
+        for unit, features in self._rounds(self._texts, captions):
+            yield self._agreed(self._diagonal_block(unit, features))
+
+    def beside_rounds(self) -> Iterator[Iterator[Block]]:
+        """:meth:`beside`, round by round, likewise.
+
+        A round is a group of captions; its blocks are unit by unit.
+        """
         for group in self._groups:
             features = self._texts.fetch(group)
-            yield from self._agreed(self._blocks(features, int(group[0])))
+            yield self._agreed(self._blocks(features, int(group[0])))
         self._bar.close()
 
     def _fetch_photos(self, images: Spread) -> None:

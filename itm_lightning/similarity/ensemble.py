@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -60,7 +60,7 @@ class Ensemble(Similarity):
 
     @override
     def keep(self, features: Features) -> Features:
-        kept = [head.keep(features) for head in self._each()]
+        kept = [head.keep(features) for head in self.each]
 
         def read(name: str) -> Any:
             return next((v for v in (getattr(part, name) for part in kept) if v is not None), None)
@@ -69,26 +69,28 @@ class Ensemble(Similarity):
 
     @override
     def check_dim(self, dim: int) -> None:
-        for head in self._each():
+        for head in self.each:
             head.check_dim(dim)
 
     @override
     def pair_elements(self, regions: int, words: int, dim: int) -> int:
-        return max(head.pair_elements(regions, words, dim) for head in self._each())
+        return max(head.pair_elements(regions, words, dim) for head in self.each)
 
     @override
     def prepare_images(self, images: Features) -> Several:
-        return Several(tuple(head.prepare_images(images) for head in self._each()))
+        return Several(tuple(head.prepare_images(images) for head in self.each))
 
     @override
     def prepare_texts(self, texts: Features) -> Several:
-        return Several(tuple(head.prepare_texts(texts) for head in self._each()))
+        return Several(tuple(head.prepare_texts(texts) for head in self.each))
 
     def score(self, images: Several, texts: Several) -> Tensor:
         """Scores ``(n_images, n_texts)``."""
-        members = zip(self.weights, self._each(), images.parts, texts.parts, strict=True)
+        members = zip(self.weights, self.each, images.parts, texts.parts, strict=True)
         weighted = (weight * head.score(i, t) for weight, head, i, t in members)
         return functools.reduce(torch.add, weighted)
 
-    def _each(self) -> Iterator[Similarity]:
-        return (cast(Similarity, head) for head in self.heads)
+    @property
+    def each(self) -> list[Similarity]:
+        """The heads."""
+        return [cast(Similarity, head) for head in self.heads]

@@ -63,6 +63,12 @@ def scores(path):
     return {key: value for key, value in metrics.items() if key.startswith("test/")}
 
 
+def lines_of(path):
+    """Every query of a file of predictions, and its answers' scores."""
+    lines = [list(json.loads(line).items()) for line in path.read_text().splitlines()]
+    return [(query, [answer["score"] for answer in answers]) for query, (_, answers) in lines]
+
+
 def of_one_run(folder, pattern):
     found = list(folder.glob(f"runs/*/{pattern}"))
     assert len(found) == 1, [path.name for path in folder.glob("runs/*/*")]
@@ -87,7 +93,11 @@ def test_processes_retrieve_as_one(fitted, tmp_path):
     flags = [*PROCESSES, "--trainer.devices=3"]
     command = "-m", "itm_lightning", "predict", "--ckpt_path", checkpoint, *flags
     finish(tmp_path, start(tmp_path, *command))
-    assert of_one_run(tmp_path, "*.jsonl").read_text() == retrieved.read_text()
+    lines, expected = lines_of(of_one_run(tmp_path, "*.jsonl")), lines_of(retrieved)
+    assert [query for query, _ in lines] == [query for query, _ in expected]
+    for (_, found), (_, wanted) in zip(lines, expected, strict=True):
+        # encoders saw other batches: the last digits of features may differ
+        assert found == pytest.approx(wanted, abs=1e-5)
 
 
 @pytest.mark.slow

@@ -119,6 +119,18 @@ def test_the_gallery_is_made_once_until_more_comes():
         metric.gallery()
 
 
+def test_features_are_not_kept_twice():
+    metric = filled(CrossAttention())
+    expected = metric.compute()
+    (tokens,) = metric.text_tokens  # the batches are gone
+    assert tokens.shape == TEXTS.tokens.shape
+    update(metric, [0], [0])
+    assert metric.text_image_ids[-1].tolist() == [10]
+    metric.reset()
+    update(metric, [0, 1, 2, 3], list(range(10)))
+    assert metric.compute() == expected
+
+
 def test_reset_forgets_everything():
     metric = filled(Cosine())
     expected = metric.compute()
