@@ -91,10 +91,13 @@ class Results(Callback):
 
     @rank_zero_only
     def _report(self, trainer: pl.Trainer, module: Any, split: str, show: bool) -> None:
+        if module.evaluation is None:
+            return  # it has left its features to others
         write_json(self.folder / "metrics.json", _rounded(module.results))
         if show:
             source = trainer.datamodule.source  # type: ignore[attr-defined]
-            report = evaluation_report(module.evaluation, module.protocol, source, split)
+            how = module.protocol, source, split, 1 + len(module.voters)
+            report = evaluation_report(module.evaluation, *how)
             write_json(self.folder / f"{split}_results.json", report)
             Console().print(retrieval_table(module.results, split, _title(module, split)))
 
@@ -108,6 +111,8 @@ class RetrievalWriter(Callback):
     @override
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if pl_module.retrieved is None:
+            return  # it has left its features to others
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         texts = {
             caption_id: caption
@@ -127,7 +132,7 @@ class RetrievalWriter(Callback):
 
 
 def evaluation_report(
-    evaluation: Evaluation, protocol: Protocol, source: Source, split: str
+    evaluation: Evaluation, protocol: Protocol, source: Source, split: str, models: int
 ) -> dict[str, Any]:
     """Scores, and all that is needed to compare them with others, as plain values."""
     fewest, most = evaluation.captions_per_photo
@@ -135,6 +140,7 @@ def evaluation_report(
         "protocol": recipe(protocol),
         "dataset": recipe(source),
         "split": split,
+        "models": models,
         "photos": evaluation.photos,
         "captions": evaluation.captions,
         "captions_per_photo": {"min": fewest, "max": most},
@@ -166,7 +172,8 @@ def retrieval_table(results: dict[str, float], split: str, title: str) -> Table:
 
 def _title(module: Any, split: str) -> str:
     scored, name = module.evaluation, type(module.protocol).__name__
-    return f"{split}: {scored.photos} photos, {scored.captions} captions · protocol {name}"
+    title = f"{split}: {scored.photos} photos, {scored.captions} captions · protocol {name}"
+    return f"{title} · mean of {1 + len(module.voters)} models" if module.voters else title
 
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
@@ -15,19 +13,16 @@ from typing_extensions import override
 
 from itm_lightning.combinations import check_combinations
 from itm_lightning.comparing import compare
-from itm_lightning.data.source import Record
 from itm_lightning.distributed import all_processes
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
 from itm_lightning.errors import InputError
+from itm_lightning.evaluating import EvaluatingModule
 from itm_lightning.gradient_cache import check_chunks, checked_size, encode_by_chunks
-from itm_lightning.metrics import BidirectionalRecall, Gallery
-from itm_lightning.metrics.pairs import pairs_accuracy
-from itm_lightning.metrics.protocols import Evaluation, Layout, Protocol, Retrieval
+from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.objectives.base import Objective
 from itm_lightning.parameter_groups import groups_by_factor
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.projection import Projection
-from itm_lightning.ranking import TopK, top_k
 from itm_lightning.schedules import WarmupCosine
 from itm_lightning.sharding import ShardingModule, separate
 from itm_lightning.similarity.base import Similarity
@@ -37,21 +32,15 @@ from itm_lightning.unread import freeze_unread
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
 
-class Matcher(ShardingModule):
+class Matcher(ShardingModule, EvaluatingModule):
     """Matches photos with captions; every part comes from YAML.
 
     Where several processes train, their batches are one: each scores its own photos and captions
     against everybody's, and loss and gradients are those of one process with the whole batch (of
     one step; accumulated steps remain batches of their own).
 
-    Logs ``train/loss``, the whole batch's on every process, and at the end of an evaluation epoch
-    ``val/…`` or ``test/…`` for each key of :class:`~itm_lightning.metrics.BidirectionalRecall`, and
-    ``…/pairs_accuracy`` where the source knows minimal pairs. :attr:`results` holds the same values
-    as Python floats.
-
-    What ``trainer.validate`` and ``trainer.test`` score is decided by :attr:`protocol`, which may
-    be set at any time; the validation epochs of ``trainer.fit`` are plain
-    :class:`~itm_lightning.metrics.protocols.Retrieval` always. :attr:`evaluation` is the last one.
+    Logs ``train/loss``, the whole batch's on every process; what it logs of evaluations, see
+    :class:`~itm_lightning.evaluating.EvaluatingModule`.
 
     Args:
         image_encoder: photos to features; owns its transform.
@@ -100,10 +89,6 @@ class Matcher(ShardingModule):
         self.similarity = similarity
         self.objective = objective
         self.recall = BidirectionalRecall(similarity)
-        self.protocol: Protocol = Retrieval()
-        self.evaluation: Evaluation | None = None
-        self.results: dict[str, float] = {}
-        self.retrieved: tuple[Gallery, TopK] | None = None
         self._dims = {"dim": dim, "dropout": dropout}
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
@@ -140,12 +125,12 @@ class Matcher(ShardingModule):
         """Learns the vocabulary from the train split alone; checks names before any long work."""
         check_combinations(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
-        self._check_protocol(stage)
+        self.check_protocol(stage)
         if stage == "fit" and self._gradient_cache is not None:
             for name, encoder in self._encoders():
                 check_chunks(name, encoder)
         if stage == "fit":
-            self.text_encoder.learn_vocabulary(self._data.train_captions())
+            self.text_encoder.learn_vocabulary(self.data.train_captions())
             freeze_unread((self.image_encoder, self.text_encoder), self.similarity)
         if self._compile:
             for part in (self.image_encoder, self.text_encoder, self.similarity):
@@ -170,66 +155,6 @@ class Matcher(ShardingModule):
             encode_by_chunks(self.encode_images, batch.photos, *how),
             encode_by_chunks(self.encode_texts, batch.captions, *how),
         )
-
-    @override
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self.recall.update(
-            self.encode_images(batch.photos),
-            self.encode_texts(batch.captions),
-            batch.image_ids,
-            batch.text_image_ids,
-            batch.text_ids,
-        )
-
-    test_step = validation_step
-    predict_step = validation_step
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        self._score("val")
-
-    @override
-    def on_test_epoch_end(self) -> None:
-        self._score("test")
-
-    @override
-    def on_predict_epoch_end(self) -> None:
-        gallery = self.recall.gallery()
-        k = min(10, len(gallery.images), len(gallery.texts))
-        self.retrieved = gallery, top_k(self.similarity, gallery.images, gallery.texts, k)
-        self.recall.reset()
-
-    def _score(self, split: str) -> None:
-        gallery = self.recall.gallery()
-        protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
-        layout = _layout(self._data.records(split))
-        evaluation = protocol.evaluate(self.similarity, gallery, layout)
-        scores = dict(evaluation.scores)
-        pairs = pairs_accuracy(self.similarity, gallery, self._data.twins(split))
-        if not math.isnan(pairs):  # there are minimal pairs
-            scores["pairs_accuracy"] = pairs
-        self.recall.reset()
-        self.evaluation = replace(evaluation, scores=scores)
-        named = {f"{split}/{key}": value for key, value in scores.items()}
-        others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
-        self.results = others | named
-        for key, value in named.items():
-            self.log(key, value, prog_bar=key.endswith("rsum"))
-
-    def _check_protocol(self, stage: str) -> None:
-        """The test that follows fit must not be refused after hours of training."""
-        if stage in ("validate", "test"):
-            split = "val" if stage == "validate" else "test"
-            self.protocol.check(_layout(self._data.records(split)))
-        elif stage == "fit" and self._data.has_split("test"):
-            self.protocol.check(_layout(self._data.source.records("test")))
-
-    @property
-    def _data(self) -> Any:
-        data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is None:
-            raise InputError("Matcher needs its data as trainer.fit(matcher, datamodule=…)")
-        return data
 
     # -- optimisation ---------------------------------------------------------------------------
 
@@ -270,7 +195,7 @@ class Matcher(ShardingModule):
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
         cls, checkpoint_path: str | Path, map_location: Any = "cpu", **kwargs: Any
-    ) -> Matcher:
+    ) -> Self:
         """Builds the Matcher a checkpoint holds, ready for inference, from that file alone.
 
         Args:
@@ -303,7 +228,3 @@ class Matcher(ShardingModule):
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
         yield "image_encoder", self.image_encoder
         yield "text_encoder", self.text_encoder
-
-
-def _layout(records: Iterable[Record]) -> Layout:
-    return {record.image_id: record.caption_ids for record in records if record.captions}

@@ -21,6 +21,7 @@ ALLOWED = {
     "gradient_cache": LEAVES,
     "projection": LEAVES,
     "schedules": LEAVES,
+    "evaluating": LEAVES | {"data", "metrics", "ranking", "similarity"},
     "comparing": LEAVES | {"objectives", "similarity"},
     "unread": LEAVES | {"encoders", "similarity"},
     "resume": LEAVES | {"resume"},
@@ -29,6 +30,7 @@ ALLOWED = {
     "extract": LEAVES | {"extract", "data", "encoders"},
 }
 MAY_IMPORT_LIGHTNING = {
+    "evaluating.py",
     "matcher.py",
     "data/datamodule.py",
     "callbacks.py",

@@ -48,7 +48,7 @@ def with_checkpoint_config(
         return list(args), None
     root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
     path = find_checkpoint(Path(root), which)
-    checkpoint = _read(path)
+    checkpoint = read_checkpoint(path, "--ckpt_path")
     # A checkpoint that a notebook wrote knows its model, but of its data only the user does.
     config = checkpoint.get("config") or {"model": checkpoint["matcher"]["recipe"]}
     sections = _SECTIONS.get(command, _OTHER_SECTIONS)
@@ -58,11 +58,22 @@ def with_checkpoint_config(
     return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["assets"]
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, flag: str) -> dict[str, Any]:
+    """What a checkpoint holds; its tensors stay on disk until they are used.
+
+    Args:
+        path: of the file.
+        flag: that named it.
+
+    Raises:
+        InputError: it is missing or broken, or was not written by itm-lightning.
+    """
+    if not path.is_file():
+        raise InputError(f"{flag} {path}: there is no such file")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises whatever the broken file makes its readers raise
-        raise InputError(f"--ckpt_path {path}: not a checkpoint that can be read") from error
+        raise InputError(f"{flag} {path}: not a checkpoint that can be read") from error
     if "matcher" not in checkpoint:
-        raise InputError(f"--ckpt_path {path}: not written by itm-lightning, it holds no Matcher")
+        raise InputError(f"{flag} {path}: not written by itm-lightning, it holds no Matcher")
     return checkpoint

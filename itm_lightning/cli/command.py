@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -34,6 +34,7 @@ from itm_lightning.cli.runs import (
 from itm_lightning.cli.same_run import has_finished
 from itm_lightning.cli.stopping import StopAtStep, say_stopped, stop_signals
 from itm_lightning.cli.strategies import name_fsdp2, refusals, settle
+from itm_lightning.cli.together import Together
 from itm_lightning.cli.trainer import ITMTrainer
 from itm_lightning.combinations import check_combinations
 from itm_lightning.encoders.base import restoring
@@ -44,6 +45,7 @@ from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 _BAD_INPUT_STATUS = 2
+_OF_THE_MODEL = {"model", "ckpt_path"}
 
 
 class OneLineParser(LightningArgumentParser):
@@ -88,6 +90,7 @@ class ITMCLI(LightningCLI):
             f"{', '.join(list_registered('protocol'))}.",
         )
         parser.add_class_arguments(Cadence, "last_checkpoint")
+        parser.add_class_arguments(Together, "ensemble")
         parser.add_argument(
             "--run",
             type=str | None,
@@ -135,6 +138,8 @@ class ITMCLI(LightningCLI):
         with nullcontext() if assets is None else restoring(assets):
             super().instantiate_classes()
         self.model.protocol = self._get(self.config_init, "protocol")
+        self.together: Together = self._get(self.config_init, "ensemble")
+        self.together.load(self.subcommand, self._get(self.config_init, "ckpt_path"))
         settle(self.trainer)
         check_combinations(self.trainer, self.model)
         if self.last:
@@ -183,11 +188,20 @@ class ITMCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Scores the validation split."""
-        self.trainer.validate(verbose=False, **kwargs)
+        self._evaluate(self.trainer.validate, verbose=False, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Scores the test split."""
-        self.trainer.test(verbose=False, **kwargs)
+        self._evaluate(self.trainer.test, verbose=False, **kwargs)
+
+    def predict(self, **kwargs: Any) -> None:
+        """Retrieves from the test split, or from val where there is none."""
+        self._evaluate(self.trainer.predict, **kwargs)
+
+    def _evaluate(self, run: Callable[..., Any], **kwargs: Any) -> None:
+        of_members = {key: value for key, value in kwargs.items() if key not in _OF_THE_MODEL}
+        self.together.encode(run, self.model, **of_members)
+        run(**kwargs)
 
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""

@@ -109,11 +109,9 @@ def find_checkpoint(root: Path, which: str) -> Path:
     """The checkpoint ``last`` or ``best`` of the newest run under ``root``, or the path itself.
 
     Raises:
-        InputError: there is no such checkpoint.
+        InputError: no run under ``root`` has such a checkpoint.
     """
     if which not in ("last", "best"):
-        if not Path(which).is_file():
-            raise InputError(f"--ckpt_path {which}: there is no such file")
         return Path(which)
     found = list(root.glob(f"*/checkpoints/{which}.ckpt"))
     if not found:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -108,13 +109,14 @@ def test_a_job_is_requeued_and_goes_on(scontrol, job, tmp_path):
     sent = [list(config_sent(found)) for found in starts]
     assert all(len(pairs) == len(dict(pairs)) for pairs in sent)
     assert dict(sent[0])["model"] == dict(sent[1])["model"]
+    bin_folder, path = Path(sys.executable).parent, os.environ["PATH"]
     listed = subprocess.run(
         "wandb sync --dry-run wandb/offline-run-*",  # what the README says, without a network
         shell=True,
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        env={**os.environ, "WANDB_SILENT": "false"},
+        env={**os.environ, "WANDB_SILENT": "false", "PATH": f"{bin_folder}{os.pathsep}{path}"},
     )
     assert listed.returncode == 0
     for path in paths:

@@ -3,24 +3,28 @@
 import json
 
 import pytest
+import wandb
 import yaml
 
 from tests.cli.wandb_file import config_sent, finished_records, keys_logged
 
 SECTIONS = {
     *("seed_everything", "trainer", "model", "data", "protocol", "last_checkpoint"),
+    "ensemble",
     *("ckpt_path", "weights_only"),
 }
 
 
 @pytest.fixture
 def wandb_config(tiny_config, tmp_path):
+    """A config with W&B; what W&B keeps of a process's runs is forgotten afterwards."""
     tiny_config["trainer"]["logger"] = {
         "class_path": "WandbLogger",
         "init_args": {"project": "itm", "save_dir": str(tmp_path)},
     }
     tiny_config["trainer"]["log_every_n_steps"] = 5
-    return tiny_config
+    yield tiny_config
+    wandb.teardown()
 
 
 def check_run_and_id(root):
@@ -47,8 +51,6 @@ def check_run_and_id(root):
 
 def test_one_run_has_one_nested_config_and_the_agreed_keys(run, wandb_config, tmp_path):
     run("fit", "--config", wandb_config)
-    import wandb
-
     wandb.finish()
     check_run_and_id(tmp_path)
 
@@ -73,8 +75,6 @@ def test_a_run_of_a_sweep_has_the_id_and_a_folder_of_its_own(
     monkeypatch.setenv("WANDB_SWEEP_ID", "sw33p")
     monkeypatch.setenv("WANDB_RUN_ID", "abc123")
     folder = run("fit", "--config", wandb_config)
-    import wandb
-
     wandb.finish()
     assert folder.name == "sweep-sw33p-abc123-fit"
     assert check_run_and_id(tmp_path) == "abc123"
