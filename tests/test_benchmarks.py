@@ -56,16 +56,17 @@ def test_similarity(tmp_path):
 
 
 def test_similarity_loops():
-    size = ("--photos", 4, "--batch", 4, "--sgraf_photos", 2, "--regions", 3, "--dim", 16)
+    photos = ("--photos", 4, "--sgraf_photos", 2, "--cosine_photos", 4)
+    size = (*photos, "--batch", 4, "--regions", 3, "--dim", 16)
     table = run("similarity_loops.py", *size, "--repeats", 1)
-    rows = re.findall(r"│ (S[^│]*[^ │]) +│(.*)│", table)
+    rows = re.findall(r"│ ((?:S|C)[^│]*[^ │]) +│(.*)│", table)
     assert [name.split(",")[0].split(" (")[0] for name, _ in rows] == [
         *("SCAN t2i", "SCAN t2i", "SCAN i2t", "SCAN i2t"),
-        *("SGR", "SAF"),
+        *("SGR", "SAF", "Cosine"),
     ]
-    for _, cells in rows:
+    for name, cells in rows:
         *_, loop_ratio, product_ratio, _ = (cell.strip() for cell in cells.split("│"))
-        assert float(loop_ratio) > 0
+        assert name.startswith("Cosine") or float(loop_ratio) > 0
         assert float(product_ratio) > 0
 
 

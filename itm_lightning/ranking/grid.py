@@ -21,6 +21,7 @@ from itm_lightning.types import Features
 
 _UNITS = 64  # so many processes find work of one size
 _FEWEST_PHOTOS = 32  # of a unit: in smaller blocks a pair takes longer
+_FEWEST_VECTORS = 256  # the same, where a photo is a single vector
 _GROUP = 2  # the features of a group of captions are so many tensors of a block's size at most
 
 
@@ -66,7 +67,8 @@ def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int |
     pair = similarity.pair_elements(regions, words, width)
     pairs = (LENGTH_GROUPS if words else 1) * elements / pair  # that are scored at a time
     captions_each = max(len(texts) / max(len(images), 1), 1e-9)
-    even = max(_FEWEST_PHOTOS, math.ceil(len(images) / _UNITS))
+    fewest = _FEWEST_PHOTOS if regions else _FEWEST_VECTORS
+    even = max(fewest, math.ceil(len(images) / _UNITS))
     most = max(1, min(even, math.isqrt(int(pairs / captions_each))))
     photos = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
     captions = min(pairs / photos, _GROUP * elements / (max(words, 1) * width))
