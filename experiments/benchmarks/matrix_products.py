@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -23,12 +23,15 @@ class MatrixProducts(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self._noted: list[tuple[Callable[..., Tensor], list[Any]]] = []
+        # one factor of each layout: a head that computes tile by tile to save memory may make
+        # thousands of products, whose factors together would fill it
+        self._factors: dict[Hashable, Tensor] = {}
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         if func in _PRODUCTS:
-            self._noted.append((_PRODUCTS[func], [_like(arg) for arg in args]))
+            self._noted.append((_PRODUCTS[func], [self._like(arg) for arg in args]))
         return func(*args, **(kwargs or {}))
 
     def replay(self) -> None:
@@ -36,14 +39,18 @@ class MatrixProducts(TorchDispatchMode):
         for product, factors in self._noted:
             product(*factors)
 
+    def _like(self, value: Any) -> Any:
+        """Memory laid out as the factor's: a transposed one is multiplied at another speed."""
+        if not isinstance(value, Tensor):
+            return value
+        layout = value.shape, value.stride(), value.dtype, value.device
+        if layout not in self._factors:
+            self._factors[layout] = torch.rand_like(value)
+        return self._factors[layout]
+
 
 def products_alone(run: Callable[[], object]) -> Callable[[], None]:
     """What makes the matrix products of ``run``, and nothing else."""
     with MatrixProducts() as products:
         run()
     return products.replay
-
-
-def _like(value: Any) -> Any:
-    """Memory laid out as the factor's: a transposed one is multiplied at another speed."""
-    return torch.rand_like(value) if isinstance(value, Tensor) else value

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
+from itm_lightning.ranking.grid import even_share
+
 GPUS = (8, 16, 32, 64, 128, 256)
 _FLOAT = 4  # bytes
-_UNITS = 64  # into which the ranking engine cuts the photos, to deal them out
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,8 @@ class Gallery:
         An addition and a multiplication each; with tokens, those with the photos' Gram matrices
         too.
         """
-        pairs = self.photos * self.captions * math.ceil(_UNITS / processes) / _UNITS
+        units = math.ceil(self.photos / even_share(self.photos, self.regions))
+        pairs = self.photos * self.captions * math.ceil(units / processes) / units
         if not self.regions:
             return 2 * pairs * self.dim
         return 2 * pairs * self.regions * self.words * (self.dim + self.regions)

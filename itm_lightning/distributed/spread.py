@@ -27,6 +27,7 @@ class Spread:
         holder: ``(N,)`` int64 on the CPU, the process that holds each row.
         place: ``(N,)`` int64 on the CPU, the row's number among those that its holder holds.
         length: tokens a row where it is handed over: as many as the longest has anywhere.
+        device: where they are worked on, a part at a time; ``local`` may wait elsewhere.
         processes: who they are.
     """
 
@@ -34,6 +35,7 @@ class Spread:
     holder: Tensor
     place: Tensor
     length: int
+    device: torch.device
     processes: Processes
 
     @classmethod
@@ -42,7 +44,7 @@ class Spread:
 
         Args:
             local: this process's; ``None`` where it has none and so cannot know their shape.
-            device: where features of no rows should lie.
+            device: where they are to be worked on; features of no rows lie there.
             processes: who they are.
 
         Raises:
@@ -62,13 +64,14 @@ class Spread:
         place = processes.gather(mine)
         assert holder is not None
         assert place is not None
-        return cls(local, holder, place, int(shapes[:, 0].max()), processes)
+        return cls(local, holder, place, int(shapes[:, 0].max()), device, processes)
 
     @classmethod
     def here(cls, features: Features) -> Spread:
         """Features that this process has for itself."""
         place = torch.arange(len(features))
-        return cls(features, torch.zeros_like(place), place, _shape(features)[0], Alone())
+        where = _shape(features)[0], features.device
+        return cls(features, torch.zeros_like(place), place, *where, Alone())
 
     def __len__(self) -> int:
         return len(self.holder)
@@ -77,11 +80,6 @@ class Spread:
         if isinstance(rows, Tensor):
             rows = rows.cpu()
         return replace(self, holder=self.holder[rows], place=self.place[rows])
-
-    @property
-    def device(self) -> torch.device:
-        """Where this process's features lie."""
-        return self.local.device
 
     def map(self, function: Callable[[Features], Features]) -> Spread:
         """Of everybody's own features, row by row, what the function makes of them."""
@@ -120,8 +118,8 @@ class Spread:
         return _as_wanted(shared, holder)
 
     def whole(self) -> Features | Spread:
-        """Plain features, where one process has them for itself."""
-        if self.processes.size > 1:
+        """Plain features, if one process has them for itself and they lie where they are used."""
+        if self.processes.size > 1 or self.local.device != self.device:
             return self
         everything = torch.arange(len(self.local))
         return self.local if self.place.equal(everything) else self.local[self.place]

@@ -16,6 +16,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.metrics.drained import drained
 from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, ordinals, without_repeats
+from itm_lightning.ranking import budget
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -25,6 +26,8 @@ _IDS = ("image_ids", "text_image_ids", "text_ids")
 
 class BidirectionalRecall(Metric):
     """Recall in both directions over everything that :meth:`update` saw, on all processes.
+
+    Features wait on the device for as long as they fit, and on the CPU from then on.
 
     Exact: every photo meets every caption once, in blocks, and what a distributed sampler repeats
     counts once. Features stay on the process that saw them; each scores a share of the photos, and
@@ -55,6 +58,7 @@ class BidirectionalRecall(Metric):
         self.ks = tuple(ks)
         self._together = sync_on_compute
         self._gallery: tuple[int, Gallery] | None = None  # after how many updates it was made
+        self._bytes = 0  # of features
         sides = [f"{side}_{field}" for side in ("image", "text") for field in _FIELDS]
         for name in (*sides, *_IDS):
             self.add_state(name, default=[], dist_reduce_fx=None)
@@ -94,6 +98,9 @@ class BidirectionalRecall(Metric):
             for field in _FIELDS:
                 if (value := getattr(kept, field)) is not None:
                     getattr(self, f"{side}_{field}").append(value)
+                    self._bytes += value.numel() * value.element_size()
+        # torchmetrics moves them after every update then; scores are made on the device still
+        self.compute_on_cpu |= self._bytes > budget.feature_bytes(self.device)
 
     def compute(self) -> dict[str, Tensor]:
         """The table of :func:`itm_lightning.metrics.recall_from_ranks`.
@@ -122,7 +129,7 @@ class BidirectionalRecall(Metric):
     def reset(self) -> None:
         """Forgets everything."""
         super().reset()
-        self._gallery = None
+        self._gallery, self._bytes = None, 0
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
         """Takes in a batch, and computes the recall of that batch alone; no collective.

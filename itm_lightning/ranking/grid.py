@@ -67,12 +67,20 @@ def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int |
     pair = similarity.pair_elements(regions, words, width)
     pairs = (LENGTH_GROUPS if words else 1) * elements / pair  # that are scored at a time
     captions_each = max(len(texts) / max(len(images), 1), 1e-9)
-    fewest = _FEWEST_PHOTOS if regions else _FEWEST_VECTORS
-    even = max(fewest, math.ceil(len(images) / _UNITS))
-    most = max(1, min(even, math.isqrt(int(pairs / captions_each))))
+    most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / captions_each))))
     photos = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
     captions = min(pairs / photos, _GROUP * elements / (max(words, 1) * width))
     return Grid(photos, max(1, int(captions)))
+
+
+def even_share(photos: int, regions: int) -> int:
+    """How many photos a unit has, where memory lets it.
+
+    Args:
+        photos: how many there are.
+        regions: tokens of a photo; 0 without.
+    """
+    return max(_FEWEST_PHOTOS if regions else _FEWEST_VECTORS, math.ceil(photos / _UNITS))
 
 
 def _width(features: Features) -> int:

@@ -40,21 +40,6 @@ def test_both_scripts_are_the_command(command):
     assert script.value == "itm_lightning.cli:main"
 
 
-def test_two_processes_score_as_one(run, tiny_config, python, tmp_path):
-    tiny_config["data"]["source"]["init_args"]["test"] = 11  # the sampler repeats a photo
-    fitted = run("fit", "--config", tiny_config)
-    flags = ["--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"]
-    environment = {**os.environ, "PYTHONPATH": str(REPO)}
-    command = ["-m", "itm_lightning", "test", "--ckpt_path", "best", *flags]
-    done = python(*command, cwd=tmp_path, env=environment)
-    assert done.returncode == 0, done.stderr
-    (folder,) = tmp_path.glob("runs/*-test")  # one for both processes
-    expected = json.loads((fitted / "metrics.json").read_text())
-    found = json.loads((folder / "metrics.json").read_text())
-    assert found == {key: expected[key] for key in found}
-    assert "test/rsum" in found
-
-
 def interrupted(process):
     """Presses Ctrl-C until the process ends; returns what it printed.
 

@@ -6,8 +6,10 @@ import torch
 from torch import nn
 from torchmetrics import MetricCollection
 
+from itm_lightning.distributed import Alone, Spread
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
+from itm_lightning.ranking import budget, rank
 from itm_lightning.similarity import Bilinear, Cosine, CrossAttention
 from itm_lightning.types import Features
 from tests.made_up import golden, made_up_features
@@ -258,3 +260,33 @@ def test_vectors_of_zero_are_no_clash():
     zero = Features.from_pooled(torch.zeros(2, 8))
     metric.update(zero, zero, torch.tensor([1, 1]), torch.tensor([1, 1]), torch.tensor([5, 5]))
     assert len(metric.gallery().images) == len(metric.gallery().texts) == 1
+
+
+@pytest.mark.parametrize("head", [Cosine(), CrossAttention()])
+def test_features_that_do_not_fit_wait_on_the_cpu(head, monkeypatch):
+    kept = [head.keep(side) for side in (IMAGES, TEXTS)]
+    tensors = [t for side in kept for t in (side.tokens, side.mask, side.pooled) if t is not None]
+    needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    monkeypatch.setattr(budget, "feature_bytes", lambda device: needed)
+    fits, crowded = BidirectionalRecall(head), BidirectionalRecall(head)
+    for metric, times in ((fits, 1), (crowded, 2)):  # a photo may come again
+        for _ in range(times):
+            metric.update(IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS, torch.arange(10))
+    assert not fits.compute_on_cpu
+    assert crowded.compute_on_cpu
+    assert crowded.compute() == fits.compute()
+    fits.reset()
+    fits.update(IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert not fits.compute_on_cpu
+
+
+def test_features_that_wait_elsewhere_are_handed_over_part_by_part():
+    elsewhere = torch.device("cpu", 0)  # to torch another device than "cpu"
+    images, texts = (Spread.of(side, elsewhere, Alone()) for side in (IMAGES, TEXTS))
+    assert images.whole() is images
+    assert Spread.of(IMAGES, IMAGES.device, Alone()).whole() is IMAGES
+    found = rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert found.t2i.device.type == "cpu"
+    expected = rank(Cosine(), IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert found.i2t.equal(expected.i2t)
+    assert found.t2i.equal(expected.t2i)
