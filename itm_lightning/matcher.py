@@ -11,23 +11,23 @@ from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.combinations import check_combinations
-from itm_lightning.comparing import compare
 from itm_lightning.distributed import all_processes
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import EvaluatingModule
-from itm_lightning.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.objectives.base import Objective
-from itm_lightning.parameter_groups import groups_by_factor
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.projection import Projection
 from itm_lightning.schedules import WarmupCosine
 from itm_lightning.sharding import ShardingModule, separate
 from itm_lightning.similarity.base import Similarity
+from itm_lightning.training.combinations import check_combinations
+from itm_lightning.training.comparing import compare
+from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
+from itm_lightning.training.parameter_groups import groups_by_factor
+from itm_lightning.training.unread import freeze_unread
 from itm_lightning.types import Batch, Features
-from itm_lightning.unread import freeze_unread
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
@@ -57,7 +57,7 @@ class Matcher(ShardingModule, EvaluatingModule):
         compile: runs encoders and similarity through ``torch.compile``.
         gradient_cache: pairs encoded at a time, for batches larger than memory: one chunk's
             activations at most are kept, and each chunk is encoded twice (see
-            :mod:`~itm_lightning.gradient_cache`). All at once where ``None``.
+            :mod:`~itm_lightning.training.gradient_cache`). All at once where ``None``.
 
     Raises:
         InputError: the similarity was built for another ``dim``.

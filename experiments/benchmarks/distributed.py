@@ -30,11 +30,11 @@ from torch import distributed as dist
 from torch import multiprocessing as mp
 
 from itm_lightning import registry
-from itm_lightning.comparing import compare
 from itm_lightning.distributed import all_processes, rank, world_size
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.similarity.base import Similarity, TokenSimilarity
+from itm_lightning.training.comparing import compare
 from itm_lightning.types import Features
 
 _HEADS = ("Cosine", "CrossAttention")

@@ -36,12 +36,12 @@ from itm_lightning.cli.stopping import StopAtStep, say_stopped, stop_signals
 from itm_lightning.cli.strategies import name_fsdp2, refusals, settle
 from itm_lightning.cli.together import Together
 from itm_lightning.cli.trainer import ITMTrainer
-from itm_lightning.combinations import check_combinations
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Protocol, Retrieval
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
+from itm_lightning.training.combinations import check_combinations
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 _BAD_INPUT_STATUS = 2

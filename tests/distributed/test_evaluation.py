@@ -1,12 +1,10 @@
 """Evaluation by several gloo processes: equal to one process's to the last bit."""
 
 import functools
-import multiprocessing
 
 import pytest
 import torch
 from torch import distributed as dist
-from torch import multiprocessing as mp
 
 from itm_lightning.distributed import Spread, all_processes, rank, world_size
 from itm_lightning.errors import InputError
@@ -17,6 +15,7 @@ from itm_lightning.ranking import rank as ranks_of
 from itm_lightning.similarity import Cosine, CrossAttention
 from tests.distributed import galleries
 from tests.distributed.galleries import IMAGE_IDS, LAYOUT, N_PHOTOS, OWNER, SHARES, metric_of
+from tests.distributed.processes import in_groups
 
 WORLDS = (4, 3, 2)
 CASES = [*((share, False) for share in SHARES), ("padded", True)]
@@ -170,29 +169,15 @@ def outcome(function):
         return f"{type(error).__name__}: {error}"
 
 
-def work(process, folder):
-    torch.set_num_threads(1)
+def all_outcomes():
     budget._CPU_BYTES = SMALL
-    for world in WORLDS:
-        if process < world:
-            store = f"file://{folder}/store{world}"
-            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
-            outcomes = {name: outcome(function) for name, function in SCENARIOS.items()}
-            torch.save(outcomes, f"{folder}/{world}-{process}.pt")
-            dist.destroy_process_group()
+    return {name: outcome(function) for name, function in SCENARIOS.items()}
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """Every scenario's outcome by number of processes, once a process."""
-    folder = tmp_path_factory.mktemp("processes")
-    # a server that has imported everything once starts all four, instead of four imports
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    mp.start_processes(work, args=(str(folder),), nprocs=4, start_method="forkserver")
-    return {
-        world: [torch.load(folder / f"{world}-{p}.pt", weights_only=False) for p in range(world)]
-        for world in WORLDS
-    }
+    return in_groups(all_outcomes, WORLDS, tmp_path_factory.mktemp("processes"))
 
 
 def same(left, right):

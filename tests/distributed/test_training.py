@@ -1,14 +1,12 @@
 """Loss and every gradient of processes that share a batch: those of one process that has it all."""
 
-import multiprocessing
 from dataclasses import replace
 
 import pytest
 import torch
-from torch import distributed as dist
-from torch import multiprocessing as mp
 
-from itm_lightning.distributed import rank
+from itm_lightning.distributed import rank, world_size
+from tests.distributed.processes import in_groups
 from tests.distributed.training import CACHED, EQUAL, SHARES, scored, trained
 
 STEPS = EQUAL | CACHED
@@ -16,27 +14,16 @@ STEPS = EQUAL | CACHED
 BY = ("InfoNCE, on tokens", "Sigmoid, on tokens")
 
 
-def work(process, folder):
-    torch.set_num_threads(1)
-    for world in (3, 2):
-        if process < world:
-            store = f"file://{folder}/store{world}"
-            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
-            outcomes = {name: trained(step, world, rank()) for name, step in STEPS.items()}
-            outcomes["scored"] = {name: scored(STEPS[name], world, rank()) for name in BY}
-            torch.save(outcomes, f"{folder}/{world}-{process}.pt")
-            dist.destroy_process_group()
+def all_outcomes():
+    world = world_size()
+    found = {name: trained(step, world, rank()) for name, step in STEPS.items()}
+    return found | {"scored": {name: scored(STEPS[name], world, rank()) for name in BY}}
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What every process has after each step, by number of processes."""
-    folder = tmp_path_factory.mktemp("processes")
-    # a server that has imported everything once starts all three, instead of three imports
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    mp.start_processes(work, args=(str(folder),), nprocs=3, start_method="forkserver")
-    files = {world: [folder / f"{world}-{p}.pt" for p in range(world)] for world in (2, 3)}
-    return {world: [torch.load(path) for path in paths] for world, paths in files.items()}
+    return in_groups(all_outcomes, (3, 2), tmp_path_factory.mktemp("processes"))
 
 
 def assert_equal(outcome, expected):

@@ -7,9 +7,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from itm_lightning.comparing import compare
 from itm_lightning.distributed import Alone, all_processes
-from itm_lightning.gradient_cache import encode_by_chunks
 from itm_lightning.objectives import (
     MMD,
     Diversity,
@@ -19,6 +17,8 @@ from itm_lightning.objectives import (
     WeightedSum,
 )
 from itm_lightning.similarity import CrossAttention, Gaussian, Lorentz, Similarity, SmoothChamfer
+from itm_lightning.training.comparing import compare
+from itm_lightning.training.gradient_cache import encode_by_chunks
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
 from tests.objectives.losses import EXAMPLES

@@ -1,16 +1,13 @@
 """BidirectionalRecall over real processes: equal to one process, whatever each of them saw."""
 
-import multiprocessing
-
 import pytest
 import torch
-from torch import distributed as dist
-from torch import multiprocessing as mp
 
 from itm_lightning.distributed import gather_rows, rank, world_size
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.similarity import Cosine, CrossAttention
+from tests.distributed.processes import in_groups
 from tests.made_up import made_up_features
 
 N_PHOTOS = 7
@@ -104,26 +101,14 @@ def outcome(function, *arguments):
         return str(error)
 
 
-def work(process, folder):
-    torch.set_num_threads(1)
-    for world in (3, 2):
-        if process < world:
-            store = f"file://{folder}/store{world}"
-            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
-            outcomes = {name: outcome(*call) for name, call in SCENARIOS.items()}
-            torch.save(outcomes, f"{folder}/{world}-{process}.pt")
-            dist.destroy_process_group()
+def all_outcomes():
+    return {name: outcome(*call) for name, call in SCENARIOS.items()}
 
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """Every scenario's outcome by number of processes, once a process."""
-    folder = tmp_path_factory.mktemp("processes")
-    # a server that has imported everything once starts all three, instead of three imports
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    mp.start_processes(work, args=(str(folder),), nprocs=3, start_method="forkserver")
-    files = {world: [folder / f"{world}-{p}.pt" for p in range(world)] for world in (2, 3)}
-    return {world: [torch.load(path) for path in paths] for world, paths in files.items()}
+    return in_groups(all_outcomes, (3, 2), tmp_path_factory.mktemp("processes"))
 
 
 def single_process(head):

@@ -10,9 +10,9 @@ from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.data import Scenes
 from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
-from itm_lightning.gradient_cache import encode_by_chunks
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.similarity import CrossAttention
+from itm_lightning.training.gradient_cache import encode_by_chunks
 from itm_lightning.types import Batch, Features
 from tests.test_matcher import trainer
 

@@ -1,0 +1,1 @@
+"""What a Matcher needs to train, a part a file."""

@@ -1,0 +1,38 @@
+"""Groups of gloo processes, started once for all the scenarios of a test module."""
+
+import multiprocessing
+
+import torch
+from torch import distributed as dist
+from torch import multiprocessing as mp
+
+
+def in_groups(outcomes, worlds, folder):
+    """What ``outcomes()`` returns within groups of processes.
+
+    Args:
+        outcomes: a function of a module's; it is called once in every process of each group.
+        worlds: the numbers of processes, largest first.
+        folder: to hand results over in.
+
+    Returns:
+        By number of processes, a list of each process's.
+    """
+    # a server that has imported everything once starts all of them, instead of an import each
+    multiprocessing.get_context("forkserver").set_forkserver_preload([outcomes.__module__])
+    how = {"nprocs": max(worlds), "start_method": "forkserver"}
+    mp.start_processes(_work, args=(outcomes, worlds, str(folder)), **how)
+    return {
+        world: [torch.load(folder / f"{world}-{p}.pt", weights_only=False) for p in range(world)]
+        for world in worlds
+    }
+
+
+def _work(process, outcomes, worlds, folder):
+    torch.set_num_threads(1)
+    for world in worlds:
+        if process < world:
+            store = f"file://{folder}/store{world}"
+            dist.init_process_group("gloo", init_method=store, rank=process, world_size=world)
+            torch.save(outcomes(), f"{folder}/{world}-{process}.pt")
+            dist.destroy_process_group()
