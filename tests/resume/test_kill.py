@@ -1,5 +1,6 @@
 """Processes that are killed ten times end as one that never was."""
 
+import json
 import os
 import random
 import signal
@@ -53,8 +54,12 @@ def whole_files(folder):
     return [torch.load(path, weights_only=True) for path in folder.rglob("*.ckpt")]
 
 
+def wandb_id(outcome):
+    return json.loads((outcome.folder / "run.json").read_text())["wandb_id"]
+
+
 SETTINGS = {
-    "one-process": {},
+    "one-process": {"trainer.logger": {"class_path": "WandbLogger"}},
     "a-worker": {"data.num_workers": 1},
     # each has half of an epoch's batches
     "two-processes": {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_epochs": 16},
@@ -62,7 +67,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_killed_ten_times(fit, random_config, setting):
+def test_killed_ten_times(fit, random_config, tmp_path, setting):
     for path, value in SETTINGS[setting].items():
         section, key = path.split(".")
         random_config[section][key] = value
@@ -75,5 +80,8 @@ def test_killed_ten_times(fit, random_config, setting):
     resumed = Outcome(fit("killed"))
     assert resumed.equals(unbroken)
     assert not [path for path in resumed.folder.rglob("*") if path.suffix == ".tmp"]
+    if "trainer.logger" in SETTINGS[setting]:  # a folder of W&B's for each start, one id for all
+        told = [path.name.rpartition("-")[2] for path in tmp_path.glob("wandb/offline-run-*")]
+        assert sorted(told) == sorted([wandb_id(unbroken), *11 * [wandb_id(resumed)]])
     names = {path.relative_to(resumed.folder) for path in resumed.folder.rglob("*.*")}
     assert names == {path.relative_to(unbroken.folder) for path in unbroken.folder.rglob("*.*")}
