@@ -41,17 +41,21 @@ class Gallery:
         An addition and a multiplication each; with tokens, those with the photos' Gram matrices
         too.
         """
-        units = math.ceil(self.photos / even_share(self.photos, self.regions))
-        pairs = self.photos * self.captions * math.ceil(units / processes) / units
+        pairs = self.photos * self.captions * self._largest_share(processes)
         if not self.regions:
             return 2 * pairs * self.dim
         return 2 * pairs * self.regions * self.words * (self.dim + self.regions)
 
     def received(self, processes: int) -> float:
-        """Bytes that arrive at each process: its photos and their captions, then all captions."""
+        """Bytes that arrive at the busiest: its photos and their captions, then all captions."""
         photo, caption = (max(1, n) * self.dim * _FLOAT for n in (self.regions, self.words))
-        own = (self.photos * photo + self.captions * caption) / processes
+        own = (self.photos * photo + self.captions * caption) * self._largest_share(processes)
         return (own + self.captions * caption) * (1 - 1 / processes)
+
+    def _largest_share(self, processes: int) -> float:
+        """Of the photos, which the ranking engine deals out in units."""
+        units = math.ceil(self.photos / even_share(self.photos, self.regions))
+        return math.ceil(units / processes) / units
 
 
 @dataclass(frozen=True)

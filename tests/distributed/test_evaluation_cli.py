@@ -10,6 +10,7 @@ import sys
 import pytest
 import yaml
 
+from itm_lightning.cli import main
 from itm_lightning.data import Scenes
 from tests.conftest import REPO, TINY_MODEL, TINY_TRAINER
 
@@ -78,7 +79,8 @@ def fitted(tmp_path_factory):
     for config_of in (tokens, scores_tie):
         folder = tmp_path_factory.mktemp(config_of.__name__)
         (folder / "config.yaml").write_text(yaml.safe_dump(config_of(folder)))
-        finish(folder, start(folder, "-m", "itm_lightning", "fit", "--config", "config.yaml"))
+        root = f"--trainer.default_root_dir={folder / 'runs'}"
+        main(["fit", "--config", str(folder / "config.yaml"), root])
         (run,) = folder.glob("runs/*-fit")
         found[config_of] = str(run / "checkpoints" / "best.ckpt"), run / "metrics.json"
     return found
