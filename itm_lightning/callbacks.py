@@ -96,8 +96,7 @@ class Results(Callback):
         write_json(self.folder / "metrics.json", _rounded(module.results))
         if show:
             source = trainer.datamodule.source  # type: ignore[attr-defined]
-            how = module.protocol, source, split, 1 + len(module.voters)
-            report = evaluation_report(module.evaluation, *how)
+            report = evaluation_report(module.evaluation, module.protocol, source, split)
             write_json(self.folder / f"{split}_results.json", report)
             Console().print(retrieval_table(module.results, split, _title(module, split)))
 
@@ -132,7 +131,7 @@ class RetrievalWriter(Callback):
 
 
 def evaluation_report(
-    evaluation: Evaluation, protocol: Protocol, source: Source, split: str, models: int
+    evaluation: Evaluation, protocol: Protocol, source: Source, split: str
 ) -> dict[str, Any]:
     """Scores, and all that is needed to compare them with others, as plain values."""
     fewest, most = evaluation.captions_per_photo
@@ -140,7 +139,7 @@ def evaluation_report(
         "protocol": recipe(protocol),
         "dataset": recipe(source),
         "split": split,
-        "models": models,
+        "models": evaluation.models,
         "photos": evaluation.photos,
         "captions": evaluation.captions,
         "captions_per_photo": {"min": fewest, "max": most},
@@ -173,7 +172,7 @@ def retrieval_table(results: dict[str, float], split: str, title: str) -> Table:
 def _title(module: Any, split: str) -> str:
     scored, name = module.evaluation, type(module.protocol).__name__
     title = f"{split}: {scored.photos} photos, {scored.captions} captions · protocol {name}"
-    return f"{title} · mean of {1 + len(module.voters)} models" if module.voters else title
+    return f"{title} · mean of {scored.models} models" if scored.models > 1 else title
 
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:

@@ -38,7 +38,8 @@ class EvaluatingModule(pl.LightningModule, ABC):
         protocol: decides what ``trainer.validate`` and ``trainer.test`` score, and may be set at
             any time. The validation epochs of ``trainer.fit`` are plain
             :class:`~itm_lightning.metrics.protocols.Retrieval` always.
-        voters: other models, whose scores of the split to come are averaged with this one's.
+        voters: other models, whose scores are averaged with this one's in the next evaluation; they
+            have seen its split, and are let go of after it.
         weight: of this one among them.
         evaluation: the last one.
         results: what was logged of evaluations, as Python floats.
@@ -123,8 +124,8 @@ class EvaluatingModule(pl.LightningModule, ABC):
         pairs = pairs_accuracy(similarity, gallery, self.data.twins(split))
         if not math.isnan(pairs):  # there are minimal pairs
             scores["pairs_accuracy"] = pairs
-        self.recall.reset()
-        self.evaluation = replace(evaluation, scores=scores)
+        self.evaluation = replace(evaluation, scores=scores, models=1 + len(self.voters))
+        self._forget()
         named = {f"{split}/{key}": value for key, value in scores.items()}
         others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
         self.results = others | named
@@ -136,7 +137,7 @@ class EvaluatingModule(pl.LightningModule, ABC):
         similarity, gallery = self._judges()
         k = min(_NEAREST, len(gallery.images), len(gallery.texts))
         self.retrieved = gallery, top_k(similarity, gallery.images, gallery.texts, k)
-        self.recall.reset()
+        self._forget()
 
     def _judges(self) -> tuple[Similarity, Gallery]:
         """What scores, and what it scores."""
@@ -145,6 +146,10 @@ class EvaluatingModule(pl.LightningModule, ABC):
             return self.similarity, gallery
         own = Voter(self.weight, self.similarity, gallery)
         return together([own, *self.voters], self.device)
+
+    def _forget(self) -> None:
+        self.recall.reset()
+        self.voters = ()
 
 
 def _layout(records: Iterable[Record]) -> Layout:

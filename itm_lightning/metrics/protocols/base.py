@@ -32,6 +32,7 @@ class Evaluation:
         captions: how many were ranked, over all folds.
         captions_per_photo: the fewest and the most that a photo kept.
         queries: how many, by direction.
+        models: how many models' scores were averaged.
     """
 
     scores: dict[str, float]
@@ -39,6 +40,7 @@ class Evaluation:
     captions: int
     captions_per_photo: tuple[int, int]
     queries: dict[str, int]
+    models: int = 1
 
 
 class Protocol(Part, ABC):
