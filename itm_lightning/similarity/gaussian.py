@@ -22,7 +22,7 @@ from itm_lightning.types import Features, Rows
 
 
 @dataclass(frozen=True)
-class Spread(Rows):
+class SquaredLengths(Rows):
     """A side prepared for expected distances.
 
     Attributes:
@@ -55,11 +55,11 @@ class Gaussian(PooledSimilarity):
         self.image_log_variance = _log_variance(dim)
         self.text_log_variance = _log_variance(dim)
 
-    def prepare_images(self, images: Features) -> Spread:
+    def prepare_images(self, images: Features) -> SquaredLengths:
         """Means, and expected squared lengths."""
         return _spread(self._distributions(images, self.image_log_variance))
 
-    def prepare_texts(self, texts: Features) -> Spread:
+    def prepare_texts(self, texts: Features) -> SquaredLengths:
         """Means, and expected squared lengths."""
         return _spread(self._distributions(texts, self.text_log_variance))
 
@@ -70,7 +70,7 @@ class Gaussian(PooledSimilarity):
             self._distributions(texts, self.text_log_variance),
         )
 
-    def score(self, images: Spread, texts: Spread) -> Tensor:
+    def score(self, images: SquaredLengths, texts: SquaredLengths) -> Tensor:
         """Scores ``(n_images, n_texts)``, 0 at most."""
         with full_precision(images.means):
             products = inner_products(images.means, texts.means)
@@ -82,10 +82,10 @@ class Gaussian(PooledSimilarity):
         return Gaussians(None, None, means, spread)
 
 
-def _spread(sides: Gaussians) -> Spread:
+def _spread(sides: Gaussians) -> SquaredLengths:
     assert sides.pooled is not None
     squares = sides.pooled.square() + sides.log_variance.exp()
-    return Spread(sides.pooled, squares.sum(dim=-1))
+    return SquaredLengths(sides.pooled, squares.sum(dim=-1))
 
 
 def _log_variance(dim: int) -> nn.Linear:
