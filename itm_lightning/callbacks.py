@@ -30,7 +30,7 @@ def plain_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]
     """A config as plain values, without the name of the run: another run may have it, too."""
     # Links fill their targets in again at the next parse, so they are left out.
     text = parser.dump(config, skip_none=False, skip_link_targets=True, format="yaml")
-    return {key: value for key, value in yaml.safe_load(text).items() if key != "run"}
+    return {key: value for key, value in yaml.safe_load(text).items() if key != "run_name"}
 
 
 class RunConfig(SaveConfigCallback):

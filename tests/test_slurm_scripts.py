@@ -1,6 +1,7 @@
 """The scripts of experiments/slurm: what they start is a command line that lightning takes."""
 
 import os
+import re
 import shlex
 import subprocess
 
@@ -45,13 +46,46 @@ def test_it_is_a_script_that_slurm_can_requeue(script):
 
 @pytest.mark.parametrize("name", ["single_node", "multi_node"])
 def test_it_starts_a_fit_on_all_processes(name, tmp_path, capsys):
-    arguments = started(SLURM / f"{name}.sbatch", "srun", tmp_path, CONFIG, "--run=mine")
+    arguments = started(SLURM / f"{name}.sbatch", "srun", tmp_path, CONFIG, "--run_name=mine")
     assert "--kill-on-bad-exit=1" in arguments
     config = settings(arguments, capsys)
     assert config["trainer"]["devices"] == "4"
     assert config["trainer"]["num_nodes"] == 2
-    assert config["run"] == "mine"
+    assert config["run_name"] == "mine"
     assert config["model"]["similarity"]["class_path"].endswith("Cosine")
+
+
+def torchruns(arguments):
+    """What torchrun makes of its arguments: the module, and what it hands on."""
+    from torch.distributed.run import get_args_parser
+
+    parsed = get_args_parser().parse_args(arguments)
+    assert parsed.module
+    return parsed.training_script, parsed.training_script_args
+
+
+def test_torchrun_starts_a_fit_as_the_readme_says(capsys, monkeypatch):
+    text = (SLURM / "README.md").read_text()
+    (command,) = re.findall(r"```bash\n(torchrun .*?)```", text, re.DOTALL)
+    monkeypatch.chdir(REPO)
+    for text, meant in {"\\\n": "", "$NODE": "1", "$FIRST": "10.0.0.1"}.items():
+        command = command.replace(text, meant)
+    program, *arguments = shlex.split(command)
+    module, handed_on = torchruns(arguments)
+    assert (program, module) == ("torchrun", "itm_lightning")
+    config = settings(["lightning", *handed_on], capsys)
+    assert (config["trainer"]["num_nodes"], config["trainer"]["devices"]) == (2, "4")
+    assert config["run_name"] == "thesis"
+
+
+@pytest.mark.parametrize("command", ["fit", "test", "predict"])
+def test_torchrun_takes_none_of_our_flags_for_its_own(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    flags = sorted(set(re.findall(r"--[a-z_]+(?:\.[a-z_]+)*", capsys.readouterr().out)))
+    assert {"--config", "--run_name", "--ckpt_path", "--trainer.devices"} <= set(flags)
+    ours = [word for flag in flags for word in (flag, "value")]
+    assert torchruns(["-m", "itm_lightning", command, *ours])[1] == [command, *ours]
 
 
 def test_a_sweep_s_agent_starts_fits_on_all_processes(tmp_path, capsys, monkeypatch):

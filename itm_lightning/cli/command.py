@@ -92,7 +92,7 @@ class ITMCLI(LightningCLI):
         parser.add_class_arguments(Cadence, "last_checkpoint")
         parser.add_class_arguments(Together, "ensemble")
         parser.add_argument(
-            "--run",
+            "--run_name",  # not --run: torchrun would take it for a short form of its --run-path
             type=str | None,
             default=None,
             help="Name of the run's folder; a fit of that name that was stopped goes on.",

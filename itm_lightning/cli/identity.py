@@ -16,13 +16,15 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
 def checked_name(name: str) -> str:
-    """The name given as ``--run``.
+    """The name given as ``--run_name``.
 
     Raises:
         InputError: it cannot be a folder's name.
     """
     if not _NAME.fullmatch(name):
-        raise InputError(f"--run {name!r} names a folder: letters, digits, '.', '_' and '-' only")
+        raise InputError(
+            f"--run_name {name!r} names a folder: letters, digits, '.', '_' and '-' only"
+        )
     return name
 
 

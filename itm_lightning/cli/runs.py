@@ -83,7 +83,7 @@ def known_run(args: Sequence[str], command: str) -> Run | None:
     Raises:
         InputError: the name is none for a folder.
     """
-    name = option(args, "run")
+    name = option(args, "run_name")
     name = checked_name(name) if name else name_of_start(command)
     root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
     return Run(Path(root) / name, command) if name else None

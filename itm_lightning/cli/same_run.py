@@ -33,7 +33,7 @@ def has_finished(run: Run, config: dict[str, Any]) -> bool:
     if state["command"] != run.command:
         raise InputError(
             f"run folder {run.folder} holds a {state['command']}: give this {run.command} another "
-            f"name with --run"
+            f"name with --run_name"
         )
     before = _config(run.folder)
     if state["finished"]:
@@ -57,7 +57,7 @@ def _refuse_change(
         key = changed[0]
         raise InputError(
             f"run folder {run.folder} holds a run that {how}, with {key} {old.get(key)!r} instead "
-            f"of {new.get(key)!r}: give this one another name with --run"
+            f"of {new.get(key)!r}: give this one another name with --run_name"
         )
 
 

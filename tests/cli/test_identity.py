@@ -35,7 +35,7 @@ def test_what_started_the_process_names_the_run(monkeypatch, environment, name):
 
 @pytest.mark.parametrize("name", ["", "a/b", "..", "-x", "a b"])
 def test_a_name_is_a_folder_s(name):
-    with pytest.raises(InputError, match="--run"):
+    with pytest.raises(InputError, match="--run_name"):
         checked_name(name)
 
 

@@ -40,7 +40,7 @@ def test_last_is_the_newest_run_s(tmp_path):
 @pytest.fixture
 def named(run, tiny_config, tmp_path):
     """A finished run of two epochs, called ``mine``."""
-    run("fit", "--config", tiny_config, "--run=mine", "--trainer.max_epochs=2")
+    run("fit", "--config", tiny_config, "--run_name=mine", "--trainer.max_epochs=2")
     return tmp_path / "runs" / "mine"
 
 
@@ -57,17 +57,20 @@ def unfinish(folder):
 def test_a_finished_run_is_neither_done_again_nor_overwritten(named, run, tiny_config, capsys):
     last = (named / "checkpoints" / "last.ckpt").stat().st_mtime_ns
     with pytest.raises(SystemExit) as ended:
-        run("fit", "--config", tiny_config, "--run=mine", "--trainer.max_epochs=2")
+        run("fit", "--config", tiny_config, "--run_name=mine", "--trainer.max_epochs=2")
     assert ended.value.code in (0, None)
     assert "complete" in capsys.readouterr().out
 
     for args, words in {
-        ("fit", "--trainer.max_epochs=3"): ["trainer.max_epochs 2 instead of 3", "--run"],
-        ("fit", "--trainer.max_epochs=2", "--data.batch_size=4"): ["data.batch_size 8", "--run"],
-        ("test", "--ckpt_path=best"): ["holds a fit", "--run"],
+        ("fit", "--trainer.max_epochs=3"): ["trainer.max_epochs 2 instead of 3", "--run_name"],
+        ("fit", "--trainer.max_epochs=2", "--data.batch_size=4"): [
+            "data.batch_size 8",
+            "--run_name",
+        ],
+        ("test", "--ckpt_path=best"): ["holds a fit", "--run_name"],
     }.items():
         with pytest.raises(SystemExit) as ended:
-            run(args[0], "--config", tiny_config, *args[1:], "--run=mine")
+            run(args[0], "--config", tiny_config, *args[1:], "--run_name=mine")
         assert ended.value.code == 2
         error = capsys.readouterr().err.strip().splitlines()[-1]
         assert all(word in error for word in words), error
@@ -78,7 +81,7 @@ def test_a_stopped_run_goes_on_in_its_folder(named, run, tiny_config, capsys, tm
     unfinish(named)
     before, rows = steps(named), (named / "metrics.csv").read_text().splitlines()
     # where it once started does not matter any more
-    again = ["--run=mine", "--trainer.max_epochs=3", "--ckpt_path=gone.ckpt"]
+    again = ["--run_name=mine", "--trainer.max_epochs=3", "--ckpt_path=gone.ckpt"]
     with pytest.raises(KeyError):  # no new folder
         run("fit", "--config", tiny_config, *again)
     assert "mine, from" in capsys.readouterr().out
@@ -92,8 +95,8 @@ def test_a_stopped_run_goes_on_in_its_folder(named, run, tiny_config, capsys, tm
 def test_a_stopped_run_keeps_its_model_and_data(named, run, tiny_config, capsys):
     unfinish(named)
     with pytest.raises(SystemExit):
-        run("fit", "--config", tiny_config, "--run=mine", "--model.dropout=0.5")
+        run("fit", "--config", tiny_config, "--run_name=mine", "--model.dropout=0.5")
     assert "model.dropout 0.0 instead of 0.5" in capsys.readouterr().err
     # by its name alone, the loader's processes apart
     with pytest.raises(KeyError):
-        run("fit", "--run=mine", "--data.num_workers=1")
+        run("fit", "--run_name=mine", "--data.num_workers=1")

@@ -32,7 +32,7 @@ def fit(random_config, tmp_path):
         environment = {**os.environ, "PYTHONPATH": str(REPO)}
         if killed_after:
             environment["KILLED_AFTER"] = killed_after
-        command = ["-m", "itm_lightning", "fit", "--config", str(path), "--run", name]
+        command = ["-m", "itm_lightning", "fit", "--config", str(path), "--run_name", name]
         process = subprocess.Popen(
             [sys.executable, *command],
             cwd=tmp_path,
