@@ -14,6 +14,7 @@ from typing_extensions import override
 from itm_lightning.durable import remove_unfinished
 from itm_lightning.resume import progress, random_state
 from itm_lightning.resume.atomic_io import AtomicCheckpointIO
+from itm_lightning.resume.buckets import settle_buckets
 from itm_lightning.resume.cadence import Cadence
 from itm_lightning.resume.stopping import StopSignals
 
@@ -63,6 +64,7 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self._loaded is not None:
             progress.begin_loaders(trainer, self._loaded["fit_loop"])
+        settle_buckets(trainer.strategy.model)
         self.cadence.restart(trainer.global_step)
         self._signals.catch()
 

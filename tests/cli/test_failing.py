@@ -59,6 +59,7 @@ def test_one_that_hangs_while_it_cleans_up(fail, tmp_path):
     assert time.monotonic() - start < 200  # of 1000
 
 
+@pytest.mark.slow
 def test_bad_input_of_all_is_said_once(tiny_config, lightning):
     # it is found when the trainer has started both
     flags = ["--trainer.devices=2", '--model.lr_factors={"nothing": 0.5}']

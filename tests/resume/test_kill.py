@@ -61,6 +61,8 @@ def wandb_id(outcome):
 SETTINGS = {
     "one-process": {"trainer.logger": {"class_path": "WandbLogger"}},
     "a-worker": {"data.num_workers": 1},
+    # the sum of three numbers depends on their order
+    "three-processes": {"trainer.devices": 3, "trainer.strategy": "ddp", "trainer.max_epochs": 30},
     # each has half of an epoch's batches
     "two-processes": {"trainer.devices": 2, "trainer.strategy": "ddp", "trainer.max_epochs": 16},
 }
