@@ -17,9 +17,9 @@ from rich.table import Table
 from typing_extensions import override
 
 from itm_lightning.data.source import Source
-from itm_lightning.durable import remove_unfinished, write_json, write_text
 from itm_lightning.metrics.protocols import Evaluation, Protocol
 from itm_lightning.part import recipe
+from itm_lightning.utils.atomic_files import remove_unfinished, write_json, write_text
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
 _FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %"}

@@ -15,7 +15,7 @@ from typing_extensions import override
 from itm_lightning.data.source import Record
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
-from itm_lightning.metrics.pairs import pairs_accuracy
+from itm_lightning.metrics.minimal_pairs import pairs_accuracy
 from itm_lightning.metrics.protocols import Evaluation, Layout, Protocol, Retrieval
 from itm_lightning.metrics.voters import Voter, together
 from itm_lightning.ranking import TopK, top_k

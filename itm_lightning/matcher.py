@@ -13,20 +13,19 @@ from typing_extensions import override
 
 from itm_lightning.distributed import all_processes
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
+from itm_lightning.encoders.projection import Projection
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import EvaluatingModule
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.objectives.base import Objective
 from itm_lightning.part import from_recipe, recipe
-from itm_lightning.projection import Projection
-from itm_lightning.schedules import WarmupCosine
 from itm_lightning.sharding import ShardingModule, separate
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.training.combinations import check_combinations
 from itm_lightning.training.comparing import compare
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
-from itm_lightning.training.parameter_groups import groups_by_factor
-from itm_lightning.training.unread import freeze_unread
+from itm_lightning.training.parameter_groups import freeze_unread, groups_by_factor
+from itm_lightning.training.schedules import WarmupCosine
 from itm_lightning.types import Batch, Features
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
@@ -51,7 +50,7 @@ class Matcher(ShardingModule, EvaluatingModule):
         dropout: share of the encoders' channels dropped before the projection.
         optimizer: any torch optimiser.
         scheduler: any torch scheduler, stepped once an epoch, or
-            :class:`~itm_lightning.schedules.WarmupCosine`, stepped at every step.
+            :class:`~itm_lightning.training.schedules.WarmupCosine`, stepped at every step.
         lr_factors: learning rates by part, as prefix of the parameter's name → factor on the
             optimiser's rate; ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
         compile: runs encoders and similarity through ``torch.compile``.

@@ -1,4 +1,4 @@
-"""Features and Batch: the two things every part of the house hands on."""
+"""Features and Batch, which every part hands on, and the arithmetic on them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itm_lightning.precision import at_least_float32
+from itm_lightning.errors import InputError
+
+
+def at_least_float32(tensor: Tensor) -> Tensor:
+    """Half precision to float32; float32 and float64 as they are."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
+
+
+def double(tensor: Tensor) -> Tensor:
+    """To float64, which autocast leaves alone; to float32 on devices without it (Apple's)."""
+    return tensor.to(torch.float32 if tensor.device.type == "mps" else torch.float64)
+
 
 RowsT = TypeVar("RowsT", bound="Rows")
 
@@ -175,3 +186,39 @@ def unit_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
 def _pad_second_dim(value: Tensor, length: int) -> Tensor:
     missing = length - value.shape[1]
     return F.pad(value, (0, 0) * (value.ndim - 2) + (0, missing)) if missing else value
+
+
+def full_precision(tensor: Tensor) -> torch.autocast:
+    """Context in which autocast leaves the operations on this tensor's device alone.
+
+    Scores in bfloat16 tie by the dozen, and ties count against the model.
+    """
+    return torch.autocast(tensor.device.type, enabled=False)
+
+
+def unit(vectors: Tensor) -> Tensor:
+    """Vectors of length 1 along the last dimension, at least float32; zero stays zero."""
+    return F.normalize(at_least_float32(vectors), dim=-1)
+
+
+def same_width(left: Tensor, right: Tensor) -> None:
+    """Checks that the last dimensions are equal.
+
+    Raises:
+        InputError: the widths differ.
+    """
+    if left.shape[-1] != right.shape[-1]:
+        raise InputError(
+            f"photos and captions must share one width, but they have {left.shape[-1]} and "
+            f"{right.shape[-1]}: give both encoders the same output size"
+        )
+
+
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """``(A, B)`` inner products of the rows of ``left (A, D)`` and ``right (B, D)``.
+
+    Raises:
+        InputError: the widths differ.
+    """
+    same_width(left, right)
+    return left @ right.mT

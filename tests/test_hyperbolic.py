@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from itm_lightning.hyperbolic import exponential_map, exterior_angle, half_aperture
+from itm_lightning.similarity.spaces import exponential_map, exterior_angle, half_aperture
 
 
 def along(direction, *distances):

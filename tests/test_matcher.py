@@ -8,12 +8,7 @@ from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import retrieval_recall
 from itm_lightning.metrics.protocols import Coco1K
-from itm_lightning.objectives import (
-    FeatureObjective,
-    InfoNCE,
-    Triplet,
-    WeightedSum,
-)
+from itm_lightning.objectives import FeatureObjective, InfoNCE, Triplet, WeightedSum
 from itm_lightning.pooling import AttentionPooling
 from itm_lightning.similarity import Cosine, CrossAttention, Gaussian, Lorentz
 from tests.made_up import made_up_features

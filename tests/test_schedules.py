@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itm_lightning.errors import InputError
-from itm_lightning.schedules import WarmupCosine
+from itm_lightning.training.schedules import WarmupCosine
 
 
 def rates(warmup, steps):

@@ -24,10 +24,10 @@ from rich.table import Table
 from side_by_side import Seconds, in_turns
 
 from itm_lightning.data import Karpathy, Precomputed
-from itm_lightning.data.loaders import Loading, training_loader
-from itm_lightning.data.photo_files import PhotoFileSource
-from itm_lightning.data.reading import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.decoding import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.loaders import Loading, training_loader
 from itm_lightning.data.source import Record
+from itm_lightning.data.sources.image_files import PhotoFileSource
 from itm_lightning.encoders import TorchvisionCNN
 
 Times = tuple[Seconds, Seconds]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from itm_lightning.ranking.grid import even_share
+from itm_lightning.ranking.blocks import even_share
 
 GPUS = (8, 16, 32, 64, 128, 256)
 _FLOAT = 4  # bytes

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import yaml
 
-from itm_lightning.cli.peek import command_of, option
+from itm_lightning.cli.early_args import command_of, option
 from itm_lightning.cli.runs import DEFAULT_ROOT, find_checkpoint
 from itm_lightning.errors import InputError
 

@@ -1,8 +1,13 @@
-"""The command line: ``lightning fit | validate | test | predict | extract --config …``."""
+"""Leaves out what Lightning says on every run and no user of ours can act on.
+
+The command line: ``lightning fit | validate | test | predict | extract --config …``.
+"""
 
 from __future__ import annotations
 
+import logging
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -16,14 +21,10 @@ from typing_extensions import override
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig, plain_config
 from itm_lightning.cli.checkpoint_config import with_checkpoint_config
-from itm_lightning.cli.errors import one_line
-from itm_lightning.cli.failing import BAD_INPUT, EndTogether, say_bad_input
-from itm_lightning.cli.going_on import GoingOn
-from itm_lightning.cli.links import dim_of_head
+from itm_lightning.cli.early_args import command_of, dim_of_head, one_line, option
 from itm_lightning.cli.loggers import loggers_of
-from itm_lightning.cli.peek import command_of, option
 from itm_lightning.cli.processes import check_processes, is_first
-from itm_lightning.cli.quiet import be_quiet
+from itm_lightning.cli.resumed_config import has_finished
 from itm_lightning.cli.runs import (
     Run,
     drop_empty_run_folder,
@@ -31,17 +32,47 @@ from itm_lightning.cli.runs import (
     known_run,
     new_run,
 )
-from itm_lightning.cli.same_run import has_finished
-from itm_lightning.cli.stopping import StopAtStep, say_stopped, stop_signals
-from itm_lightning.cli.strategies import name_fsdp2, refusals, settle
+from itm_lightning.cli.stopping import (
+    BAD_INPUT,
+    EndTogether,
+    GoingOn,
+    StopAtStep,
+    say_bad_input,
+    say_stopped,
+    stop_signals,
+)
 from itm_lightning.cli.together import Together
-from itm_lightning.cli.trainer import ITMTrainer
+from itm_lightning.cli.trainer import ITMTrainer, name_fsdp2, refusals, settle
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Protocol, Retrieval
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 from itm_lightning.training.combinations import check_combinations
+
+_IRRELEVANT = (
+    r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen trunk should be
+    r"predict returned None",  # it collects features, and ranks them at the end
+    r".*sync_dist=True",  # every process has the same scores of the whole gallery already
+    r"Using `DistributedSampler` with the dataloaders",  # what it repeats counts once
+    r"Your `IterableDataset` has `__len__` defined",  # ours tells the truth with workers, too
+    r"FSDP2-wrapped module .* returned a view tensor",  # nothing writes into a trunk's tokens
+    r".*_get_pg_default_device|Multiple backends are registered",  # torch's, to itself
+    r".*isinstance\(treespec, LeafSpec\)",  # Lightning's own business
+)
+
+
+def be_quiet() -> None:
+    """Filters those warnings, and the log's advertisements."""
+    for message in _IRRELEVANT:
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").addFilter(_no_advertisement)
+
+
+def _no_advertisement(record: logging.LogRecord) -> bool:
+    return "💡 Tip" not in record.getMessage()
+
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 _BAD_INPUT_STATUS = 2

@@ -12,7 +12,7 @@ from pytorch_lightning.loggers.logger import rank_zero_experiment
 from typing_extensions import override
 
 from itm_lightning.cli.runs import Run
-from itm_lightning.durable import replacing
+from itm_lightning.utils.atomic_files import replacing
 
 
 def loggers_of(chosen: Any, run: Run) -> list[Logger] | bool:

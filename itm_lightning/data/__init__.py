@@ -1,14 +1,14 @@
 """Sources and the data module."""
 
-from itm_lightning.data.coco import Coco
-from itm_lightning.data.coco_captions import CocoCaptions
 from itm_lightning.data.datamodule import ITMDataModule
-from itm_lightning.data.flickr30k import Flickr30k
-from itm_lightning.data.folder import Folder
-from itm_lightning.data.karpathy import Karpathy
-from itm_lightning.data.precomputed import Precomputed
-from itm_lightning.data.scenes import Scenes
 from itm_lightning.data.source import Box, PhotoSource, Record, RegionSource, Source
+from itm_lightning.data.sources.coco import Coco
+from itm_lightning.data.sources.coco_captions import CocoCaptions
+from itm_lightning.data.sources.flickr30k import Flickr30k
+from itm_lightning.data.sources.folder import Folder
+from itm_lightning.data.sources.karpathy import Karpathy
+from itm_lightning.data.sources.precomputed import Precomputed
+from itm_lightning.data.sources.scenes import Scenes
 
 __all__ = [
     "Box",

@@ -10,13 +10,17 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from itm_lightning.data.check import checked_records, has_captions
-from itm_lightning.data.encoder_check import check_encoder, check_regions
-from itm_lightning.data.frozen import FrozenTokens, frozen_tokens
-from itm_lightning.data.loaders import Loading, evaluation_loader, training_loader
-from itm_lightning.data.reading import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.decoding import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.frozen import FrozenTokens, frozen_tokens
+from itm_lightning.data.loading.loaders import Loading, evaluation_loader, training_loader
+from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.data.source import PhotoSource, Record, RegionSource, Source
-from itm_lightning.data.stream import StreamedSource
+from itm_lightning.data.validation import (
+    check_encoder,
+    check_regions,
+    checked_records,
+    has_captions,
+)
 from itm_lightning.errors import InputError
 from itm_lightning.types import Batch
 

@@ -1,9 +1,16 @@
 """Many processes that work as one: who they are, and what they hand each other."""
 
-from itm_lightning.distributed.processes import is_distributed, rank, world_size
-from itm_lightning.distributed.rows import gather_rows
-from itm_lightning.distributed.spread import Spread, as_spread
-from itm_lightning.distributed.together import Alone, Group, Processes, all_processes
+from itm_lightning.distributed.group import (
+    Alone,
+    Group,
+    Processes,
+    all_processes,
+    gather_rows,
+    is_distributed,
+    rank,
+    world_size,
+)
+from itm_lightning.distributed.sharded_features import Spread, as_spread
 from itm_lightning.distributed.views import Views
 
 __all__ = [

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.distributed.spread import Spread, as_spread
+from itm_lightning.distributed.sharded_features import Spread, as_spread
 from itm_lightning.types import Features
 
 

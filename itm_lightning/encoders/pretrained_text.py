@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
-from itm_lightning.encoders.captions import CaptionCache, pad
 from itm_lightning.encoders.pretrained import (
     describe_model,
     freeze_unreached,
     load,
     load_model,
+    read_tokeniser,
     rebuild_model,
+    rebuild_tokeniser,
 )
-from itm_lightning.encoders.tokeniser_files import read_tokeniser, rebuild_tokeniser
+from itm_lightning.encoders.vocabulary import CaptionCache, pad
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +11,6 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from itm_lightning.encoders import photo_settings
 from itm_lightning.encoders.base import Assets, ImageEncoder, is_restoring
 from itm_lightning.encoders.pretrained import (
     describe_model,
@@ -17,10 +18,72 @@ from itm_lightning.encoders.pretrained import (
     load_model,
     rebuild_model,
 )
-from itm_lightning.encoders.transforms import ToPixels, crop_and_mirror
+from itm_lightning.encoders.transforms import IMAGENET_MEAN, IMAGENET_STD, ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
+
+logger = logging.getLogger(__name__)
+
+
+def read_settings(name: str, image_size: int) -> dict[str, Any]:
+    """The image processor's settings in plain values, under transformers' own names.
+
+    Args:
+        name: local folder or hub name.
+        image_size: side of the photos where the model comes without an image processor.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        return json.loads(AutoImageProcessor.from_pretrained(name).to_json_string())
+    except (OSError, ValueError):
+        logger.warning(
+            "%s has no image processor: photos are resized to %d×%d and normalised as for ImageNet",
+            *(name, image_size, image_size),
+        )
+        return {"size": {"height": image_size, "width": image_size}}
+
+
+def photo_size(settings: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of the photos as the model gets them."""
+    size = settings["size"]
+    if settings.get("do_center_crop"):
+        size = settings["crop_size"]
+    if "height" in size:
+        return size["height"], size["width"]
+    return size["shortest_edge"], size["shortest_edge"]
+
+
+def resize_and_crop(settings: dict[str, Any]) -> list[nn.Module]:
+    """The deterministic way to that size, for evaluation."""
+    from torchvision.transforms import v2
+
+    size = settings["size"]
+    edges = [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
+    return [
+        v2.Resize(edges, interpolation=interpolation(settings)),
+        # also where the processor does not crop: photos of a batch have one shape
+        v2.CenterCrop(list(photo_size(settings))),
+    ]
+
+
+def interpolation(settings: dict[str, Any]) -> Any:
+    """torchvision's name for the settings' ``resample``, which is Pillow's number."""
+    from torchvision.transforms import InterpolationMode
+
+    number = settings.get("resample", Image.Resampling.BILINEAR)
+    return InterpolationMode(Image.Resampling(number).name.lower())
+
+
+def normalisation(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the channels."""
+    if not settings.get("do_normalize", True):
+        return [0.0] * 3, [1.0] * 3
+    return (
+        settings.get("image_mean") or list(IMAGENET_MEAN),
+        settings.get("image_std") or list(IMAGENET_STD),
+    )
 
 
 @register("image_encoder")
@@ -56,16 +119,16 @@ class PretrainedVision(ImageEncoder):
         if not is_restoring():
             model = load_model(name)
             image_size = getattr(_vision_half(model).config, "image_size", 224)
-            self._build(model, photo_settings.read_settings(name, image_size))
+            self._build(model, read_settings(name, image_size))
 
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
         """Resizes and crops a photo as the model's image processor says."""
         settings = self._settings
         if train and self.augment:
-            size = photo_settings.photo_size(settings)
-            geometry = crop_and_mirror(size, photo_settings.interpolation(settings))
+            size = photo_size(settings)
+            geometry = crop_and_mirror(size, interpolation(settings))
         else:
-            geometry = photo_settings.resize_and_crop(settings)
+            geometry = resize_and_crop(settings)
         return ToPixels(geometry)
 
     def assets(self) -> Assets:
@@ -79,11 +142,11 @@ class PretrainedVision(ImageEncoder):
 
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
         self._model, self._settings = describe_model(model), settings
-        self._normalise_by(*photo_settings.normalisation(settings))
+        self._normalise_by(*normalisation(settings))
         network = _vision_half(model).eval()
         try:
             with torch.enable_grad():
-                tokens = _tokens(network, torch.zeros(1, 3, *photo_settings.photo_size(settings)))
+                tokens = _tokens(network, torch.zeros(1, 3, *photo_size(settings)))
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"PretrainedVision cannot show photos to {self.name}: {one_line(error)}"
             raise InputError(message) from error

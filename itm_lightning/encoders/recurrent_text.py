@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
-from itm_lightning.encoders.vectors import check_vectors, read_vectors
 from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
+from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
 from itm_lightning.errors import InputError
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register

@@ -1,21 +1,42 @@
-"""Runs an image encoder's trunk over the photos of a source."""
+"""Runs an image encoder's trunk over the images of a source."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from itm_lightning.data import PhotoSource, Record, Source
 from itm_lightning.encoders import ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.extract.folder import Folder
-from itm_lightning.extract.photos import Photos
 from itm_lightning.extract.plan import plan
+
+
+@dataclass(frozen=True)
+class Photos(Dataset[Tensor]):
+    """Pixels ``(3, H, W)`` uint8 of the photos of a split, in their order."""
+
+    source: PhotoSource
+    records: Sequence[Record]
+    transform: Callable[[Image.Image], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.transform(self.source.photo(self.records[index]))
+
+    def since(self, start: int) -> Photos:
+        """Those from number ``start`` on."""
+        return replace(self, records=self.records[start:])
+
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 

@@ -15,10 +15,15 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from itm_lightning.data import Record
-from itm_lightning.data.precomputed.files import MANIFEST, PROGRESS, SplitFiles, read_json
-from itm_lightning.data.precomputed.records import to_line
-from itm_lightning.durable import is_unfinished, sync_folder, write_json, write_text
+from itm_lightning.data.sources.precomputed.files import (
+    MANIFEST,
+    PROGRESS,
+    SplitFiles,
+    read_json,
+    to_line,
+)
 from itm_lightning.errors import InputError
+from itm_lightning.utils.atomic_files import is_unfinished, sync_folder, write_json, write_text
 
 _DONE = "rows_done"
 _SECONDS_BETWEEN_MARKS = 1.0  # a mark takes 25 ms: a GPU makes a few batches meanwhile

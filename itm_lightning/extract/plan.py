@@ -1,20 +1,42 @@
-"""The manifest: what an extraction is to write, known before it begins."""
+"""Where in the photo a trunk's tokens are.
+
+The manifest: what an extraction is to write, known before it begins.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 
 from itm_lightning.data import Record
-from itm_lightning.data.precomputed.files import VERSION
-from itm_lightning.data.precomputed.records import to_line
+from itm_lightning.data.sources.precomputed.files import VERSION, to_line
 from itm_lightning.encoders import ImageEncoder
-from itm_lightning.extract.grid import grid_of
-from itm_lightning.extract.photos import Photos
+from itm_lightning.extract.extraction import Photos
 from itm_lightning.part import recipe
+
+_MOST_OTHERS = 8  # class token and registers
+
+
+def grid_of(tokens: int, height: int, width: int) -> dict[str, int] | None:
+    """The grid of square cells that ``tokens`` form over pixels ``(height, width)``.
+
+    The grid comes last, row by row; before it may be a class token and registers, as the vision
+    transformers have them.
+
+    Returns:
+        ``rows``, ``columns``, and ``first``, the first token that belongs to the grid; ``None``
+        where no such grid is.
+    """
+    for first in range(min(tokens, _MOST_OTHERS + 1)):
+        rows = math.isqrt((tokens - first) * height // width)
+        columns, rest = divmod(tokens - first, rows) if rows else (0, 1)
+        if not rest and rows * width == columns * height:
+            return {"rows": rows, "columns": columns, "first": first}
+    return None
 
 
 @torch.no_grad()
@@ -34,7 +56,7 @@ def plan(
 
     Returns:
         ``version``, ``encoder`` (``recipe`` and ``fingerprint``), ``dtype``, ``batch_size``,
-        ``grid`` (:func:`~itm_lightning.extract.grid.grid_of`), and of each of ``splits`` the number
+        ``grid`` (:func:`~itm_lightning.extract.plan.grid_of`), and of each of ``splits`` the number
         of ``captions``, the ``shape`` of the regions and ``data``, the SHA-256 of the records.
     """
     pixels = next(iter(photos.values()))[0]

@@ -3,7 +3,7 @@
 from itm_lightning.metrics import protocols
 from itm_lightning.metrics.functional import recall_from_ranks, retrieval_recall
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.metrics.pairs import pairs_accuracy
+from itm_lightning.metrics.minimal_pairs import pairs_accuracy
 from itm_lightning.metrics.recall import BidirectionalRecall
 
 __all__ = [

@@ -1,7 +1,8 @@
-"""Gallery: the photos and captions of an evaluation, each once."""
+"""Gallery: the images and texts of an evaluation, each once."""
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -9,8 +10,100 @@ from torch import Tensor
 
 from itm_lightning.distributed import Spread, as_spread
 from itm_lightning.errors import InputError
-from itm_lightning.metrics.repeats import first_of_each
 from itm_lightning.types import Features
+
+
+def drained(parts: list[Tensor]) -> Tensor:
+    """The rows of all parts; each part is let go of as soon as it is copied.
+
+    Args:
+        parts: at least one, ``(n, d, …)``, of which the second dimension may differ; it is filled
+            up with zeros to the largest. Afterwards the list holds nothing but the result.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    n_rows, width = sum(map(len, parts)), max(part.shape[1] for part in parts)
+    dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
+    # empty, not zeros: memory is taken up as it is written, and given back at the same pace
+    whole = parts[0].new_empty((n_rows, width, *parts[0].shape[2:]), dtype=dtype)
+    parts.reverse()
+    start = 0
+    while parts:
+        part = parts.pop()
+        rows = whole[start : start + len(part)]
+        rows[:, : part.shape[1]] = part
+        rows[:, part.shape[1] :] = 0
+        start += len(part)
+    parts.append(whole)
+    return whole
+
+
+# Relative distance of the features of one photo or caption, seen twice: rounding stays far below,
+# different ones lie far above. For vectors of one length it is a cosine of 0.99.
+_SAME = 0.14
+_SKETCH = 32  # numbers: enough to tell a distance of 0.14 from one of 0.3
+_ROWS = 256  # sketched at a time
+
+
+def first_of_each(keys: Tensor, features: Spread) -> tuple[Tensor, int | None]:
+    """Rows at which a key stands for the first time, and one that clearly differs from its first.
+
+    A collective. Features stay where they are: of those that stand more than once, a sketch goes
+    round.
+
+    Args:
+        keys: ``(N,)`` or ``(N, d)`` int64.
+        features: of the ``N`` rows.
+
+    Returns:
+        The rows in the order of their keys; and the first row that differs, or ``None``.
+    """
+    _, group = keys.cpu().unique(dim=0, return_inverse=True)
+    row = torch.arange(len(group))
+    first = torch.full((int(group.max()) + 1,), len(row)).scatter_reduce(0, group, row, "amin")
+    repeated = group.bincount()[group] > 1
+    if not repeated.any():
+        return first, None
+    sketches = torch.empty(len(row), _SKETCH)
+    sketches[repeated] = _sketches(features[repeated])
+    repeats = row[first[group] != row]
+    clashes = repeats[_differ(sketches[repeats], sketches[first[group][repeats]])]
+    return first, int(clashes[0]) if len(clashes) else None
+
+
+def _differ(left: Tensor, right: Tensor) -> Tensor:
+    """``(n,)`` bool, of sketches row by row."""
+    size = torch.maximum(left.norm(dim=1), right.norm(dim=1))
+    return (left - right).norm(dim=1) > _SAME * size
+
+
+def _sketches(features: Spread) -> Tensor:
+    """``(N, 32)`` float32 on the CPU: random projections, which keep distances about as they are.
+
+    Johnson & Lindenstrauss (1984), Extensions of Lipschitz mappings into a Hilbert space.
+    """
+    rank = features.processes.rank
+    own = features.place[features.holder == rank]
+    parts = [_sketch(features.local[rows], features.length) for rows in own.split(_ROWS)]
+    sketches = torch.cat(parts).cpu()
+    counts = features.holder.bincount(minlength=features.processes.size).tolist()
+    everybody = features.processes.share(sketches, counts).cpu()
+    order = features.holder.argsort(stable=True)
+    return everybody[order.argsort()]
+
+
+def _sketch(features: Features, length: int) -> Tensor:
+    random = torch.Generator().manual_seed(0)  # the same projection on every process
+    values = features.tokens if features.pooled is None else features.pooled
+    assert values is not None  # Features has one or both
+    projection = torch.randn(values.shape[-1], _SKETCH, generator=random).to(values.device)
+    projected = values.float() @ projection
+    if features.pooled is not None:
+        return projected
+    assert features.mask is not None  # it comes with tokens
+    signs = torch.randint(2, (length, _SKETCH), generator=random).to(values.device) * 2 - 1
+    words = projected.masked_fill(~features.mask.unsqueeze(-1), 0)
+    return (words * signs[: words.shape[1]]).sum(dim=1)  # each place with signs of its own
 
 
 @dataclass(frozen=True)

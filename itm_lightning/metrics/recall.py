@@ -13,10 +13,9 @@ from torchmetrics import Metric
 
 from itm_lightning.distributed import Alone, Processes, Spread, all_processes
 from itm_lightning.errors import InputError
-from itm_lightning.metrics.drained import drained
 from itm_lightning.metrics.functional import gallery_recall
-from itm_lightning.metrics.gallery import Gallery, ordinals, without_repeats
-from itm_lightning.ranking import budget
+from itm_lightning.metrics.gallery import Gallery, drained, ordinals, without_repeats
+from itm_lightning.ranking import blocks
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -100,7 +99,7 @@ class BidirectionalRecall(Metric):
                     getattr(self, f"{side}_{field}").append(value)
                     self._bytes += value.numel() * value.element_size()
         # torchmetrics moves them after every update then; scores are made on the device still
-        self.compute_on_cpu |= self._bytes > budget.feature_bytes(self.device)
+        self.compute_on_cpu |= self._bytes > blocks.feature_bytes(self.device)
 
     def compute(self) -> dict[str, Tensor]:
         """The table of :func:`itm_lightning.metrics.recall_from_ranks`.

@@ -1,14 +1,13 @@
 """Objectives: losses on the score matrix, and on features."""
 
 from itm_lightning.objectives.base import FeatureObjective, Objective, QueryObjective
-from itm_lightning.objectives.comparison import Comparison, WholeBatch
+from itm_lightning.objectives.comparison import Block, Comparison, Queries, WholeBatch
 from itm_lightning.objectives.diversity import Diversity
 from itm_lightning.objectives.entailment import Entailment
 from itm_lightning.objectives.infonce import InfoNCE
 from itm_lightning.objectives.information_bottleneck import InformationBottleneck
 from itm_lightning.objectives.match_probability import MatchProbability
 from itm_lightning.objectives.mmd import MMD
-from itm_lightning.objectives.queries import Block, Queries
 from itm_lightning.objectives.sigmoid import Sigmoid
 from itm_lightning.objectives.triplet import Triplet
 from itm_lightning.objectives.weighted import WeightedSum

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.comparison import Comparison, WholeBatch
-from itm_lightning.objectives.queries import Queries
+from itm_lightning.objectives.comparison import Comparison, Queries, WholeBatch
 from itm_lightning.part import Part
 
 

@@ -6,11 +6,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.hyperbolic import exterior_angle, half_aperture
-from itm_lightning.lifted import Hyperboloid
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
+from itm_lightning.similarity.spaces import Hyperboloid, exterior_angle, half_aperture
 
 
 @register("objective")

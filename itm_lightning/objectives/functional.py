@@ -1,4 +1,4 @@
-"""The maths that contrastive losses share."""
+"""The maths that losses share."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itm_lightning.objectives.queries import Queries
+from itm_lightning.errors import InputError
+from itm_lightning.objectives.comparison import Queries
+from itm_lightning.types import Features, unit_tokens
 
 
 def violations(queries: Queries, margin: float) -> Tensor:
@@ -50,3 +52,17 @@ def matching_losses(logits: Tensor, matches: Tensor) -> Tensor:
         ``(n, m)``.
     """
     return F.softplus(torch.where(matches, -logits, logits))
+
+
+def unit_sets(side: Features, objective: object) -> tuple[Tensor, Tensor]:
+    """Tokens ``(B, L, D)`` of length 1 in float32 at least, zero at padding; and their mask.
+
+    Raises:
+        InputError: there are none.
+    """
+    if side.tokens is None or side.mask is None:
+        raise InputError(
+            f"{type(objective).__name__} reads tokens, and the head keeps pooled vectors only: "
+            "use it with a head that reads tokens, such as SmoothChamfer"
+        )
+    return unit_tokens(side.tokens, side.mask), side.mask

@@ -10,11 +10,10 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import QueryObjective
-from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.comparison import Comparison, Queries
 from itm_lightning.objectives.functional import cross_entropies
-from itm_lightning.objectives.queries import Queries
-from itm_lightning.precision import at_least_float32
 from itm_lightning.registry import register
+from itm_lightning.types import at_least_float32
 
 _MAX_LOG_SCALE = math.log(100)  # CLIP's bound: sharper than this trains unstably
 

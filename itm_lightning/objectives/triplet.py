@@ -8,9 +8,8 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import QueryObjective
-from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.comparison import Comparison, Queries
 from itm_lightning.objectives.functional import violations
-from itm_lightning.objectives.queries import Queries
 from itm_lightning.registry import register
 
 

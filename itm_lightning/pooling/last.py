@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.pooling.base import Pooling
-from itm_lightning.pooling.pick import pick
+from itm_lightning.pooling.base import Pooling, pick
 from itm_lightning.registry import register
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from itm_lightning.distributed import Processes, Spread, as_spread
-from itm_lightning.ranking.grid import grid
+from itm_lightning.ranking.block_scorer import Block
+from itm_lightning.ranking.blocks import grid
 from itm_lightning.ranking.panel import sweep_over
-from itm_lightning.ranking.sweep import Block
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from itm_lightning.distributed import Spread
+from itm_lightning.ranking.block_scorer import Block, Sweep
 from itm_lightning.ranking.members import members_of
-from itm_lightning.ranking.sweep import Block, Sweep
 from itm_lightning.similarity.base import Similarity
 
 

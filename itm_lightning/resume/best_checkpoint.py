@@ -1,4 +1,4 @@
-"""The checkpoint of the best score."""
+"""The checkpoint of the best score, and checkpoints that are whole or not there."""
 
 from __future__ import annotations
 
@@ -7,8 +7,30 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning.callbacks import ModelCheckpoint
 from typing_extensions import override
+
+from itm_lightning.utils.atomic_files import replacing
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes a checkpoint beside the one it replaces, and puts it in its place at once.
+
+    Lightning's own empties the old file first, and makes a second copy in memory.
+    """
+
+    @override
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
+    ) -> None:
+        if "://" in str(path):  # an object store replaces at once of its own accord
+            return super().save_checkpoint(checkpoint, path, storage_options)
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            torch.save(checkpoint, file)
 
 
 class BestCheckpoint(ModelCheckpoint):

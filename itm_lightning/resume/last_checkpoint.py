@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +16,80 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
-from itm_lightning.durable import remove_unfinished
-from itm_lightning.resume import progress, random_state
-from itm_lightning.resume.atomic_io import AtomicCheckpointIO
-from itm_lightning.resume.buckets import settle_buckets
-from itm_lightning.resume.cadence import Cadence
-from itm_lightning.resume.stopping import StopSignals
+from itm_lightning.errors import InputError
+from itm_lightning.resume import progress
+from itm_lightning.resume.best_checkpoint import AtomicCheckpointIO
+from itm_lightning.resume.progress import settle_buckets
+from itm_lightning.utils.atomic_files import remove_unfinished
+
+
+class Cadence:
+    """How often ``last.ckpt`` is written while training; besides, after every validation.
+
+    Args:
+        minutes: at least so long after it was last written.
+        steps: after so many optimiser steps, too.
+
+    Raises:
+        InputError: either is not above 0.
+    """
+
+    def __init__(self, minutes: float = 10.0, steps: int | None = None) -> None:
+        for name, value in (("minutes", minutes), ("steps", steps)):
+            if value is not None and value <= 0:
+                raise InputError(f"--last_checkpoint.{name} is {value}; it must be above 0")
+        self.minutes, self.steps = minutes, steps
+        self.restart(0)
+
+    def restart(self, step: int) -> None:
+        """Begins to count, at a step of the optimiser."""
+        self._since = time.monotonic(), step
+
+    def due(self, step: int) -> bool:
+        """Whether it is time again."""
+        then, first = self._since
+        late = time.monotonic() - then >= 60 * self.minutes
+        return late or (self.steps is not None and step - first >= self.steps)
+
+
+class StopSignals:
+    """Catches SIGTERM and Ctrl-C; the second time, Ctrl-C stops at once.
+
+    Lightning's own handler of SIGTERM talks to the other processes in the midst of whatever these
+    say to each other.
+
+    Args:
+        stop: is told by which exception the run is to end.
+    """
+
+    def __init__(self, stop: Callable[[BaseException], None]) -> None:
+        self._stop = stop
+        self._before: dict[int, Any] = {}
+        self._process = os.getpid()
+
+    def catch(self) -> None:
+        """From now on, signals are put off."""
+        if threading.current_thread() is not threading.main_thread():
+            return  # only there may signals be handled
+        handlers = {signal.SIGTERM: self._sigterm, signal.SIGINT: self._sigint}
+        self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
+
+    def release(self) -> None:
+        """Gives the signals back."""
+        before, self._before = self._before, {}
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def _sigterm(self, *_: Any) -> None:
+        self._stop(SIGTERMException())
+
+    def _sigint(self, *_: Any) -> None:
+        if os.getpid() != self._process:
+            return  # a loader's process, forked from ours: its batches are waited for
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        print("\nstopping where the run can go on from; Ctrl-C again stops at once", flush=True)
+        self._stop(KeyboardInterrupt())
+
 
 _KEY = "resume"
 
@@ -114,7 +187,7 @@ class LastCheckpoint(Checkpoint):
     ) -> None:
         progress.cut(checkpoint["loops"]["fit_loop"])
         checkpoint[_KEY] = {
-            "random": random_state.every_rank(),
+            "random": progress.random_states(),
             "results": dict(pl_module.results),
             "metrics": {key: value.cpu() for key, value in trainer.callback_metrics.items()},
         }
@@ -136,7 +209,7 @@ class LastCheckpoint(Checkpoint):
         pl_module.results = dict(loaded["results"])  # the sanity check had its own
         # a scheduler that watches a score needs it before the next validation
         trainer.callback_metrics.update(loaded["metrics"])
-        random_state.restore(loaded["random"])
+        progress.restore_random_state(loaded["random"])
 
 
 def _any(trainer: pl.Trainer, here: bool) -> bool:

@@ -4,14 +4,30 @@ Lightning stores its counters as they are in the midst of a hook, and when it re
 them what had been done; it guesses right in some places, and in others skips a validation, a step
 of the scheduler, or an epoch. Here the counters are put into one of two forms that leave nothing
 to guess: so many batches of an epoch are done, or so many epochs are.
+
+Where gradients lie in what processes sum up, the same in a run and in one that goes on.
+
+``DistributedDataParallel`` packs gradients into buckets, and after its first step packs them anew,
+in the order in which they came. Of three processes or more, an element's place in its bucket
+decides in which order their numbers are added, and so the last bits of the sum: a run that goes on
+would begin with a step of other bits than the unbroken one has there.
+
+The random numbers of all processes, to go on with.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import random
+from typing import Any, cast
 
+import numpy as np
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.data import _set_sampler_epoch
+from torch import distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from itm_lightning.distributed import is_distributed, rank, world_size
 
 Loops = dict[str, Any]
 
@@ -95,3 +111,66 @@ def go_on(trainer: pl.Trainer) -> None:
     loop._restarting = False
     # loggers' steps, which it counts one too many in one of the forms
     loop.epoch_loop._batches_that_stepped = trainer.global_step
+
+
+def settle_buckets(model: Any) -> None:
+    """Lets DDP pack its buckets for good before the first step; a collective.
+
+    Without this they would be settled by the first step's gradients. These here are all zero, and
+    come from the last parameter to the first.
+
+    Args:
+        model: what the strategy has wrapped; nothing happens if it is no DDP, or one that never
+            packs anew.
+    """
+    if not isinstance(model, DistributedDataParallel):
+        return
+    if model.find_unused_parameters or model.static_graph:
+        return
+    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with torch.enable_grad():
+        nothing = torch.stack([0 * parameter.flatten()[:1].sum().float() for parameter in learnt])
+        model.reducer.prepare_for_backward([])
+        nothing.sum().backward()
+    model.reducer._rebuild_buckets()
+    for parameter in learnt:
+        parameter.grad = None
+
+
+State = dict[str, Any]
+
+
+def random_states() -> list[State]:
+    """The state of each process's generators, in plain values; all processes must call this."""
+    states: list[Any] = [None] * world_size()
+    if not is_distributed():
+        return [_own()]
+    dist.all_gather_object(states, _own())
+    return states
+
+
+def restore_random_state(states: list[State]) -> None:
+    """Takes this process's part of :func:`random_states`; nothing if it was not among them."""
+    if rank() >= len(states):
+        return
+    state = states[rank()]
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers.tolist()), gauss))
+    name, keys, *others = state["numpy"]
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *others))
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
+def _own() -> State:
+    version, numbers, gauss = random.getstate()
+    name, keys, *others = cast(tuple[Any, ...], np.random.get_state())
+    state = {
+        "python": (version, torch.tensor(numbers), gauss),
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), *others),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state()
+    return state

@@ -6,8 +6,7 @@ them, and they learn alike because their gradients are averaged before each step
 those of its shards.
 """
 
-from itm_lightning.sharding.gradients import clip_norm, clip_value, synchronise
-from itm_lightning.sharding.groups import separate
+from itm_lightning.sharding.gradients import clip_norm, clip_value, separate, synchronise
 from itm_lightning.sharding.module import ShardingModule
 from itm_lightning.sharding.trunks import blocks, is_sharded, shard, shardable
 

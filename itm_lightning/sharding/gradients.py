@@ -1,13 +1,15 @@
-"""Gradients of a module of which a part is sharded, and a part whole on each process."""
+"""Gradients, optimiser groups and checkpoints of a module of which a part is sharded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.distributed.tensor import DTensor
+from torch.optim import Optimizer
 
 from itm_lightning.distributed import world_size
 from itm_lightning.sharding.trunks import is_sharded
@@ -83,3 +85,75 @@ def _copy_back(flat: Tensor, tensors: list[Tensor]) -> None:
     parts = flat.split([tensor.numel() for tensor in tensors])
     for tensor, part in zip(tensors, parts, strict=True):
         tensor.copy_(part.view_as(tensor))
+
+
+def separate(optimizer: Optimizer) -> None:
+    """Gives shards and whole parameters groups of their own, with the same settings.
+
+    Optimisers step through all tensors of a group at once, which fails where they are of both
+    kinds. To be called before the first step and before a scheduler is made.
+    """
+    optimizer.param_groups[:] = [
+        {**group, "params": parameters}
+        for group in optimizer.param_groups
+        for parameters in _by_kind(group["params"])
+        if parameters
+    ]
+
+
+def _by_kind(parameters: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    shards: list[nn.Parameter] = [p for p in parameters if isinstance(p, DTensor)]
+    return shards, [p for p in parameters if not isinstance(p, DTensor)]
+
+
+Group = dict[str, Any]
+State = dict[str, Any]
+
+
+def rejoined(state: State) -> State:
+    """An optimiser's state dict as if :func:`~itm_lightning.sharding.separate` had not been.
+
+    Args:
+        state: parameters by number; left as it is where it is empty, as on all processes but the
+            first, or has them by name, as in a folder of shards.
+    """
+    groups: list[Group] = []
+    for group in state.get("param_groups", []):
+        if not all(isinstance(number, int) for number in group["params"]):
+            return state
+        if groups and _settings(groups[-1]) == _settings(group):
+            groups[-1]["params"] = sorted([*groups[-1]["params"], *group["params"]])
+        else:
+            groups.append(dict(group))
+    return {**state, "param_groups": groups} if groups else state
+
+
+def renumbered(state: State, optimizer: Optimizer, module: nn.Module) -> State:
+    """An optimiser's state dict with parameters numbered as the module's are, the frozen included.
+
+    An optimiser does not care about the numbers; where shards go on from it, they must be these.
+    """
+    places = {id(parameter): place for place, parameter in enumerate(module.parameters())}
+    numbers = [places[id(p)] for group in optimizer.param_groups for p in group["params"]]
+    groups = [{**g, "params": [numbers[n] for n in g["params"]]} for g in state["param_groups"]]
+    values = {numbers[number]: value for number, value in state["state"].items()}
+    return {**state, "state": values, "param_groups": groups}
+
+
+def laid_out(state: State) -> State:
+    """A state dict whose tensors lie in the order of their indices.
+
+    torch hands a tensor's memory to the other processes as it is: a convolution's with channels
+    last would arrive in disorder.
+    """
+
+    def in_order(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: in_order(item) for name, item in value.items()}
+        return value.contiguous() if isinstance(value, Tensor) else value
+
+    return in_order(state)
+
+
+def _settings(group: Group) -> Group:
+    return {name: value for name, value in group.items() if name != "params"}

@@ -12,8 +12,14 @@ from torch import nn
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from itm_lightning.sharding.checkpoints import laid_out, rejoined, renumbered
-from itm_lightning.sharding.gradients import clip_norm, clip_value, synchronise
+from itm_lightning.sharding.gradients import (
+    clip_norm,
+    clip_value,
+    laid_out,
+    rejoined,
+    renumbered,
+    synchronise,
+)
 from itm_lightning.sharding.trunks import is_sharded, shard
 
 

@@ -21,9 +21,9 @@ from itm_lightning.similarity.max_sim import MaxSim
 from itm_lightning.similarity.mlp import Mlp
 from itm_lightning.similarity.optimal_transport import OptimalTransport
 from itm_lightning.similarity.order_embedding import OrderEmbedding
-from itm_lightning.similarity.saf import SAF
-from itm_lightning.similarity.sgr import SGR
-from itm_lightning.similarity.sgraf_state import from_sgraf_state
+from itm_lightning.similarity.sgraf.saf import SAF
+from itm_lightning.similarity.sgraf.sgr import SGR
+from itm_lightning.similarity.sgraf.state import from_sgraf_state
 from itm_lightning.similarity.smooth_chamfer import SmoothChamfer
 from itm_lightning.similarity.transformer_matching import TransformerMatching
 

@@ -73,7 +73,8 @@ class Similarity(Part, nn.Module, ABC):
         """Photos and captions as objectives on features should see them.
 
         As they are, unless the head compares them in a space of its own: then a subclass of
-        :class:`~itm_lightning.types.Features` that lies there, see :mod:`itm_lightning.lifted`.
+        :class:`~itm_lightning.types.Features` that lies there, see
+        :mod:`itm_lightning.similarity.spaces`.
         """
         return images, texts
 

@@ -10,15 +10,8 @@ from torch import Tensor, nn
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import (
-    Vectors,
-    at_least_float32,
-    full_precision,
-    inner_products,
-    of_width,
-    unit,
-)
-from itm_lightning.types import Features
+from itm_lightning.similarity.functional import Vectors, of_width
+from itm_lightning.types import Features, at_least_float32, full_precision, inner_products, unit
 
 
 @register("similarity")

@@ -6,8 +6,8 @@ from torch import Tensor
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Embedding, PooledSimilarity
-from itm_lightning.similarity.functional import Vectors, full_precision, inner_products, unit
-from itm_lightning.types import Features
+from itm_lightning.similarity.functional import Vectors
+from itm_lightning.types import Features, full_precision, inner_products, unit
 
 
 @register("similarity")

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from itm_lightning.precision import double
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import at_least_float32, inner_products, root
-from itm_lightning.types import Features, Rows
+from itm_lightning.similarity.functional import root
+from itm_lightning.types import Features, Rows, at_least_float32, double, inner_products
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,11 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.lifted import Gaussians
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import (
-    affine,
-    full_precision,
-    inner_products,
-    of_width,
-    unit,
-)
-from itm_lightning.types import Features, Rows
+from itm_lightning.similarity.functional import affine, of_width
+from itm_lightning.similarity.spaces import Gaussians
+from itm_lightning.types import Features, Rows, full_precision, inner_products, unit
 
 
 @dataclass(frozen=True)

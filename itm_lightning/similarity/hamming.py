@@ -7,13 +7,8 @@ from torch import Tensor
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import (
-    Vectors,
-    at_least_float32,
-    full_precision,
-    inner_products,
-)
-from itm_lightning.types import Features
+from itm_lightning.similarity.functional import Vectors
+from itm_lightning.types import Features, at_least_float32, full_precision, inner_products
 
 
 @register("similarity")

@@ -8,11 +8,13 @@ from typing_extensions import override
 from itm_lightning.registry import register
 from itm_lightning.similarity.attention import AGGREGATORS
 from itm_lightning.similarity.base import Aligning
-from itm_lightning.similarity.late_interaction import BELOW_ALL, T2I, largest
 from itm_lightning.similarity.unit_tokens import (
+    BELOW_ALL,
+    T2I,
     UnitTokens,
     UnitTokenSimilarity,
     hide_padding,
+    largest,
 )
 from itm_lightning.types import Features
 

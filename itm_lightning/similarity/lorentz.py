@@ -9,13 +9,11 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.hyperbolic import exponential_map
-from itm_lightning.lifted import Hyperboloid
-from itm_lightning.precision import double
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import at_least_float32, inner_products, of_width, root
-from itm_lightning.types import Features
+from itm_lightning.similarity.functional import of_width, root
+from itm_lightning.similarity.spaces import Hyperboloid, exponential_map
+from itm_lightning.types import Features, at_least_float32, double, inner_products
 
 _CURVATURE_FACTOR = 10.0  # MERU's: the curvature stays within this factor of where it started
 

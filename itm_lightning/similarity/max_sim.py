@@ -10,11 +10,13 @@ from itm_lightning.registry import register
 from itm_lightning.similarity.attention import AGGREGATORS
 from itm_lightning.similarity.base import Aligning
 from itm_lightning.similarity.functional import chosen
-from itm_lightning.similarity.late_interaction import BELOW_ALL, DIRECTIONS, largest
 from itm_lightning.similarity.unit_tokens import (
+    BELOW_ALL,
+    DIRECTIONS,
     UnitTokens,
     UnitTokenSimilarity,
     hide_padding,
+    largest,
 )
 from itm_lightning.types import Features
 

@@ -10,14 +10,9 @@ from torch.nn import functional as F
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import (
-    affine,
-    at_least_float32,
-    full_precision,
-    of_width,
-)
-from itm_lightning.similarity.slices import in_slices
-from itm_lightning.types import Features, Rows
+from itm_lightning.similarity.functional import affine, of_width
+from itm_lightning.similarity.tiles import in_slices
+from itm_lightning.types import Features, Rows, at_least_float32, full_precision
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,13 @@ from typing_extensions import override
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.attention import AGGREGATORS
-from itm_lightning.similarity.late_interaction import I2T, T2I
-from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity, hide_padding
+from itm_lightning.similarity.unit_tokens import (
+    I2T,
+    T2I,
+    UnitTokens,
+    UnitTokenSimilarity,
+    hide_padding,
+)
 
 # e to the power of this is nothing next to 1, even in float64
 _NOTHING = -200.0

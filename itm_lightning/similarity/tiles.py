@@ -1,4 +1,4 @@
-"""Scores of pairs of which each takes a matrix product, tile by tile of the score matrix."""
+"""Scores in bounded memory, a part of the matrix at a time, where a pair takes many numbers."""
 
 from __future__ import annotations
 
@@ -73,3 +73,29 @@ def _split(rows: RowsT, size: int) -> list[RowsT]:
     parts = rows._map(lambda values: values.split(size))
     count = max(1, math.ceil(len(rows) / size))
     return [parts._map(lambda values, i=i: values[i]) for i in range(count)]
+
+
+_SLICE_CPU_ELEMENTS = 2**17  # half a megabyte in float32, which a core's own cache holds
+_SLICE_GPU_ELEMENTS = 2**24  # 64 MB: fewer would not keep it busy
+
+
+def in_slices(
+    score: Callable[[RowsT, RowsT], Tensor], images: RowsT, texts: RowsT, width: int
+) -> Tensor:
+    """``score(images, texts)``, a few photos and captions at a time.
+
+    Only one slice's vectors exist at a time: where there are several, and a gradient is wanted,
+    they are computed again in the backward pass.
+
+    Args:
+        score: from any number of photos and captions to ``(n_images, n_texts)``.
+        images: the photos, prepared.
+        texts: the captions, prepared.
+        width: how many numbers a pair takes.
+    """
+    pairs = (_SLICE_CPU_ELEMENTS if images.device.type == "cpu" else _SLICE_GPU_ELEMENTS) // width
+    captions = max(1, min(len(texts), pairs))
+    photos = max(1, pairs // captions)
+    if len(images) <= photos and len(texts) <= captions:
+        return score(images, texts)
+    return part_by_part(recomputed(score), images, texts, photos, captions)

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from itm_lightning.encoders import RegionFeatures
 from itm_lightning.errors import InputError
 from itm_lightning.sharding import shardable
-from itm_lightning.similarity.sgraf import Sgraf
+from itm_lightning.similarity.sgraf.base import Sgraf
 
 if TYPE_CHECKING:
     from itm_lightning.matcher import Matcher

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from itm_lightning.distributed import Processes
 from itm_lightning.objectives.comparison import Comparison, WholeBatch
-from itm_lightning.objectives.shared_batch import SharedBatch
+from itm_lightning.objectives.distributed_comparison import SharedBatch
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from itm_lightning.errors import InputError
-from itm_lightning.replay import replayed
 from itm_lightning.types import Features
+from itm_lightning.utils.checkpointing import replayed
 
 
 def encode_by_chunks(
@@ -32,7 +32,8 @@ def encode_by_chunks(
         inputs: ``B`` photos (a tensor or :class:`~itm_lightning.types.Features`) or a list of
             captions.
         size: rows a chunk.
-        anchor: any tensor on the device that encodes; see :func:`~itm_lightning.replay.replayed`.
+        anchor: any tensor on the device that encodes; see
+            :func:`~itm_lightning.utils.checkpointing.replayed`.
     """
     starts = range(0, len(inputs), size)
     chunks = [replayed(encode, inputs[i : i + size], anchor=anchor) for i in starts]

@@ -1,12 +1,16 @@
-"""Learning rates by part: which parameters share a factor on the optimiser's rate."""
+"""Which parameters learn, and how fast."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
+import torch
 from torch import nn
 
+from itm_lightning.encoders.base import Encoder
 from itm_lightning.errors import InputError
+from itm_lightning.similarity.base import Similarity
+from itm_lightning.types import Features
 
 
 def groups_by_factor(
@@ -36,3 +40,16 @@ def groups_by_factor(
             factor = factors[max(matching, key=len)] if matching else 1.0
             groups.setdefault(factor, []).append(parameter)
     return groups
+
+
+def freeze_unread(encoders: Iterable[Encoder], similarity: Similarity) -> None:
+    """Freezes the encoders' poolings where the head reads tokens alone.
+
+    Args:
+        encoders: whose poolings.
+        similarity: the head; what it keeps of the features tells what it reads.
+    """
+    one = Features.from_tokens(torch.zeros(1, 1, 1))
+    if similarity.keep(one).pooled is None:
+        for encoder in encoders:
+            encoder.pooling.requires_grad_(False)

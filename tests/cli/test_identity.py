@@ -2,7 +2,7 @@
 
 import pytest
 
-from itm_lightning.cli.identity import checked_name, name_of_start
+from itm_lightning.cli.runs import checked_name, name_of_start
 from itm_lightning.errors import InputError
 
 JOB = {"SLURM_JOB_ID": "17", "SLURM_JOB_NAME": "itm"}

@@ -91,7 +91,7 @@ def test_parts_learn_at_their_own_rate(run, tiny_config):
 
 
 def test_a_schedule_runs_over_the_whole_run(run, tiny_config):
-    tiny_config["model"]["scheduler"] = "itm_lightning.schedules.WarmupCosine"
+    tiny_config["model"]["scheduler"] = "itm_lightning.training.schedules.WarmupCosine"
     tiny_config["trainer"]["max_epochs"] = 2
     folder = run("fit", "--config", tiny_config)
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

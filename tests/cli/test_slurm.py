@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from itm_lightning.cli.slurm import SlurmJob
+from itm_lightning.cli.processes import SlurmJob
 from tests.cli.conftest import in_file
 from tests.cli.wandb_file import config_sent, finished_records
 from tests.conftest import REPO

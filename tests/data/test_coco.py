@@ -3,7 +3,7 @@ import json
 import pytest
 
 from itm_lightning.data import Box, Coco, Karpathy
-from itm_lightning.data.stream import StreamedSource
+from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.errors import InputError
 from tests import layouts
 

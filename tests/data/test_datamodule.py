@@ -4,7 +4,7 @@ from torch import nn
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.data import Scenes
-from itm_lightning.data.stream import StreamedSource
+from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
 from itm_lightning.objectives import InfoNCE

@@ -5,8 +5,8 @@ import pytest
 from torch.utils.data import DataLoader
 
 from itm_lightning.data import Flickr30k, Karpathy
-from itm_lightning.data.hub_tables import Repository, StreamedTable
-from itm_lightning.data.stream import StreamedSource
+from itm_lightning.data.loading.stream import StreamedSource
+from itm_lightning.data.sources.hub_tables import Repository, StreamedTable
 from itm_lightning.errors import InputError
 from tests import layouts
 

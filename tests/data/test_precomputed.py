@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from itm_lightning.data import Box, Precomputed, Record
-from itm_lightning.data.loaders import Loading, evaluation_loader
-from itm_lightning.data.precomputed.records import to_line
+from itm_lightning.data.loading.loaders import Loading, evaluation_loader
+from itm_lightning.data.sources.precomputed.files import to_line
 from itm_lightning.errors import InputError
 
 

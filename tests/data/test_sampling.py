@@ -11,9 +11,9 @@ from lightning_fabric.utilities.data import _set_sampler_epoch
 from torch.utils.data import DataLoader, RandomSampler
 
 from itm_lightning.data import Record, RegionSource
-from itm_lightning.data.loaders import Loading, training_loader
-from itm_lightning.data.samples import OneCaptionDataset, PairDataset
-from itm_lightning.data.sampling import buckets, training_batches
+from itm_lightning.data.loading.loaders import Loading, training_loader
+from itm_lightning.data.loading.samples import OneCaptionDataset, PairDataset
+from itm_lightning.data.loading.sampling import buckets, training_batches
 
 COUNTS = (2, 5, 1, 3, 4, 2, 5, 3)  # captions of each photo
 
@@ -223,7 +223,7 @@ def test_lightning_deals_the_batches_to_devices(dataset, bucketed):
 def test_batches_are_full_on_every_device(monkeypatch):
     data = PairDataset(RECORDS, Numbered().batch)
     assert training_batches(data, 10, bucketed=False, seed=0).drop_last
-    monkeypatch.setattr("itm_lightning.data.sampling.world_size", lambda: 3)
+    monkeypatch.setattr("itm_lightning.data.loading.sampling.world_size", lambda: 3)
     assert not training_batches(data, 10, bucketed=False, seed=0).drop_last  # 8 pairs each
 
 

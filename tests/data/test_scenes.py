@@ -12,10 +12,10 @@ from random import Random
 import numpy as np
 import pytest
 
-from itm_lightning.data.scenes import Scenes
-from itm_lightning.data.scenes.render import GRAIN, SUBPIXELS, coverage, render
-from itm_lightning.data.scenes.world import COLOURS, SHAPES, draw_scene
 from itm_lightning.data.source import Box
+from itm_lightning.data.sources.scenes import Scenes
+from itm_lightning.data.sources.scenes.render import GRAIN, SUBPIXELS, coverage, render
+from itm_lightning.data.sources.scenes.world import COLOURS, SHAPES, draw_scene
 from itm_lightning.errors import InputError
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.registry import get

@@ -8,10 +8,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from itm_lightning.data import Flickr30k, Karpathy, Record
-from itm_lightning.data import stream as module
-from itm_lightning.data.loaders import Loading, training_loader
-from itm_lightning.data.reading import DecodedPhotos
-from itm_lightning.data.stream import StreamDataset, StreamedSource, shuffled
+from itm_lightning.data.loading import stream as module
+from itm_lightning.data.loading.decoding import DecodedPhotos
+from itm_lightning.data.loading.loaders import Loading, training_loader
+from itm_lightning.data.loading.stream import StreamDataset, StreamedSource, shuffled
 from itm_lightning.errors import InputError
 from tests import layouts
 

@@ -10,7 +10,7 @@ from itm_lightning.distributed import Spread, all_processes, rank, world_size
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, pairs_accuracy
 from itm_lightning.metrics.protocols import Coco1K, Retrieval
-from itm_lightning.ranking import budget, rank_and_top_k, top_k
+from itm_lightning.ranking import blocks, rank_and_top_k, top_k
 from itm_lightning.ranking import rank as ranks_of
 from itm_lightning.similarity import Cosine, CrossAttention
 from tests.distributed import galleries
@@ -25,7 +25,7 @@ SMALL = 100 * 16  # bytes: units of few photos, groups of few captions
 
 @pytest.fixture(autouse=True)
 def _small_blocks(monkeypatch):
-    monkeypatch.setattr(budget, "_CPU_BYTES", SMALL)
+    monkeypatch.setattr(blocks, "_CPU_BYTES", SMALL)
 
 
 def scored(share, name, **kwargs):
@@ -170,7 +170,7 @@ def outcome(function):
 
 
 def all_outcomes():
-    budget._CPU_BYTES = SMALL
+    blocks._CPU_BYTES = SMALL
     return {name: outcome(function) for name, function in SCENARIOS.items()}
 
 

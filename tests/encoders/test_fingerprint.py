@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from itm_lightning.encoders import PretrainedVision, RegionFeatures, TorchvisionCNN, restoring
-from itm_lightning.encoders.fingerprint import tensors_sha256
+from itm_lightning.encoders.base import tensors_sha256
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.pooling import MaxPooling
 

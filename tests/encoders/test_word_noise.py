@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from itm_lightning.encoders import PretrainedText, RecurrentText
-from itm_lightning.encoders.captions import CaptionCache
+from itm_lightning.encoders.vocabulary import CaptionCache
 from itm_lightning.encoders.word_noise import Substitutes, noisy
 from itm_lightning.errors import InputError
 from tests.encoders.conftest import CAPTIONS

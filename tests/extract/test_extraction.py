@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from itm_lightning import durable
 from itm_lightning.data import Precomputed
 from itm_lightning.errors import InputError
 from itm_lightning.extract import extract, folder
 from itm_lightning.part import from_recipe
+from itm_lightning.utils import atomic_files
 from tests.extract.conftest import Noise, Strips
 
 SPLITS = ("train", "val")
@@ -221,8 +221,8 @@ def test_trainable_trunks_are_extracted_in_evaluation_mode(tmp_path, source):
 
 def test_text_that_is_being_replaced_is_whole_or_the_old(tmp_path, monkeypatch):
     path = tmp_path / "text"
-    durable.write_text(path, "old")
+    atomic_files.write_text(path, "old")
     monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(Stopped))
     with pytest.raises(Stopped):
-        durable.write_text(path, "new")
+        atomic_files.write_text(path, "new")
     assert path.read_text() == "old"

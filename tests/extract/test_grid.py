@@ -1,6 +1,6 @@
 import pytest
 
-from itm_lightning.extract.grid import grid_of
+from itm_lightning.extract.plan import grid_of
 
 
 @pytest.mark.parametrize(

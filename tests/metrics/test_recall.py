@@ -9,7 +9,7 @@ from torchmetrics import MetricCollection
 from itm_lightning.distributed import Alone, Spread
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
-from itm_lightning.ranking import budget, rank
+from itm_lightning.ranking import blocks, rank
 from itm_lightning.similarity import Bilinear, Cosine, CrossAttention
 from itm_lightning.types import Features
 from tests.made_up import golden, made_up_features
@@ -267,7 +267,7 @@ def test_features_that_do_not_fit_wait_on_the_cpu(head, monkeypatch):
     kept = [head.keep(side) for side in (IMAGES, TEXTS)]
     tensors = [t for side in kept for t in (side.tokens, side.mask, side.pooled) if t is not None]
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    monkeypatch.setattr(budget, "feature_bytes", lambda device: needed)
+    monkeypatch.setattr(blocks, "feature_bytes", lambda device: needed)
     fits, crowded = BidirectionalRecall(head), BidirectionalRecall(head)
     for metric, times in ((fits, 1), (crowded, 2)):  # a photo may come again
         for _ in range(times):

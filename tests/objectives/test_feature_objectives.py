@@ -6,8 +6,6 @@ import torch
 
 from itm_lightning import registry
 from itm_lightning.errors import InputError
-from itm_lightning.hyperbolic import exponential_map
-from itm_lightning.lifted import Gaussians
 from itm_lightning.objectives import (
     MMD,
     Diversity,
@@ -21,6 +19,7 @@ from itm_lightning.objectives import (
 )
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.similarity import Gaussian, Lorentz
+from itm_lightning.similarity.spaces import Gaussians, exponential_map
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
 

@@ -5,13 +5,7 @@ import torch
 
 from itm_lightning import registry
 from itm_lightning.errors import InputError
-from itm_lightning.objectives import (
-    FeatureObjective,
-    InfoNCE,
-    Triplet,
-    WeightedSum,
-    WholeBatch,
-)
+from itm_lightning.objectives import FeatureObjective, InfoNCE, Triplet, WeightedSum, WholeBatch
 from itm_lightning.part import from_recipe, recipe
 from itm_lightning.similarity import Cosine, OrderEmbedding
 from itm_lightning.types import Features

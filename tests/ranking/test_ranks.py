@@ -162,7 +162,7 @@ def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
     images, texts = made_up_features(5, 6), made_up_features(10, 4)
     rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr("itm_lightning.ranking.sweep._SECONDS_UNTIL_BAR", 0)
+    monkeypatch.setattr("itm_lightning.ranking.block_scorer._SECONDS_UNTIL_BAR", 0)
     rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
     assert "scoring" in capsys.readouterr().err
     rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS, progress=False)

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from itm_lightning.distributed import rank
-from itm_lightning.resume.buckets import settle_buckets
+from itm_lightning.resume.progress import settle_buckets
 from tests.distributed.processes import in_groups
 
 WORLD = 3

@@ -6,9 +6,9 @@ import time
 import pytest
 import torch
 
-from itm_lightning.durable import remove_unfinished, write_json
 from itm_lightning.errors import InputError
 from itm_lightning.resume import AtomicCheckpointIO, BestCheckpoint, Cadence
+from itm_lightning.utils.atomic_files import remove_unfinished, write_json
 
 
 class KilledError(BaseException):

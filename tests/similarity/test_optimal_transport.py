@@ -5,7 +5,7 @@ import torch
 
 from itm_lightning.errors import InputError
 from itm_lightning.similarity import OptimalTransport
-from itm_lightning.similarity.sinkhorn import transport_plan
+from itm_lightning.similarity.optimal_transport import transport_plan
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
 from tests.similarity.pairs import assert_scores_equal, at_degrees

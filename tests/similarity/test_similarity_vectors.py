@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from itm_lightning.similarity import similarity_vectors as module
-from itm_lightning.similarity.similarity_vectors import similarity_vectors
+from itm_lightning.similarity.sgraf import vectors as module
+from itm_lightning.similarity.sgraf.vectors import similarity_vectors
 
 SHAPES = [(5, 4, 3), (5, 3, 6), (4, 6), (2, 6), (2,)]  # N=5 rows, T=4 queries, K=3, D=6, S=2
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from itm_lightning.similarity import slices
+from itm_lightning.similarity import tiles
 from itm_lightning.similarity.functional import Vectors
 
 
 def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):
-    monkeypatch.setattr(slices, "_CPU_ELEMENTS", 100)
+    monkeypatch.setattr(tiles, "_SLICE_CPU_ELEMENTS", 100)
     largest = []
 
     def score(images, texts):
@@ -19,7 +19,7 @@ def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):
     with torch.autograd.graph.saved_tensors_hooks(
         lambda tensor: held.append(tensor.numel()) or tensor, lambda tensor: tensor
     ):
-        scores = slices.in_slices(score, images, texts, width=6)
+        scores = tiles.in_slices(score, images, texts, width=6)
     assert sum(held) <= 100  # of all 330 numbers, what waits for the backward pass
     scores.sum().backward()
     assert len(largest) == 2 * 4  # 3 photos and all captions a slice; forwards, and backwards again
@@ -30,7 +30,7 @@ def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):
 
 @pytest.mark.parametrize("elements", [1, 12, 35, 1000])  # less than a pair, two pairs, …, all
 def test_however_small_slices_are_they_are_all_scored(monkeypatch, elements):
-    monkeypatch.setattr(slices, "_CPU_ELEMENTS", elements)
+    monkeypatch.setattr(tiles, "_SLICE_CPU_ELEMENTS", elements)
     images, texts = Vectors(torch.randn(3, 6)), Vectors(torch.randn(5, 6))
-    product = slices.in_slices(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
+    product = tiles.in_slices(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
     torch.testing.assert_close(product, images.vectors @ texts.vectors.T)

@@ -1,9 +1,14 @@
-"""JudgedCoco: COCO 5K, with further correct answers than a photo's own captions."""
+"""JudgedCoco: COCO 5K, with further correct answers than an image's own texts."""
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import json
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,11 +19,57 @@ from itm_lightning.errors import InputError
 from itm_lightning.metrics.functional import recall_from_ranks
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.precision import ties_against_the_model
-from itm_lightning.metrics.protocols.annotation import Judgements, judgements
 from itm_lightning.metrics.protocols.base import Layout, as_floats
 from itm_lightning.metrics.protocols.coco_5k import Coco5K
 from itm_lightning.ranking import Neighbours, rank_and_top_k
 from itm_lightning.similarity.base import Similarity
+
+_PACKAGE = "eccv_caption"
+
+
+@dataclass(frozen=True)
+class Judgements:
+    """COCO ids of every query's correct answers.
+
+    Attributes:
+        i2t: image id → caption ids.
+        t2i: caption id → image ids.
+    """
+
+    i2t: Mapping[int, frozenset[int]]
+    t2i: Mapping[int, frozenset[int]]
+
+    @property
+    def most(self) -> int:
+        """The most correct answers of a query."""
+        return max(len(answers) for way in (self.i2t, self.t2i) for answers in way.values())
+
+
+@functools.cache
+def judgements(name: Literal["eccv", "cxc"]) -> Judgements:
+    """Those of ECCV Caption (Chun et al. 2022) or of CxC (Parekh et al. 2021).
+
+    Raises:
+        InputError: the package is not installed.
+    """
+    # Only its files are wanted: importing it would want ujson and tqdm too.
+    package = importlib.util.find_spec(_PACKAGE)
+    if package is None or package.origin is None:
+        raise InputError(
+            f"this protocol's annotation comes with the package {_PACKAGE}, which is not "
+            f"installed: pip install {_PACKAGE}"
+        )
+    data = Path(package.origin).parent / "data"
+    return Judgements(
+        i2t=_read(data / f"{name}_image_to_caption.json"),
+        t2i=_read(data / f"{name}_caption_to_image.json"),
+    )
+
+
+def _read(path: Path) -> dict[int, frozenset[int]]:
+    table = json.loads(path.read_text(encoding="utf-8"))
+    return {int(query): frozenset(map(int, answers)) for query, answers in table.items()}
+
 
 _DEEPEST_K = 10
 

@@ -8,7 +8,7 @@ import pytest
 
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Coco5K, CxC, EccvCaption
-from itm_lightning.metrics.protocols.annotation import Judgements, judgements
+from itm_lightning.metrics.protocols.judged import Judgements, judgements
 from itm_lightning.types import Features
 from tests.metrics.protocols.obvious import Dot, made_up_gallery, obvious_ranking, score_table
 

@@ -1,0 +1,89 @@
+"""What the arguments say before there is a parser for all of them, between them, and wrongly."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise, zip_longest
+from pathlib import Path
+
+import yaml
+from jsonargparse import Namespace
+
+from itm_lightning.registry import KINDS, unknown_part
+
+
+def command_of(args: Sequence[str], commands: Iterable[str]) -> str | None:
+    """The subcommand among the arguments."""
+    commands = set(commands)
+    return next((arg for arg in args if arg in commands), None)
+
+
+def option(args: Sequence[str], name: str) -> str | None:
+    """The value of a flag, or else of the same key in the last config that sets it."""
+    return _flag(args, f"--{name}") or _configured(args, name.split("."))
+
+
+def _flag(args: Sequence[str], flag: str) -> str | None:
+    value = None
+    for arg, following in zip_longest(args, args[1:]):
+        if arg == flag:
+            value = following
+        elif arg.startswith(f"{flag}="):
+            value = arg.partition("=")[2]
+    return value
+
+
+def _configured(args: Sequence[str], keys: Sequence[str]) -> str | None:
+    value = None
+    paths = [b for a, b in pairwise(args) if a in ("--config", "-c")]
+    paths += [arg.partition("=")[2] for arg in args if arg.startswith("--config=")]
+    for path in filter(lambda path: Path(path).is_file(), paths):
+        section = yaml.safe_load(Path(path).read_text())
+        for key in keys:
+            section = section.get(key) if isinstance(section, dict) else None
+        value = section or value
+    return value
+
+
+def dim_of_head(dim: int, class_path: str, init_args: Namespace) -> int:
+    """The head's own ``dim`` where the user gave one, and else the model's.
+
+    The Matcher refuses a head's ``dim`` that differs from its own; a link that overwrote it would
+    train another head than the config describes, and say nothing.
+
+    Args:
+        dim: of the Matcher.
+        class_path: of the head.
+        init_args: of the head.
+    """
+    own = init_args.get("dim")
+    return dim if own is None or own == _default(class_path) else own
+
+
+def _default(class_path: str) -> object:
+    """The default of a class's ``dim``, which the parser puts where the user gave none."""
+    module, _, name = class_path.rpartition(".")
+    cls = getattr(importlib.import_module(module), name)
+    parameter = inspect.signature(cls).parameters.get("dim")
+    return None if parameter is None else parameter.default
+
+
+# The keys of YAML that take a part are named as the kinds of the registry.
+_KEY = re.compile(r'Parser key "(?P<key>[\w.]+)":\s*(?P<rest>.*)', re.DOTALL)
+_UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
+
+
+def one_line(message: str) -> str:
+    """The message in one line; where a class is unknown, it lists those there are."""
+    found = _KEY.search(message)
+    if found is None:
+        return " ".join(message.split())
+    key, rest = found["key"], found["rest"]
+    kind = key.rpartition(".")[2]
+    unknown = _UNKNOWN_CLASS.search(rest)
+    if unknown and kind in KINDS:
+        rest = unknown_part(kind, unknown["name"])
+    return f"{key}: {' '.join(rest.split())}"

@@ -1,0 +1,194 @@
+"""Streams: photos that are cheap to read in the order of their rows, and how they are sampled."""
+
+from __future__ import annotations
+
+import itertools
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch.utils.data import IterableDataset, get_worker_info
+
+from itm_lightning.data.loading.decoding import DecodedPhotos
+from itm_lightning.data.loading.samples import Choice, Sample
+from itm_lightning.data.source import PhotoSource, Record
+from itm_lightning.data.sources.image_files import photo_in
+from itm_lightning.distributed import rank, world_size
+from itm_lightning.utils.seeds import generator, seed_of, seeded
+
+ItemT = TypeVar("ItemT")
+
+# Samples that wait in each process: enough that few of a batch share a photo. They wait undecoded,
+# as some 100 MB.
+_WAITING = 2048
+
+
+class StreamedSource(PhotoSource):
+    """A dataset whose photos are cheap to read in the order of its records, and in no other.
+
+    The data module reads it through a :class:`StreamDataset`.
+    """
+
+    @abstractmethod
+    def encoded(self, record: Record) -> bytes:
+        """The record's photo as the file it was, undecoded.
+
+        Raises:
+            InputError: there is none.
+        """
+
+
+class StreamDataset(IterableDataset[Sample]):
+    """Samples of a streamed source, each decoded when its turn comes.
+
+    To train, one sample a caption, in an order shuffled through a buffer, which follows from seed
+    and epoch; to evaluate, one a photo with all of its captions, in the order of the rows.
+
+    The samples are dealt in runs of rows: to the ranks in runs of the same length (the last sample
+    repeated where they do not divide, as a distributed sampler does; scores count it once), and of
+    these to the worker processes in whole batches, so that ``len`` tells exactly how many batches
+    there will be.
+
+    Args:
+        records: the split's photos, in the order of the source's records.
+        photos: the streamed source, and the transform of its photos.
+        batch_size: samples a batch.
+        seed: the run's, to train; ``None`` to evaluate.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        photos: DecodedPhotos,
+        batch_size: int,
+        seed: int | None = None,
+    ) -> None:
+        assert isinstance(photos.source, StreamedSource)
+        self.source = photos.source
+        self.transform = photos.transform
+        self.batch_size = batch_size
+        self.seed = seed
+        train = seed is not None
+        every = [choice for record in records for choice in _choices(record, train)]
+        # Now, not when iterating: a loader's process does not know the rank.
+        share = -(-len(every) // world_size())
+        self.rank = rank()
+        run = range(self.rank * share, (self.rank + 1) * share)
+        self.choices = [every[min(number, len(every) - 1)] for number in run]
+        # The epoch, and how many of its batches to skip; in memory that worker processes share,
+        # as they live longer than an epoch.
+        self._next = torch.zeros(2, dtype=torch.int64).share_memory_()
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says which epoch comes next."""
+        self._next[0] = epoch
+
+    def skip(self, batches: int) -> None:
+        """Leaves out the first batches, until told otherwise; their photos are not decoded."""
+        self._next[1] = batches
+
+    def __iter__(self) -> Iterator[Sample]:
+        epoch, skipped = self._next.tolist()  # now, not when the first sample is asked for
+        return self._evaluated() if self.seed is None else self._trained(self.seed, epoch, skipped)
+
+    def _evaluated(self) -> Iterator[Sample]:
+        for data, choice in self._undecoded(self._share(0)):
+            yield self._sample(data, choice)
+
+    def _trained(self, seed: int, epoch: int, skipped: int) -> Iterator[Sample]:
+        share = self._share(skipped)
+        process = seed, epoch, self.rank, share.number
+        order = shuffled(self._undecoded(share), generator("order", *process))
+        start = share.skipped * self.batch_size
+        for number, (data, choice) in itertools.islice(enumerate(order), start, None):
+            with seeded(seed_of("reading", *process, number)):
+                sample = self._sample(data, choice)
+            yield sample
+
+    def _sample(self, data: bytes, choice: Choice) -> Sample:
+        record, captions = choice
+        photo = photo_in(data, f"{record.location} of {type(self.source).__name__}")
+        return Sample(self.transform(photo), record, captions)
+
+    def _undecoded(self, share: Share) -> Iterator[tuple[bytes, Choice]]:
+        """The samples of this process; what a photo's samples share is read once."""
+        run = self.choices[share.start * self.batch_size : share.stop * self.batch_size]
+        for _, choices in itertools.groupby(run, key=lambda choice: choice[0].image_id):
+            first = next(choices)
+            data = self.source.encoded(first[0])
+            yield from ((data, choice) for choice in (first, *choices))
+
+    def _share(self, skipped: int) -> Share:
+        worker = get_worker_info()
+        number, workers = (worker.id, worker.num_workers) if worker else (0, 1)
+        return share_of(number, workers, -(-len(self.choices) // self.batch_size), skipped)
+
+
+@dataclass(frozen=True)
+class Share:
+    """The batches of one of the worker processes.
+
+    Attributes:
+        number: which share it is.
+        start: its first batch.
+        stop: the one after its last.
+        skipped: how many of them to skip.
+    """
+
+    number: int
+    start: int
+    stop: int
+    skipped: int
+
+
+def share_of(worker: int, workers: int, batches: int, skipped: int) -> Share:
+    """Deals an epoch's batches to worker processes, which take turns from the first on.
+
+    Args:
+        worker: which of them, from 0.
+        workers: how many there are.
+        batches: the epoch's.
+        skipped: how many of the epoch, as the turns go, are skipped. The first worker then takes
+            the share whose turn it was.
+    """
+    bounds = [batches * number // workers for number in range(workers + 1)]
+    sizes = [stop - start for start, stop in itertools.pairwise(bounds)]
+    turns = [who for turn in range(max(sizes)) for who, size in enumerate(sizes) if turn < size]
+    first = turns[skipped] if skipped < len(turns) else 0
+    who = (worker + first) % workers
+    return Share(who, bounds[who], bounds[who + 1], turns[:skipped].count(who))
+
+
+def _choices(record: Record, train: bool) -> list[Choice]:
+    captions = range(len(record.captions))
+    return [(record, (k,)) for k in captions] if train else [(record, tuple(captions))]
+
+
+def shuffled(
+    items: Iterable[ItemT], generator: torch.Generator, waiting: int = _WAITING
+) -> Iterator[ItemT]:
+    """The items in a random order in which none comes more than ``waiting`` places too early.
+
+    Args:
+        items: of any number.
+        generator: decides the order.
+        waiting: how many are held back, one of them at random giving way to the next.
+    """
+
+    def one_of(held: list[ItemT]) -> ItemT:
+        place = int(torch.randint(len(held), (), generator=generator))
+        held[place], held[-1] = held[-1], held[place]
+        return held.pop()
+
+    held: list[ItemT] = []
+    for item in items:
+        held.append(item)
+        if len(held) > waiting:
+            yield one_of(held)
+    while held:
+        yield one_of(held)

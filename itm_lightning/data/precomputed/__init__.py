@@ -1,5 +1,0 @@
-"""Precomputed: regions from SCAN's files, or as ``lightning extract`` keeps them."""
-
-from itm_lightning.data.precomputed.source import Precomputed
-
-__all__ = ["Precomputed"]

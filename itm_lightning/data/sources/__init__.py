@@ -1,0 +1,1 @@
+"""One file a dataset, and what several of them share."""

@@ -1,0 +1,108 @@
+"""Coco: a table of captions on the Hugging Face Hub, and a local folder of COCO's photos."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from typing_extensions import override
+
+from itm_lightning.data.source import Record
+from itm_lightning.data.sources.coco_captions import CocoObjects
+from itm_lightning.data.sources.hub import HubSource
+from itm_lightning.data.sources.hub_tables import Repository
+from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.tables import Row
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+
+
+@register("source")
+class Coco(PhotoFileSource, HubSource):
+    """COCO in Karpathy's split (Karpathy & Fei-Fei 2015), its table through ``datasets``.
+
+    The repository holds captions and file names, no photos; those are COCO's 2014 archives,
+    unpacked side by side. Photo and caption ids are COCO's own, as ECCV Caption and CxC know them.
+
+    Repositories that fit, with the arguments that differ from the defaults:
+
+    - ``yerevann/coco-karpathy``: Hub splits train, restval, validation and test; ``restval`` counts
+      as train.
+    - a local folder of its Parquet files: ``repository: path/to/folder``.
+
+    A repository with the photos in its rows is read by :class:`Flickr30k`.
+
+    Args:
+        images: the folder that holds ``train2014`` and ``val2014``.
+        repository: repository id on the Hub, or a local folder of Parquet files.
+        revision: branch, tag or commit; without meaning for a local folder.
+        config: which of the repository's configurations, where it has several.
+        folder_column: the column of the photos' sub-folders; ``null`` where there are none.
+        file_column: the column of file names.
+        caption_column: the column of captions, a list or one.
+        id_column: the column of COCO's photo ids.
+        caption_id_column: the column of caption ids; ``null`` numbers them.
+        split_column: the column that says train, val or test; ``null`` goes by the Hub's splits.
+        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
+            (``{"train": ["train"]}`` leaves ``restval`` out).
+        captions_per_photo: keep the first so many captions of each photo; all by default. COCO's
+            protocols keep 5.
+        instances: COCO's ``instances_*.json``: labels and boxes in its 80 categories.
+        streaming: read the table where it lies and keep nothing on disk. The photos are files in
+            any case, and training shuffles all of them.
+    """
+
+    def __init__(
+        self,
+        images: str,
+        repository: str = "yerevann/coco-karpathy",
+        revision: str | None = None,
+        config: str | None = None,
+        folder_column: str | None = "filepath",
+        file_column: str = "filename",
+        caption_column: str = "sentences",
+        id_column: str = "cocoid",
+        caption_id_column: str | None = "sentids",
+        split_column: str | None = None,
+        splits: dict[str, list[str]] | None = None,
+        captions_per_photo: int | None = None,
+        instances: list[str] | None = None,
+        streaming: bool = False,
+    ) -> None:
+        columns = {
+            "folder_column": folder_column,
+            "file_column": file_column,
+            "caption_column": caption_column,
+            "id_column": id_column,
+            "caption_id_column": caption_id_column,
+            "split_column": split_column,
+        }
+        at = Repository(repository, revision, config)
+        super().__init__(at, columns, splits, captions_per_photo, streaming)
+        self.images = Path(images)
+        self.folder_column = folder_column
+        self.file_column = file_column
+        self.objects = CocoObjects([Path(path) for path in instances or ()])
+
+    @property
+    @override
+    def photo_folder(self) -> Path:
+        return self.images
+
+    @property
+    @override
+    def listing(self) -> str:
+        return self.repository.name
+
+    @override
+    def records(self, split: str) -> Sequence[Record]:
+        if not self.images.is_dir():
+            raise InputError(f"image folder {self.images} is missing: set data.source.images")
+        return super().records(split)
+
+    @override
+    def completed(self, record: Record, row: Row) -> Record:
+        folder = Path(row[self.folder_column] if self.folder_column else "")
+        located = replace(record, location=str(folder / row[self.file_column]))
+        return self.objects.on(located, record.image_id)

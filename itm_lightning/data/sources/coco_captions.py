@@ -1,0 +1,172 @@
+"""COCO's own annotation files: captions, and the objects in its photos."""
+
+from __future__ import annotations
+
+import functools
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from itm_lightning.data.source import Box, Record
+from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.tables import read_json
+from itm_lightning.data.validation import well_formed
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+
+
+class CocoObjects:
+    """Names and boxes of the things in COCO's photos, in its 80 categories.
+
+    The files are read when the first photo is asked for; those of a whole COCO take half a minute.
+
+    Args:
+        paths: ``instances_*.json`` of all splits that are used. Without any, photos have no labels.
+    """
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self.paths = tuple(paths)
+
+    def on(self, record: Record, coco_id: int) -> Record:
+        """The record with labels (each name once) and boxes of COCO's photo ``coco_id``.
+
+        Raises:
+            InputError: a file is missing or malformed, or none lists the photo.
+        """
+        if not self.paths:
+            return record
+        boxes = self._boxes.get(coco_id)
+        if boxes is None:
+            raise InputError(
+                f"no file of data.source.instances lists photo {coco_id} ({record.location}): "
+                f"give the instances_*.json of every split (there is {_names(self.paths)})"
+            )
+        labels = tuple(dict.fromkeys(box.name for box in boxes))
+        return replace(record, labels=labels, boxes=tuple(boxes))
+
+    @functools.cached_property
+    def _boxes(self) -> dict[int, list[Box]]:
+        boxes: dict[int, list[Box]] = {}
+        for path in self.paths:
+            content = read_json(path, "data.source.instances")
+            try:
+                names = {category["id"]: category["name"] for category in content["categories"]}
+                boxes |= {image["id"]: [] for image in content["images"]}
+                for thing in content["annotations"]:
+                    left, top, width, height = thing["bbox"]
+                    name = names[thing["category_id"]]
+                    box = Box(name, left, top, left + width, top + height)
+                    boxes[thing["image_id"]].append(box)
+            except (KeyError, TypeError, ValueError) as error:
+                raise InputError(
+                    f"{path} is no instances JSON of COCO: an entry lacks {error}"
+                ) from error
+        return boxes
+
+
+def _names(paths: Sequence[Path]) -> str:
+    return ", ".join(path.name for path in paths)
+
+
+@register("source")
+class CocoCaptions(PhotoFileSource):
+    """COCO (Lin et al. 2014; Chen et al. 2015): official ``captions_*.json`` and image folders.
+
+    The defaults fit COCO 2017 as unpacked side by side; its test captions are not public. For the
+    splits of the retrieval papers take :class:`Karpathy` or :class:`Coco` instead. Photo and
+    caption ids are COCO's own.
+
+    Args:
+        root: the dataset's folder; the paths below are relative to it (or absolute).
+        train: ``captions_*.json`` of the train split; ``None`` where there is none, as below.
+        val: the same of the val split.
+        test: the same of the test split.
+        train_images: the folder of the train photos.
+        val_images: the folder of the val photos.
+        test_images: the folder of the test photos.
+        instances: ``instances_*.json``: labels and boxes in COCO's 80 categories.
+        captions_per_photo: keep the first so many captions of each photo; all by default. COCO's
+            protocols keep 5.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        train: str | None = "annotations/captions_train2017.json",
+        val: str | None = "annotations/captions_val2017.json",
+        test: str | None = None,
+        train_images: str = "train2017",
+        val_images: str = "val2017",
+        test_images: str = "test2017",
+        instances: list[str] | None = None,
+        captions_per_photo: int | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.files = {"train": train, "val": val, "test": test}
+        self.folders = {"train": train_images, "val": val_images, "test": test_images}
+        self.objects = CocoObjects([self.root / path for path in instances or ()])
+        self.captions_per_photo = captions_per_photo
+        self._records: dict[str, tuple[Record, ...]] = {}
+
+    @property
+    @override
+    def photo_folder(self) -> Path:
+        return self.root
+
+    @property
+    @override
+    def listing(self) -> str:
+        return " or ".join(path for path in self.files.values() if path)
+
+    @override
+    def records(self, split: str) -> Sequence[Record]:
+        if split not in self._records:
+            self._records[split] = self._read(split)
+        return self._records[split]
+
+    def _read(self, split: str) -> tuple[Record, ...]:
+        file = self.files[split]
+        if file is None:
+            return ()
+        folder = self.root / self.folders[split]
+        if not folder.is_dir():
+            raise InputError(f"image folder {folder} is missing: set data.source.{split}_images")
+        path = self.root / file
+        content = read_json(path, f"data.source.{split}")
+        try:
+            captions = _captions(content, path)
+            images = [(image["id"], image["file_name"]) for image in content["images"]]
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{path} is no captions JSON of COCO: it lacks {error}") from error
+        records = (self._record(split, *image, captions) for image in images)
+        return well_formed(records, path)
+
+    def _record(
+        self, split: str, number: int, name: str, captions: dict[int, dict[int, str]]
+    ) -> Record:
+        kept = list(captions.get(number, {}).items())[: self.captions_per_photo]
+        record = Record(
+            image_id=number,
+            captions=tuple(caption for _, caption in kept),
+            caption_ids=tuple(caption_id for caption_id, _ in kept),
+            location=str(Path(self.folders[split]) / name),
+        )
+        return self.objects.on(record, number)
+
+
+def _captions(content: dict[str, Any], path: Path) -> dict[int, dict[int, str]]:
+    """Captions by id, by photo."""
+    photos = {image["id"] for image in content["images"]}
+    captions: dict[int, dict[int, str]] = defaultdict(dict)
+    for entry in content["annotations"]:
+        if entry["image_id"] not in photos:
+            raise InputError(
+                f"{path}: caption {entry['id']} is of photo {entry['image_id']}, "
+                "which is not among its images: mend either"
+            )
+        captions[entry["image_id"]][entry["id"]] = entry["caption"]
+    return captions

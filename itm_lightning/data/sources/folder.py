@@ -1,0 +1,150 @@
+"""Folder: your own photos, with a table of captions beside them."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from typing_extensions import override
+
+from itm_lightning.data.source import Record
+from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.tables import (
+    READERS,
+    USUAL,
+    Row,
+    SplitNames,
+    as_captions,
+    cell,
+    numbered_rows,
+)
+from itm_lightning.data.validation import well_formed
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+
+
+@dataclass
+class _Photo:
+    split: str
+    captions: list[Any] = field(default_factory=list)
+
+
+@register("source")
+class Folder(PhotoFileSource):
+    """Photos in a folder and their captions in ``metadata.jsonl``, ``.csv`` or ``.parquet``.
+
+    The layout of the Hub's ``imagefolder``: the table stands in ``root``, or one in each of its
+    sub-folders, and every row names a file beside the table and its caption, or a list of captions.
+    Rows of the same file add up. The split is in a column, or else it is the first folder of the
+    photo's path under ``root`` (``train/0001.jpg``).
+
+    Args:
+        root: the folder.
+        metadata: a table elsewhere or under another name, such as a CSV of path and caption;
+            relative to ``root`` (or absolute), and its paths are relative to ``root``.
+        file_column: the column of photo paths.
+        caption_column: the column of captions.
+        split_column: the column of splits, where there is one.
+        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
+            (``{"test": ["evaluation"]}``).
+        captions_per_photo: keep the first so many captions of each photo; all by default.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        metadata: str | None = None,
+        file_column: str = "file_name",
+        caption_column: str = "caption",
+        split_column: str = "split",
+        splits: dict[str, list[str]] | None = None,
+        captions_per_photo: int | None = None,
+    ) -> None:
+        self.root = Path(root)
+        self.metadata = metadata
+        self.file_column = file_column
+        self.caption_column = caption_column
+        self.split_column = split_column
+        self.splits = SplitNames(splits)
+        self.captions_per_photo = captions_per_photo
+
+    @property
+    @override
+    def photo_folder(self) -> Path:
+        return self.root
+
+    @property
+    @override
+    def listing(self) -> str:
+        return " or ".join(map(str, self._tables()))
+
+    @override
+    def records(self, split: str) -> Sequence[Record]:
+        return self._records[split]
+
+    @functools.cached_property
+    def _records(self) -> dict[str, tuple[Record, ...]]:
+        photos = self._photos()
+        self.splits.check((photo.split for photo in photos.values()), self.listing)
+        caption_ids = itertools.count()
+        records: dict[str, list[Record]] = {split: [] for split in USUAL}
+        for number, (location, photo) in enumerate(photos.items()):
+            captions = tuple(photo.captions[: self.captions_per_photo])
+            ids = tuple(itertools.islice(caption_ids, len(captions)))
+            for split in USUAL:
+                if photo.split in self.splits[split]:
+                    records[split].append(Record(number, captions, ids, location))
+        return {split: well_formed(found, self.listing) for split, found in records.items()}
+
+    def _photos(self) -> dict[str, _Photo]:
+        """What the tables say, by path under the root."""
+        photos: dict[str, _Photo] = {}
+        for table in self._tables():
+            folder = Path() if self.metadata else table.parent.relative_to(self.root)
+            for where, row in numbered_rows(table):
+                file = cell(row, self.file_column, "data.source.file_column", where)
+                captions = cell(row, self.caption_column, "data.source.caption_column", where)
+                location = (folder / str(file)).as_posix()
+                split = self._split(row, location, where)
+                photo = photos.setdefault(location, _Photo(split))
+                if photo.split != split:
+                    raise InputError(
+                        f"{where} puts photo {location} into split {split}, "
+                        f"another row into {photo.split}"
+                    )
+                photo.captions.extend(as_captions(captions))
+        return photos
+
+    def _split(self, row: Row, location: str, where: str) -> str:
+        if self.split_column in row:
+            return str(row[self.split_column])
+        folder, _, name = location.partition("/")
+        if not name:
+            raise InputError(
+                f"{where} says no split: it has no column {self.split_column!r} "
+                f"(data.source.split_column), only {', '.join(map(str, row))}, "
+                "and the photo is in no folder train, val or test"
+            )
+        return folder
+
+    def _tables(self) -> list[Path]:
+        if not self.root.is_dir():
+            raise InputError(f"dataset folder {self.root} is missing: set data.source.root")
+        if self.metadata is not None:
+            return [self.root / self.metadata]
+        names = [f"metadata{suffix}" for suffix in READERS]
+        for pattern in ("{}", "*/{}"):
+            found = [path for name in names for path in self.root.glob(pattern.format(name))]
+            if len({path.parent for path in found}) < len(found):
+                raise InputError(
+                    f"{found[0].parent} holds several of {', '.join(names)}: keep one of them"
+                )
+            if found:
+                return sorted(found)
+        raise InputError(
+            f"neither {self.root} nor its folders hold {', '.join(names)}: set data.source.metadata"
+        )

@@ -1,0 +1,130 @@
+"""What the sources of the Hugging Face Hub share: from rows of a table to records."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, cast
+
+from typing_extensions import override
+
+from itm_lightning.data.source import PhotoSource, Record
+from itm_lightning.data.sources.hub_tables import HubTable, Repository, StoredTable, StreamedTable
+from itm_lightning.data.sources.tables import Row, SplitNames, as_captions, no_column
+from itm_lightning.data.validation import well_formed
+from itm_lightning.errors import InputError
+
+
+class HubSource(PhotoSource):
+    """A dataset whose captions are rows of a repository on the Hub, one row a photo.
+
+    Args:
+        repository: where the rows are.
+        columns: column by flag: ``caption_column``; ``id_column`` and ``caption_id_column``,
+            ``None`` to number photos and captions; ``split_column``, ``None`` where the Hub's own
+            splits are the splits; and those that the subclass adds.
+        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual.
+        captions_per_photo: keep the first so many captions of each photo; ``None`` keeps all.
+        streaming: read the rows where they lie instead of downloading them first.
+    """
+
+    streamed: ClassVar[type[HubSource] | None] = None
+    """What ``streaming=True`` gives, where the photos are then a stream."""
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> HubSource:
+        """As ``Path()`` gives a ``PosixPath``, so that a stream can be told apart by its type."""
+        made = cls.streamed if cls.streamed and kwargs.get("streaming") else cls
+        return cast(HubSource, super().__new__(made, *args, **kwargs))
+
+    def __init__(
+        self,
+        repository: Repository,
+        columns: Mapping[str, str | None],
+        splits: dict[str, list[str]] | None,
+        captions_per_photo: int | None,
+        streaming: bool,
+    ) -> None:
+        self.repository = repository
+        self.columns = dict(columns)
+        self.splits = SplitNames(splits)
+        self.captions_per_photo = captions_per_photo
+        self.streaming = streaming
+        self._records: dict[str, tuple[Record, ...]] = {}
+
+    @functools.cached_property
+    def table(self) -> HubTable:
+        """The rows; opened, and its columns checked, when first asked for."""
+        table = (StreamedTable if self.streaming else StoredTable)(self.repository)
+        there = table.columns(table.splits()[0])
+        for flag, column in self.columns.items():
+            if column is not None and column not in there:
+                raise InputError(no_column(self._name, column, f"data.source.{flag}", there))
+        return table
+
+    @override
+    def records(self, split: str) -> Sequence[Record]:
+        if split not in self._records:
+            caption_ids = itertools.count()
+            records = [
+                self._record(position, location, row, caption_ids)
+                for position, (location, row) in enumerate(self._rows_of(split))
+            ]
+            self._records[split] = well_formed(records, self._name)
+        return self._records[split]
+
+    def text_columns(self) -> list[str]:
+        """The columns that records are made from."""
+        return list(dict.fromkeys(column for column in self.columns.values() if column))
+
+    def completed(self, record: Record, row: Row) -> Record:
+        """The record with what a subclass adds from the row; as it is, its location is the row."""
+        return record
+
+    @property
+    def _name(self) -> str:
+        return f"dataset {self.repository.name!r}"
+
+    def _rows_of(self, split: str) -> list[tuple[str, Row]]:
+        """The rows of a split, each with its location."""
+        wanted, column = self.splits[split], self.columns["split_column"]
+        hub_splits = self.table.splits()
+        if column is None:
+            self.splits.check(hub_splits, self._name)
+            return [row for name in hub_splits if name in wanted for row in self._located(name)]
+        rows = [row for name in hub_splits for row in self._located(name)]
+        self.splits.check((row[column] for _, row in rows), self._name)
+        return [(location, row) for location, row in rows if row[column] in wanted]
+
+    def _located(self, hub_split: str) -> Iterator[tuple[str, Row]]:
+        for number, row in enumerate(self.table.rows(hub_split, self.text_columns())):
+            yield f"{hub_split}/{number}", row
+
+    def _record(self, position: int, location: str, row: Row, caption_ids: Iterator[int]) -> Record:
+        captions = as_captions(row[self.columns["caption_column"]])  # type: ignore[index]
+        ids = self._whole_numbers(row, "caption_id_column", location)
+        if ids is None:
+            ids = list(itertools.islice(caption_ids, len(captions)))
+        if len(ids) != len(captions):
+            raise InputError(
+                f"row {location} of {self._name} has {len(captions)} captions but {len(ids)} ids: "
+                "set data.source.caption_id_column to null to number them"
+            )
+        kept = slice(self.captions_per_photo)
+        image_ids = self._whole_numbers(row, "id_column", location) or [position]
+        record = Record(image_ids[0], captions[kept], tuple(ids[kept]), location)
+        return self.completed(record, row)
+
+    def _whole_numbers(self, row: Row, flag: str, location: str) -> list[int] | None:
+        """The cell's number or numbers, also where they are written as text."""
+        column = self.columns[flag]
+        if column is None:
+            return None
+        value: Any = row[column]
+        try:
+            return [int(number) for number in (value if isinstance(value, list) else [value])]
+        except (TypeError, ValueError):
+            raise InputError(
+                f"row {location} of {self._name} has {value!r} in column {column!r}, no whole "
+                f"number: set data.source.{flag} to null to number them"
+            ) from None

@@ -1,0 +1,191 @@
+"""Rows of a dataset repository, or of a local folder of Parquet: kept on disk, or streamed."""
+
+from __future__ import annotations
+
+import bisect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from typing_extensions import override
+
+from itm_lightning.data.sources.tables import Row
+from itm_lightning.errors import InputError, one_line
+
+
+@dataclass(frozen=True)
+class Repository:
+    """Where a table is.
+
+    Attributes:
+        name: repository id on the Hub, or a local folder.
+        revision: branch, tag or commit; a local folder has none.
+        config: which of the repository's configurations.
+    """
+
+    name: str
+    revision: str | None = None
+    config: str | None = None
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """Turns whatever ``datasets`` and the Hub raise on the way into an InputError."""
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # theirs have no base of their own
+            raise InputError(
+                f"dataset {self.name!r} (data.source.repository) cannot be read: "
+                f"{one_line(error)}; without a network, give a local folder of its Parquet files"
+            ) from error
+
+
+class HubTable(ABC):
+    """The rows of a repository, by Hub split."""
+
+    @abstractmethod
+    def splits(self) -> list[str]:
+        """The names of the Hub splits."""
+
+    @abstractmethod
+    def columns(self, split: str) -> list[str]:
+        """The names of the columns."""
+
+    @abstractmethod
+    def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
+        """All rows in order, of these columns alone: photos that are not asked for stay unread."""
+
+    @abstractmethod
+    def cell(self, split: str, row: int, column: str) -> Any:
+        """One cell; of a photo, the file it was, as bytes or ``{"bytes": …, "path": …}``."""
+
+
+class StoredTable(HubTable):
+    """Downloaded once by ``datasets``, memory-mapped from its cache: any row at any time."""
+
+    def __init__(self, repository: Repository) -> None:
+        import datasets
+
+        with repository.reached():
+            loaded = datasets.load_dataset(
+                repository.name, repository.config, revision=repository.revision
+            )
+            self._splits = {str(name): _undecoded(split) for name, split in loaded.items()}
+
+    @override
+    def splits(self) -> list[str]:
+        return list(self._splits)
+
+    @override
+    def columns(self, split: str) -> list[str]:
+        return self._splits[split].column_names
+
+    @override
+    def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
+        yield from self._splits[split].select_columns(list(columns))
+
+    @override
+    def cell(self, split: str, row: int, column: str) -> Any:
+        return self._splits[split][row][column]
+
+
+def _undecoded(rows: Any) -> Any:
+    """The dataset with photos as the bytes of their files."""
+    import datasets
+
+    for name, feature in rows.features.items():
+        if isinstance(feature, datasets.Image):
+            rows = rows.cast_column(name, datasets.Image(decode=False))
+    return rows
+
+
+@dataclass(frozen=True)
+class _RowGroup:
+    """What Parquet reads at a time."""
+
+    file: str
+    number: int
+    first_row: int  # counted through all files of the split
+    n_rows: int
+
+
+class StreamedTable(HubTable):
+    """Parquet read where it lies, nothing kept on disk: cheap in the order of the rows.
+
+    A cell costs the row group it is in, so that groups are read once as long as cells are asked for
+    in order; the last group stays in memory.
+    """
+
+    def __init__(self, repository: Repository) -> None:
+        import datasets
+
+        with repository.reached():
+            builder = datasets.load_dataset_builder(
+                repository.name, repository.config, revision=repository.revision
+            )
+            files = {str(name): list(map(str, f)) for name, f in builder.config.data_files.items()}
+        strange = [file for found in files.values() for file in found if ".parquet" not in file]
+        if strange:
+            raise InputError(
+                f"dataset {repository.name!r} is not Parquet ({strange[0]}): it cannot be "
+                "streamed; leave data.source.streaming out"
+            )
+        self._files = files
+        self._groups = {name: list(_row_groups(found)) for name, found in files.items()}
+        self._last: tuple[Any, Any] = (None, None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": (None, None)}  # photos are not sent to loader processes
+
+    @override
+    def splits(self) -> list[str]:
+        return list(self._files)
+
+    @override
+    def columns(self, split: str) -> list[str]:
+        with _parquet(self._files[split][0]) as file:
+            return file.schema_arrow.names
+
+    @override
+    def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
+        for path in self._files[split]:
+            with _parquet(path) as file:
+                for batch in file.iter_batches(columns=list(columns)):
+                    yield from batch.to_pylist()
+
+    @override
+    def cell(self, split: str, row: int, column: str) -> Any:
+        groups = self._groups[split]
+        group = groups[bisect.bisect_right(groups, row, key=lambda g: g.first_row) - 1]
+        wanted, (last, cells) = (group, column), self._last
+        if last != wanted:
+            with _parquet(group.file) as file:
+                cells = file.read_row_group(group.number, columns=[column]).column(column)
+            self._last = wanted, cells
+        return cells[row - group.first_row].as_py()
+
+
+def _row_groups(files: Sequence[str]) -> Iterator[_RowGroup]:
+    first_row = 0
+    for path in files:
+        with _parquet(path) as file:
+            for number in range(file.num_row_groups):
+                n_rows = file.metadata.row_group(number).num_rows
+                yield _RowGroup(path, number, first_row, n_rows)
+                first_row += n_rows
+
+
+@contextmanager
+def _parquet(path: str) -> Iterator[Any]:
+    """A Parquet file, local or at an address that fsspec knows."""
+    import fsspec
+    import pyarrow.parquet as pq
+
+    try:
+        with fsspec.open(path, "rb") as raw, pq.ParquetFile(raw) as file:
+            yield file
+    except (OSError, ValueError) as error:  # pyarrow's own are both
+        raise InputError(f"{path} cannot be read as Parquet: {one_line(error)}") from error

@@ -1,0 +1,99 @@
+"""SCAN's text files: a caption a line, perhaps an id a line, and which row each belongs to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from itm_lightning.data.sources.precomputed.files import RowRecord, SplitFiles, read_lines
+from itm_lightning.data.sources.precomputed.regions import Regions
+from itm_lightning.errors import InputError
+
+_COMPARED = 256  # numbers of a row: a kilobyte, and no two photos share them
+
+
+def read_scan(files: SplitFiles, regions: Regions) -> list[RowRecord]:
+    """The records of a split as Lee et al. (2018) distributed their regions.
+
+    Captions ``M`` are a whole multiple of the photos ``N`` and in their order. Some files repeat a
+    photo's row for each of its captions (``M`` rows); repeated rows are one photo.
+
+    Raises:
+        InputError: the numbers of rows and lines do not fit, a line is empty, or a photo is listed
+            twice.
+    """
+    captions = read_lines(files.captions)
+    repeats = _repeats(regions) if len(regions) == len(captions) else 1
+    photos = len(regions) // repeats
+    each, rest = divmod(len(captions), photos)
+    if rest or not each:
+        raise InputError(
+            f"{files.captions} has {len(captions)} captions, no whole multiple of the {photos} "
+            f"photos in {regions.path.name}"
+        )
+    names, caption_ids = _ids(files, photos, each)
+    image_ids = _image_ids(names, files.ids) or range(photos)
+    return [
+        RowRecord(
+            image_id=image_ids[photo],
+            captions=tuple(captions[photo * each : (photo + 1) * each]),
+            caption_ids=tuple(caption_ids[photo * each : (photo + 1) * each]),
+            location=names[photo] if names else f"{files.prefix}/{photo}",
+            prefix=files.prefix,
+            row=photo * repeats,
+        )
+        for photo in range(photos)
+    ]
+
+
+def _repeats(regions: Regions) -> int:
+    """How many rows in a row are the same photo."""
+    numbers = regions.first_numbers(_COMPARED)
+    differs = (numbers != numbers[0]).any(axis=1)
+    repeats = max(1, int(differs.argmax())) if differs.any() else len(numbers)
+    rows = np.arange(len(numbers))
+    wrong = (numbers != numbers[rows - rows % repeats]).any(axis=1)
+    if wrong.any() or len(numbers) % repeats:
+        row = int(wrong.argmax()) if wrong.any() else len(numbers) - 1
+        raise InputError(
+            f"{regions.path}: the first {repeats} of {len(numbers)} rows are one photo, but not "
+            f"every {repeats} rows after them (see row {row})"
+        )
+    return repeats
+
+
+def _ids(files: SplitFiles, photos: int, each: int) -> tuple[list[str], list[int]]:
+    """The photos' names (empty where there are none) and the captions' ids."""
+    counted = list(range(photos * each))
+    if not files.ids.exists():
+        return [], counted
+    lines = read_lines(files.ids)
+    if len(lines) == photos:
+        return lines, counted
+    if len(lines) != photos * each:
+        raise InputError(
+            f"{files.ids} has {len(lines)} lines; the {photos} photos and {photos * each} "
+            f"captions need {photos} or {photos * each}"
+        )
+    if lines == [line for line in lines[::each] for _ in range(each)]:
+        return lines[::each], counted
+    if len(set(lines)) == len(lines) and all(map(_is_number, lines)):
+        return [], [int(line) for line in lines]
+    raise InputError(
+        f"{files.ids}: its {len(lines)} ids are neither the same for each {each} captions of a "
+        "photo nor all different numbers"
+    )
+
+
+def _image_ids(names: list[str], path: Path) -> list[int]:
+    """The names as numbers; empty where they are none."""
+    first: dict[str, int] = {}
+    for photo, name in enumerate(names):
+        if first.setdefault(name, photo) != photo:
+            raise InputError(f"{path}: photo {name} is listed twice")
+    return [int(name) for name in names] if all(map(_is_number, names)) else []
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()

@@ -1,0 +1,141 @@
+"""Precomputed: a source of regions in memory-mapped files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from itm_lightning.data.source import Record, RegionSource, empty
+from itm_lightning.data.sources.precomputed.files import (
+    RowRecord,
+    SplitFiles,
+    read_manifest,
+    read_records,
+)
+from itm_lightning.data.sources.precomputed.regions import Regions
+from itm_lightning.data.sources.precomputed.scan import read_scan
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+from itm_lightning.types import Features
+
+# SCAN's files call the validation split "dev".
+_PREFIXES = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
+
+
+@register("source")
+class Precomputed(RegionSource):
+    """Regions that an encoder has made before: SCAN's files, or what ``lightning extract`` wrote.
+
+    For each split, in the folder ``root`` (Lee et al. 2018, section 4, as their code reads them):
+
+    - ``{split}_ims.npy``, ``(N, regions, dim)`` float of any precision, a row a photo; or a row a
+      caption, each photo's repeated. It is memory-mapped, never loaded whole. Where photos differ
+      in their number of regions: ``(sum of regions, dim)``, with ``{split}_offsets.npy``,
+      ``(N + 1,)`` int, the first row of each photo, and behind the last.
+    - ``{split}_caps.txt``: a caption a line, as many for each photo, in the photos' order.
+    - ``{split}_ids.txt`` (optional): an id a line, for each photo or for each caption.
+    - ``{split}_boxes.npy`` (optional): ``(N, regions, 4)`` or ``(sum of regions, 4)``.
+    - ``{split}_records.jsonl`` (optional, by ``lightning extract``): all that the first source
+      knew of each photo; read instead of captions and ids.
+
+    Args:
+        root: the folder.
+        splits: what the names of a split's files begin with, where it is not the split's own name
+            (or ``dev`` for val): ``{test: testall}``.
+
+    Raises:
+        InputError: ``splits`` names a split other than train, val and test.
+    """
+
+    def __init__(self, root: str, splits: dict[str, str] | None = None) -> None:
+        self.root = Path(root)
+        self.splits = splits or {}
+        self._opened: dict[str, Regions] = {}
+        self._records: dict[str, Sequence[Record]] = {}
+        unknown = sorted(set(self.splits) - set(_PREFIXES))
+        if unknown:
+            raise InputError(f"data.source.splits names {unknown[0]!r}; there are train, val, test")
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Each process maps the files anew: a pickled map would be a copy of the whole file.
+        return {**self.__dict__, "_opened": {}, "_records": {}}
+
+    @override
+    def records(self, split: str) -> Sequence[Record]:
+        if split not in self._records:
+            self._records[split] = self._read(split)
+        return self._records[split]
+
+    @override
+    def regions(self, record: Record) -> Tensor:
+        assert isinstance(record, RowRecord)
+        return torch.from_numpy(self._open(record.prefix)[record.row])
+
+    @override
+    def batch(self, records: Sequence[Record]) -> Features:
+        found = [record for record in records if isinstance(record, RowRecord)]
+        opened = self._open(found[0].prefix)
+        if opened.shape is None:
+            return super().batch(records)
+        tokens = empty((len(found), *opened.shape), opened.dtype)
+        opened.take([record.row for record in found], tokens.numpy())
+        return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), pooled=None)
+
+    def region_boxes(self, record: Record) -> Tensor | None:
+        """Boxes ``(L, 4)`` of the record's regions, in the file's own units; ``None`` without."""
+        assert isinstance(record, RowRecord)
+        opened = self._open(record.prefix)
+        return torch.from_numpy(opened.boxes(record.row)) if opened.has_boxes else None
+
+    @override
+    def verify(self, record: Record) -> None:
+        """Nothing is left to check: the files' shapes were, when the records were read."""
+
+    @property
+    @override
+    def made_by(self) -> dict[str, Any] | None:
+        manifest = read_manifest(self.root)
+        return None if manifest is None else manifest["encoder"]["fingerprint"]
+
+    def _check(self) -> None:
+        if not self.root.is_dir():
+            raise InputError(f"folder {self.root} is missing: set data.source.root")
+        read_manifest(self.root)  # refuses a half-done folder
+
+    def _read(self, split: str) -> Sequence[Record]:
+        self._check()
+        files = self._files(split)
+        if files is None:
+            return ()
+        regions = self._open(files.prefix)
+        if not files.records.exists():
+            return tuple(read_scan(files, regions))
+        records = read_records(files.records, files.prefix)
+        if len(records) != len(regions):
+            raise InputError(
+                f"{files.records} has {len(records)} records, but {files.regions.name} has "
+                f"{len(regions)} photos"
+            )
+        return tuple(records)
+
+    def _files(self, split: str) -> SplitFiles | None:
+        """The files of a split; ``None`` where there are none and nobody named any."""
+        if split in self.splits:
+            return SplitFiles(self.root, self.splits[split])
+        for prefix in _PREFIXES[split]:
+            files = SplitFiles(self.root, prefix)
+            if files.regions.exists() or files.captions.exists():
+                return files
+        if not any(self.root.glob("*_ims.npy")):
+            raise InputError(f"{self.root} holds no {split}_ims.npy: set data.source.root")
+        return None
+
+    def _open(self, prefix: str) -> Regions:
+        if prefix not in self._opened:
+            self._opened[prefix] = Regions(SplitFiles(self.root, prefix))
+        return self._opened[prefix]

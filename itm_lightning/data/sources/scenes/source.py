@@ -1,0 +1,129 @@
+"""Scenes: a dataset that is drawn, described and painted in process."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from itm_lightning.data.source import PhotoSource, Record
+from itm_lightning.data.sources.scenes.grammar import CAPTIONS, draw_templates
+from itm_lightning.data.sources.scenes.render import render
+from itm_lightning.data.sources.scenes.world import Scene, draw_scene, draw_twin
+from itm_lightning.errors import InputError
+from itm_lightning.registry import register
+
+KEPT = 2**14  # photos; 200 MB at 64 pixels
+SMALLEST = 32  # pixels; below, small shapes are no longer told apart
+
+
+@register("source")
+class Scenes(PhotoSource):
+    """Photos of two to four coloured shapes, each with five captions: no file, no network.
+
+    The same arguments give the same captions and pixels on every machine. A share of a split's
+    photos comes in minimal pairs (in the spirit of Winoground, Thrush et al. 2022): two things of
+    one photo swap places, colours or sizes in the other, and the *k*-th captions of the two hold
+    the same words in another order, each true of its own photo only.
+
+    Args:
+        seed: names the dataset; another seed draws other photos.
+        train: photos in the split ``"train"``.
+        val: photos in the split ``"val"``.
+        test: photos in the split ``"test"``.
+        pairs: share of each split's photos that come in minimal pairs, 0 to 1; these photos are the
+            split's first, twin beside twin.
+        size: height and width of the photos in pixels, at least 32.
+
+    Raises:
+        InputError: a count is negative, ``pairs`` is not a share, or ``size`` is too small.
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        train: int = 3000,
+        val: int = 500,
+        test: int = 500,
+        pairs: float = 0.2,
+        size: int = 64,
+    ) -> None:
+        self.seed, self.pairs, self.size = seed, pairs, size
+        self.counts = {"train": train, "val": val, "test": test}
+        for split, count in self.counts.items():
+            if count < 0:
+                raise InputError(f"Scenes: {split} is {count}; give a number of photos, 0 or more")
+        if not 0 <= pairs <= 1:
+            raise InputError(f"Scenes: pairs is {pairs}; give a share of the photos, 0 to 1")
+        if size < SMALLEST:
+            raise InputError(f"Scenes: size is {size}; give at least {SMALLEST} pixels")
+
+    def records(self, split: str) -> Sequence[Record]:
+        """The split's records; they are made at the first call.
+
+        Raises:
+            InputError: there is no such split.
+        """
+        return _records(*self._split(split))
+
+    def photo(self, record: Record) -> Image.Image:
+        """The record's photo; the latest are kept, as training asks for each with every caption.
+
+        Raises:
+            InputError: the record is none of this dataset's.
+        """
+        split, _, number = record.location.partition("/")
+        key = self._split(split)
+        if not number.isdecimal() or int(number) >= len(_scenes(*key)):
+            raise InputError(f"Scenes: no photo {record.location!r}; take a record of records()")
+        return Image.fromarray(_pixels(*key, int(number)))
+
+    def _split(self, split: str) -> tuple[int, str, int, int, int]:
+        """What decides a split: seed, name, number of photos, how many have a twin, their side."""
+        if split not in self.counts:
+            raise InputError(f"Scenes: no split {split!r}; there are {', '.join(self.counts)}")
+        count = self.counts[split]
+        return self.seed, split, count, 2 * int(count * self.pairs / 2), self.size
+
+
+@functools.lru_cache(maxsize=16)
+def _scenes(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Scene, ...]:
+    scenes: list[Scene] = []
+    while len(scenes) < count:
+        dice, twins = Random(f"{seed}/{split}/{len(scenes)}"), len(scenes) < paired
+        scenes.append(draw_scene(dice, size, swappable=twins))
+        if twins:
+            scenes.append(draw_twin(dice, scenes[-1]))
+    return tuple(scenes)
+
+
+@functools.lru_cache(maxsize=KEPT)
+def _pixels(
+    seed: int, split: str, count: int, paired: int, size: int, number: int
+) -> NDArray[np.uint8]:
+    return render(_scenes(seed, split, count, paired, size)[number])
+
+
+@functools.lru_cache(maxsize=16)
+def _records(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Record, ...]:
+    records = []
+    for number, scene in enumerate(_scenes(seed, split, count, paired, size)):
+        if number >= paired or number % 2 == 0:  # a twin is described by its sibling's templates
+            dice = Random(f"{seed}/{split}/{number}/captions")
+            templates = draw_templates(dice, scene, paired=number < paired)
+        records.append(
+            Record(
+                image_id=number,
+                captions=tuple(template.fill(scene.looks) for template in templates),
+                caption_ids=tuple(range(number * CAPTIONS, (number + 1) * CAPTIONS)),
+                location=f"{split}/{number}",
+                labels=scene.labels(),
+                boxes=scene.boxes(),
+                twin=number ^ 1 if number < paired else None,  # 0 and 1, 2 and 3, …
+            )
+        )
+    return tuple(records)

@@ -1,0 +1,185 @@
+"""Checks before any long work: what a source lists, a split, and an encoder that is to read it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from tqdm.auto import tqdm
+
+from itm_lightning.data.source import Record, RegionSource, Source
+from itm_lightning.errors import InputError
+
+if TYPE_CHECKING:
+    from itm_lightning.encoders import ImageEncoder
+
+
+def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...]:
+    """The records of a split, when each stands once and no caption is empty.
+
+    Args:
+        records: as the source read them.
+        listing: the file or table that lists them, for the message.
+
+    Raises:
+        InputError: they are not; the message names photo and listing.
+    """
+    records = tuple(records)
+    for record in records:
+        for number, caption in enumerate(record.captions, start=1):
+            if not isinstance(caption, str) or not caption.strip():
+                raise InputError(
+                    f"caption {number} of photo {record.location} in {listing} is empty: "
+                    "fill it in, or leave it out"
+                )
+    _once(((record.location, record) for record in records), "the photo", listing)
+    _once(((record.image_id, record) for record in records), "image id", listing)
+    pairs = ((number, record) for record in records for number in record.caption_ids)
+    _once(pairs, "caption id", listing)
+    return records
+
+
+def _once(named: Iterable[tuple[Hashable, Record]], what: str, listing: object) -> None:
+    seen: dict[Hashable, Record] = {}
+    for name, record in named:
+        if name in seen:
+            photos = f"photos {seen[name].location} and {record.location}"
+            raise InputError(f"{listing} lists {what} {name} twice in a split ({photos})")
+        seen[name] = record
+
+
+_SPLITS = ("train", "val", "test")
+
+
+def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[Record]:
+    """The records of a split whose photos are known to decode.
+
+    Args:
+        source: the dataset.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        on_bad_image: ``"raise"``, or ``"skip"`` to leave bad photos out, count and report them.
+
+    Raises:
+        InputError: the split has no captions, or a photo is bad and is not to be skipped.
+    """
+    records = [record for record in source.records(split) if record.captions]
+    if not records:
+        raise InputError(_no_captions(source, split))
+    errors = _photo_errors(source, records, split)
+    if not errors:
+        return records
+    if on_bad_image == "raise":
+        raise InputError(f"{next(iter(errors.values()))}; data.on_bad_image=skip leaves it out")
+    kept = [record for record in records if record.image_id not in errors]
+    if not kept:
+        raise InputError(f"every photo of split {split!r} is bad: {next(iter(errors.values()))}")
+    warnings.warn(
+        f"skipped {len(errors)} bad of {len(records)} photos of split {split!r}: "
+        + "; ".join(list(errors.values())[:3]),
+        stacklevel=2,
+    )
+    return kept
+
+
+def has_captions(source: Source, split: str) -> bool:
+    """Whether any photo of the split has a caption."""
+    return any(record.captions for record in source.records(split))
+
+
+def _no_captions(source: Source, split: str) -> str:
+    others = [name for name in _SPLITS if name != split and has_captions(source, name)]
+    found = f"those that have are {', '.join(others)}" if others else "neither have the others"
+    return f"split {split!r} of {type(source).__name__} has no captions; {found}"
+
+
+def _photo_errors(source: Source, records: Sequence[Record], split: str) -> dict[int, str]:
+    """What is wrong with each bad photo, by image id."""
+
+    def error(record: Record) -> str | None:
+        try:
+            source.verify(record)
+        except InputError as problem:
+            return str(problem)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = tqdm(
+            pool.map(error, records),
+            total=len(records),
+            desc=f"checking {split} photos",
+            unit="photo",
+            leave=False,
+            delay=2,
+        )
+        return {r.image_id: e for r, e in zip(records, found, strict=True) if e is not None}
+
+
+def check_encoder(source: Source, encoder: ImageEncoder) -> None:
+    """Checks that the encoder takes photos, or regions and no more than that.
+
+    Raises:
+        InputError: it needs the photos of a source of regions, or the other way round.
+    """
+    if not isinstance(source, RegionSource):
+        encoder.transform(train=False)  # an encoder of regions says here that it has none
+        return
+    name = type(source).__name__
+    if not encoder.frozen:
+        raise InputError(
+            f"{name} has regions, from which the trunk of {type(encoder).__name__} cannot learn: "
+            "set model.image_encoder.trainable: false, or take a source of photos"
+        )
+    if encoder.augment:
+        raise InputError(
+            f"{name} has regions, and augmentation needs photos: set "
+            "model.image_encoder.augment: false, or take a source of photos"
+        )
+
+
+def check_regions(source: RegionSource, record: Record, encoder: ImageEncoder) -> None:
+    """Checks that the regions are what the encoder's own trunk would have made.
+
+    To be called when the trunk has its weights; where nobody knows what made the regions, their
+    width has to do.
+
+    Args:
+        source: whose regions.
+        record: any record of it.
+        encoder: the image encoder that is to read them.
+
+    Raises:
+        InputError: the regions have another width, or another encoder made them.
+    """
+    made_by, own = source.made_by, encoder.fingerprint()
+    if made_by is not None and own is not None and made_by != own:
+        raise InputError(
+            f"the features of {type(source).__name__} are stale, another image encoder made them "
+            f"({_first_difference(made_by, own)}): run `lightning extract` again"
+        )
+    width, reader = source.regions(record).shape[-1], type(encoder).__name__
+    if width != encoder.dim:
+        raise InputError(
+            f"the regions of {type(source).__name__} are {width} wide, but {reader} reads "
+            f"{encoder.dim}: set model.image_encoder to the encoder that made them, or to "
+            f"RegionFeatures with dim: {width}"
+        )
+
+
+def _first_difference(made_by: Mapping[str, Any], own: Mapping[str, Any]) -> str:
+    """Where two fingerprints part, and what stands in each."""
+    for name in {**made_by, **own}:
+        there, here = made_by.get(name), own.get(name)
+        if there == here:
+            continue
+        if isinstance(there, Mapping) and isinstance(here, Mapping):
+            return _first_difference(there, here)
+        return f"{name}: {_short(there)} there, {_short(here)} here"
+    raise ValueError("the fingerprints are the same")
+
+
+def _short(value: Any, most: int = 60) -> str:
+    text = str(value)
+    return text if len(text) <= most else f"{text[:most]}…"

@@ -1,0 +1,165 @@
+"""SGRAF's similarity vectors, in bounded memory.
+
+They compare a word with what it saw of a photo, number by number: there are ``D`` of them for each
+word and photo. All at once would take gigabytes, so they are made for a few photos at a time, and
+made again in the backward pass: that costs ``R · D`` products a word, and the linear map ``D · S``.
+
+Self-attention that makes one vector of a photo's regions or a caption's words, as in SGRAF.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from itm_lightning.similarity.sgraf.masked_batch_norm import MaskedBatchNorm
+from itm_lightning.types import masked_mean, unit
+
+_CPU_ELEMENTS = 2**19  # 2 MB in float32: what a core's cache holds
+_TINY = 1e-12
+
+
+def similarity_vectors(
+    weights: Tensor, contexts: Tensor, queries: Tensor, projection: Tensor, bias: Tensor
+) -> Tensor:
+    """``s / ‖s‖`` with ``s = P |Σ_k w_k c_k - q|² + b``, squared number by number.
+
+    One product of ``D · S`` a query and row is what this takes, and expanding the square saves
+    none of it: ``P q²`` belongs to one side, but ``P (c ∘ (c - 2q))`` is as large as the whole.
+
+    Args:
+        weights: ``w (N, T, K)``, of every query over each row's context tokens.
+        contexts: ``c (N, K, D)``.
+        queries: ``q (T, D)``.
+        projection: ``P (S, D)``.
+        bias: ``b (S,)``.
+
+    Returns:
+        ``(N, T, S)``. It can be differentiated once.
+    """
+    return _SimilarityVectors.apply(weights, contexts, queries, projection, bias)
+
+
+class _SimilarityVectors(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        weights: Tensor,
+        contexts: Tensor,
+        queries: Tensor,
+        projection: Tensor,
+        bias: Tensor,
+    ) -> Tensor:
+        vectors = queries.new_empty(*weights.shape[:2], len(projection))
+        lengths = queries.new_empty(*weights.shape[:2], 1)
+        for rows in _few(vectors, queries):
+            squares = _differences(weights[rows], contexts[rows], queries).square_()
+            block = vectors[rows].flatten(0, 1)
+            torch.addmm(bias, squares.flatten(0, 1), projection.T, out=block)
+            torch.linalg.vector_norm(vectors[rows], dim=-1, keepdim=True, out=lengths[rows])
+            vectors[rows].div_(lengths[rows].clamp_(min=_TINY))
+        ctx.save_for_backward(weights, contexts, queries, projection, vectors, lengths)
+        return vectors
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        weights, contexts, queries, projection, vectors, lengths = ctx.saved_tensors
+        d_weights, d_contexts = torch.empty_like(weights), torch.empty_like(contexts)
+        d_queries, d_projection = torch.zeros_like(queries), torch.zeros_like(projection)
+        d_bias = projection.new_zeros(len(projection))
+        for rows in _few(vectors, queries):
+            differences = _differences(weights[rows], contexts[rows], queries)
+            # of s: what of g is across s / ‖s‖, over ‖s‖
+            along = (gradient[rows] * vectors[rows]).sum(dim=-1, keepdim=True)
+            d_s = (gradient[rows] - along * vectors[rows]).div_(lengths[rows]).flatten(0, 1)
+            d_bias += d_s.sum(dim=0)
+            d_projection.addmm_(d_s.T, differences.square().flatten(0, 1))
+            # of Σ w c - q: 2 Pᵀ (of s) ∘ (Σ w c - q)
+            d_differences = (d_s @ projection).view_as(differences).mul_(differences).mul_(2)
+            d_queries -= d_differences.sum(dim=0)
+            d_weights[rows] = d_differences @ contexts[rows].mT
+            d_contexts[rows] = weights[rows].mT @ d_differences
+        return d_weights, d_contexts, d_queries, d_projection, d_bias
+
+
+def _differences(weights: Tensor, contexts: Tensor, queries: Tensor) -> Tensor:
+    """``(n, T, D)``; one pass writes the attended vectors and takes the queries off."""
+    return torch.baddbmm(queries.expand(len(weights), -1, -1), weights, contexts, beta=-1)
+
+
+def _few(vectors: Tensor, queries: Tensor) -> Iterator[slice]:
+    """Slices of so many rows that their differences stay small.
+
+    That is in a CPU's cache; on other devices, in the memory that the vectors take anyway.
+    """
+    elements = _CPU_ELEMENTS if vectors.device.type == "cpu" else vectors.numel()
+    step = max(1, elements // max(1, queries.numel()))
+    return (slice(start, start + step) for start in range(0, len(vectors), step))
+
+
+_DROPOUT = 0.4  # the authors'
+
+
+class GlobalVector(nn.Module):
+    """A weighted mean of the tokens, whose mean tells how much each of them counts.
+
+    ``softmax(w · (tanh(A token) ∘ tanh(B mean)))`` over the real tokens. Diao et al., AAAI 2021,
+    section "Similarity Vector Representation", after Lee et al. 2018 and Nam et al. 2017.
+
+    Args:
+        dim: width of the tokens.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.local = nn.Linear(dim, dim)
+        self.overall = nn.Linear(dim, dim)
+        self.score = nn.Linear(dim, 1)
+        self.dropout = nn.Dropout(_DROPOUT)
+
+    def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """Vectors ``(B, D)`` of length 1; zero for a row without tokens.
+
+        Args:
+            tokens: ``(B, L, D)``, zero at padding.
+            mask: ``(B, L)`` bool, ``True`` at real tokens.
+        """
+        local = self.dropout(self._normalise_local(self.local(tokens), mask).tanh())
+        overall = self._normalise_overall(self.overall(masked_mean(tokens, mask))).tanh()
+        scores = self.score(local * self.dropout(overall).unsqueeze(1)).squeeze(-1)
+        # the lowest finite number: with -inf a row without tokens would be NaN
+        weights = scores.masked_fill(~mask, torch.finfo(scores.dtype).min).softmax(dim=1)
+        return unit((weights.unsqueeze(1) @ tokens).squeeze(1))
+
+    def _normalise_local(self, local: Tensor, mask: Tensor) -> Tensor:
+        return local
+
+    def _normalise_overall(self, overall: Tensor) -> Tensor:
+        return overall
+
+
+class NormalisedGlobalVector(GlobalVector):
+    """The same with batch normalisation before both ``tanh``, for photos.
+
+    Of the tokens, every position has its own statistics: region 1 of all photos, region 2, ….
+
+    Args:
+        dim: width of the tokens.
+        length: the most tokens that a row has.
+    """
+
+    def __init__(self, dim: int, length: int) -> None:
+        super().__init__(dim)
+        self.local_norm = MaskedBatchNorm(length)
+        self.overall_norm = MaskedBatchNorm(dim)
+
+    def _normalise_local(self, local: Tensor, mask: Tensor) -> Tensor:
+        return self.local_norm(local, mask.unsqueeze(-1))
+
+    def _normalise_overall(self, overall: Tensor) -> Tensor:
+        return self.overall_norm(overall.unsqueeze(-1), overall.new_ones(1).bool()).squeeze(-1)
