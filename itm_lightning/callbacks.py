@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from itm_lightning.data.source import Source
 from itm_lightning.metrics.protocols import Evaluation, Protocol
-from itm_lightning.part import recipe
+from itm_lightning.part import to_config
 from itm_lightning.utils.atomic_files import remove_unfinished, write_json, write_text
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
@@ -114,19 +114,19 @@ class RetrievalWriter(Callback):
             return  # it has left its features to others
         data: Any = trainer.datamodule  # type: ignore[attr-defined]
         texts = {
-            caption_id: caption
+            text_id: text
             for record in data.records(data.predict_split)
-            for caption_id, caption in zip(record.caption_ids, record.captions, strict=True)
+            for text_id, text in zip(record.text_ids, record.texts, strict=True)
         }
         names = {record.image_id: record.location for record in data.records(data.predict_split)}
         gallery, top = pl_module.retrieved
-        photos = [names[i] for i in gallery.image_ids.tolist()]
-        captions = [texts[i] for i in gallery.text_ids.tolist()]
+        image_names = [names[i] for i in gallery.image_ids.tolist()]
+        text_names = [texts[i] for i in gallery.text_ids.tolist()]
         with self.path.open("w", encoding="utf-8") as lines:
-            for query, found in zip(photos, _named(top.i2t, captions), strict=True):
-                lines.write(json.dumps({"photo": query, "captions": found}) + "\n")
-            for query, found in zip(captions, _named(top.t2i, photos), strict=True):
-                lines.write(json.dumps({"caption": query, "photos": found}) + "\n")
+            for query, found in zip(image_names, _named(top.i2t, text_names), strict=True):
+                lines.write(json.dumps({"image": query, "texts": found}) + "\n")
+            for query, found in zip(text_names, _named(top.t2i, image_names), strict=True):
+                lines.write(json.dumps({"text": query, "images": found}) + "\n")
         print(f"wrote {self.path}")
 
 
@@ -134,15 +134,15 @@ def evaluation_report(
     evaluation: Evaluation, protocol: Protocol, source: Source, split: str
 ) -> dict[str, Any]:
     """Scores, and all that is needed to compare them with others, as plain values."""
-    fewest, most = evaluation.captions_per_photo
+    fewest, most = evaluation.texts_per_image
     return {
-        "protocol": recipe(protocol),
-        "dataset": recipe(source),
+        "protocol": to_config(protocol),
+        "dataset": to_config(source),
         "split": split,
         "models": evaluation.models,
-        "photos": evaluation.photos,
-        "captions": evaluation.captions,
-        "captions_per_photo": {"min": fewest, "max": most},
+        "images": evaluation.images,
+        "texts": evaluation.texts,
+        "texts_per_image": {"min": fewest, "max": most},
         "queries": evaluation.queries,
         "scores": _rounded(evaluation.scores),
     }
@@ -171,7 +171,7 @@ def retrieval_table(results: dict[str, float], split: str, title: str) -> Table:
 
 def _title(module: Any, split: str) -> str:
     scored, name = module.evaluation, type(module.protocol).__name__
-    title = f"{split}: {scored.photos} photos, {scored.captions} captions · protocol {name}"
+    title = f"{split}: {scored.images} photos, {scored.texts} captions · protocol {name}"
     return f"{title} · mean of {scored.models} models" if scored.models > 1 else title
 
 

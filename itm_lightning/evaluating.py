@@ -59,11 +59,11 @@ class EvaluatingModule(pl.LightningModule, ABC):
         self.retrieved: tuple[Gallery, TopK] | None = None
 
     @abstractmethod
-    def encode_images(self, photos: Tensor | Features) -> Features:
+    def encode_images(self, images: Tensor | Features) -> Features:
         """Photos into the common space."""
 
     @abstractmethod
-    def encode_texts(self, captions: list[str]) -> Features:
+    def encode_texts(self, texts: list[str]) -> Features:
         """Captions into the common space."""
 
     @property
@@ -93,8 +93,8 @@ class EvaluatingModule(pl.LightningModule, ABC):
     @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self.recall.update(
-            self.encode_images(batch.photos),
-            self.encode_texts(batch.captions),
+            self.encode_images(batch.images),
+            self.encode_texts(batch.texts),
             batch.image_ids,
             batch.text_image_ids,
             batch.text_ids,
@@ -121,7 +121,7 @@ class EvaluatingModule(pl.LightningModule, ABC):
         protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
         evaluation = protocol.evaluate(similarity, gallery, _layout(self.data.records(split)))
         scores = dict(evaluation.scores)
-        pairs = pairs_accuracy(similarity, gallery, self.data.twins(split))
+        pairs = pairs_accuracy(similarity, gallery, self.data.minimal_pairs(split))
         if not math.isnan(pairs):  # there are minimal pairs
             scores["pairs_accuracy"] = pairs
         self.evaluation = replace(evaluation, scores=scores, models=1 + len(self.voters))
@@ -153,4 +153,4 @@ class EvaluatingModule(pl.LightningModule, ABC):
 
 
 def _layout(records: Iterable[Record]) -> Layout:
-    return {record.image_id: record.caption_ids for record in records if record.captions}
+    return {record.image_id: record.text_ids for record in records if record.texts}

@@ -18,13 +18,13 @@ from itm_lightning.errors import InputError
 from itm_lightning.evaluating import EvaluatingModule
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.objectives.base import Objective
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.sharding import ShardingModule, separate
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.training.combinations import check_combinations
 from itm_lightning.training.comparing import compare
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
-from itm_lightning.training.parameter_groups import freeze_unread, groups_by_factor
+from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor
 from itm_lightning.training.schedules import WarmupCosine
 from itm_lightning.types import Batch, Features
 
@@ -97,23 +97,23 @@ class Matcher(ShardingModule, EvaluatingModule):
 
     # -- what the parts make of photos and captions --------------------------------------------
 
-    def encode_images(self, photos: Tensor | Features) -> Features:
+    def encode_images(self, images: Tensor | Features) -> Features:
         """Photos (pixels ``(B, 3, H, W)`` or a frozen trunk's tokens) into the common space."""
-        return self.image_projection(self._read(self.image_encoder, photos))
+        return self.image_projection(self._read(self.image_encoder, images))
 
-    def encode_texts(self, captions: list[str]) -> Features:
+    def encode_texts(self, texts: list[str]) -> Features:
         """Captions into the common space."""
-        return self.text_projection(self._read(self.text_encoder, captions))
+        return self.text_projection(self._read(self.text_encoder, texts))
 
-    def forward(self, photos: Tensor | Features, captions: list[str]) -> Tensor:
-        """Scores ``(n_photos, n_captions)``."""
-        return self.similarity(self.encode_images(photos), self.encode_texts(captions))
+    def forward(self, images: Tensor | Features, texts: list[str]) -> Tensor:
+        """Scores ``(n_images, n_texts)``."""
+        return self.similarity(self.encode_images(images), self.encode_texts(texts))
 
     def _read(self, encoder: ImageEncoder | TextEncoder, inputs: Any) -> Features:
         """What the head reads of an encoder's features."""
         features = encoder(inputs)
         try:
-            return self.similarity.keep(features)
+            return self.similarity.select(features)
         except InputError as error:
             name = type(encoder).__name__
             raise InputError(f"{name} does not give what the head reads: {error}") from error
@@ -129,8 +129,8 @@ class Matcher(ShardingModule, EvaluatingModule):
             for name, encoder in self._encoders():
                 check_chunks(name, encoder)
         if stage == "fit":
-            self.text_encoder.learn_vocabulary(self.data.train_captions())
-            freeze_unread((self.image_encoder, self.text_encoder), self.similarity)
+            self.text_encoder.learn_vocabulary(self.data.train_texts())
+            freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
         if self._compile:
             for part in (self.image_encoder, self.text_encoder, self.similarity):
                 part.compile(dynamic=True)
@@ -142,17 +142,17 @@ class Matcher(ShardingModule, EvaluatingModule):
         comparison = compare(self.similarity, *self._encode(batch), *ids, processes)
         share = self.objective.loss(comparison)
         loss = comparison.total(share.detach())
-        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.captions))
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.texts))
         # Lightning averages the processes' gradients; those of their shares are to be summed
         return processes.size * share
 
     def _encode(self, batch: Batch) -> tuple[Features, Features]:
         if self._gradient_cache is None:
-            return self.encode_images(batch.photos), self.encode_texts(batch.captions)
+            return self.encode_images(batch.images), self.encode_texts(batch.texts)
         how = self._gradient_cache, batch.image_ids
         return (
-            encode_by_chunks(self.encode_images, batch.photos, *how),
-            encode_by_chunks(self.encode_texts, batch.captions, *how),
+            encode_by_chunks(self.encode_images, batch.images, *how),
+            encode_by_chunks(self.encode_texts, batch.texts, *how),
         )
 
     # -- optimisation ---------------------------------------------------------------------------
@@ -180,7 +180,7 @@ class Matcher(ShardingModule, EvaluatingModule):
         """Adds what a fresh process needs to build this Matcher: plain values only."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["matcher"] = {
-            "recipe": {name: recipe(getattr(self, name)) for name in _PARTS} | self._dims,
+            "recipe": {name: to_config(getattr(self, name)) for name in _PARTS} | self._dims,
             "assets": {name: encoder.assets() for name, encoder in self._encoders()},
         }
 
@@ -209,7 +209,7 @@ class Matcher(ShardingModule, EvaluatingModule):
         if "matcher" not in checkpoint:
             raise InputError(f"{checkpoint_path} was not written by itm-lightning")
         with restoring(checkpoint["matcher"]["assets"]):
-            parts = from_recipe(checkpoint["matcher"]["recipe"])
+            parts = from_config(checkpoint["matcher"]["recipe"])
             matcher = cls(**{**parts, **kwargs})
         matcher.on_load_checkpoint(checkpoint)
         matcher.load_state_dict(checkpoint["state_dict"])

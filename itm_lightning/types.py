@@ -131,9 +131,9 @@ class Batch:
     is frozen. Encoders give what they read the precision of their weights.
 
     Args:
-        photos: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform made them, or
+        images: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform made them, or
             :class:`Features` where a frozen trunk has already seen the photos.
-        captions: ``T`` raw strings; the text encoder tokenises them.
+        texts: ``T`` raw strings; the text encoder tokenises them.
         image_ids: ``(B,)`` int64, one id a photo.
         text_image_ids: ``(T,)`` int64, the id of each caption's photo.
         text_ids: ``(T,)`` int64, one id a caption.
@@ -142,15 +142,15 @@ class Batch:
 
     def __init__(
         self,
-        photos: Tensor | Features,
-        captions: list[str],
+        images: Tensor | Features,
+        texts: list[str],
         image_ids: Tensor,
         text_image_ids: Tensor,
         text_ids: Tensor,
         labels: list[tuple[str, ...]],
     ) -> None:
-        self.photos = photos
-        self.captions = captions
+        self.images = images
+        self.texts = texts
         self.image_ids = image_ids
         self.text_image_ids = text_image_ids
         self.text_ids = text_ids

@@ -59,11 +59,9 @@ def karpathy_root(tmp_path_factory):
     for split in ("train", "val", "test"):
         for record in scenes.records(split):
             filename = f"{split}_{record.image_id}.jpg"
-            scenes.photo(record).save(root / "images" / filename)
+            scenes.image(record).save(root / "images" / filename)
             first = 5 * len(entries)
-            sentences = [
-                {"raw": caption, "sentid": first + k} for k, caption in enumerate(record.captions)
-            ]
+            sentences = [{"raw": text, "sentid": first + k} for k, text in enumerate(record.texts)]
             entries.append(
                 {
                     "filename": filename,

@@ -24,24 +24,24 @@ def entries(root):
     return json.loads((root / "dataset_tiny.json").read_text())["images"]
 
 
-def captions(entry):
+def texts(entry):
     return [sentence["raw"] for sentence in entry["sentences"]]
 
 
-def caption_ids(entry):
+def text_ids(entry):
     return [sentence["sentid"] for sentence in entry["sentences"]]
 
 
 def flickr30k_row(root, entry):
     """A row as ``nlphuji/flickr30k`` has it: ids are text."""
-    photo = root / "images" / entry["filename"]
+    image = root / "images" / entry["filename"]
     return {
-        "image": {"bytes": photo.read_bytes(), "path": photo.name},
-        "caption": captions(entry),
-        "sentids": [str(number) for number in caption_ids(entry)],
+        "image": {"bytes": image.read_bytes(), "path": image.name},
+        "caption": texts(entry),
+        "sentids": [str(number) for number in text_ids(entry)],
         "split": entry["split"],
         "img_id": str(entry["imgid"]),
-        "filename": photo.name,
+        "filename": image.name,
     }
 
 
@@ -72,11 +72,11 @@ def streamed_flickr30k(root, folder):
 def coco_row(entry, hub_split):
     return {
         "filepath": "images",
-        "sentids": caption_ids(entry),
+        "sentids": text_ids(entry),
         "filename": entry["filename"],
         "imgid": 1000 + entry["imgid"],
         "split": hub_split,
-        "sentences": captions(entry),
+        "sentences": texts(entry),
         "cocoid": entry["imgid"],
     }
 
@@ -103,10 +103,10 @@ def coco_json(root, split):
     return {
         "images": [{"id": e["imgid"], "file_name": e["filename"]} for e in chosen],
         "annotations": [
-            {"id": number, "image_id": entry["imgid"], "caption": caption}
+            {"id": number, "image_id": entry["imgid"], "caption": text}
             for k in range(5)  # COCO's are not in the order of the photos
             for entry in chosen
-            for number, caption in [(caption_ids(entry)[k], captions(entry)[k])]
+            for number, text in [(text_ids(entry)[k], texts(entry)[k])]
         ],
     }
 
@@ -133,7 +133,7 @@ def folder_json_lines(root, folder):
         for entry in entries(root):
             if entry["split"] == split:
                 _linked(root, folder / split / entry["filename"])
-                lines.append({"file_name": entry["filename"], "caption": captions(entry)})
+                lines.append({"file_name": entry["filename"], "caption": texts(entry)})
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / split / "metadata.jsonl").write_text(text)
     return {"root": str(folder)}
@@ -144,11 +144,9 @@ def folder_parquet(root, folder):
     rows = []
     for entry in entries(root):
         _linked(root, folder / entry["filename"])
-        rows.append(
-            {"file_name": entry["filename"], "text": captions(entry), "split": entry["split"]}
-        )
+        rows.append({"file_name": entry["filename"], "text": texts(entry), "split": entry["split"]})
     write_parquet(rows, folder / "metadata.parquet")
-    return {"root": str(folder), "caption_column": "text"}
+    return {"root": str(folder), "text_column": "text"}
 
 
 def folder_csv(root, folder):
@@ -157,7 +155,7 @@ def folder_csv(root, folder):
     for entry in entries(root):
         path = Path(entry["split"]) / entry["filename"]
         _linked(root, folder / path)
-        rows += [{"path": path.as_posix(), "caption": caption} for caption in captions(entry)]
+        rows += [{"path": path.as_posix(), "caption": text} for text in texts(entry)]
     with (folder / "captions.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, ["path", "caption"])
         writer.writeheader()

@@ -28,8 +28,8 @@ def test_data(tmp_path):
     assert "16 photos: samples per second" in table  # whole batches
     rows = re.findall(r"│ (\w+), (\w+) workers +│(.*)│", table)
     assert [row[:2] for row in rows] == [
-        ("photos", "no"),
-        ("photos", "1"),
+        ("images", "no"),
+        ("images", "1"),
         ("regions", "no"),
         ("regions", "1"),
     ]
@@ -56,8 +56,8 @@ def test_similarity(tmp_path):
 
 
 def test_similarity_loops():
-    photos = ("--photos", 4, "--sgraf_photos", 2, "--cosine_photos", 4)
-    size = (*photos, "--batch", 4, "--regions", 3, "--dim", 16)
+    images = ("--photos", 4, "--sgraf_images", 2, "--cosine_images", 4)
+    size = (*images, "--batch", 4, "--regions", 3, "--dim", 16)
     table = run("similarity_loops.py", *size, "--repeats", 1)
     rows = re.findall(r"│ ((?:S|C)[^│]*[^ │]) +│(.*)│", table)
     assert [name.split(",")[0].split(" (")[0] for name, _ in rows] == [

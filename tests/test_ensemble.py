@@ -52,7 +52,7 @@ def test_what_has_seen_nothing_cannot_vote(models, tmp_path):
         other.voter(1.0)
 
 
-def test_models_that_saw_other_photos_do_not_vote_together(models, tmp_path):
+def test_models_that_saw_other_images_do_not_vote_together(models, tmp_path):
     _, other = models
     scored(other, tmp_path)
     voter = other.voter(1.0)

@@ -35,12 +35,12 @@ def trainer(folder, **kwargs):
 
 
 @pytest.mark.parametrize("head", [Cosine(), CrossAttention()], ids=lambda h: type(h).__name__)
-def test_scores_are_photos_by_captions_and_features_only_what_the_head_reads(head):
+def test_scores_are_images_by_texts_and_features_only_what_the_head_reads(head):
     model = matcher(head)
     model.text_encoder.learn_vocabulary(["a red ring", "two things"])
-    photos = torch.rand(2, 3, 64, 64)
-    assert model(photos, ["a red ring", "two things", "a"]).shape == (2, 3)
-    features = model.encode_images(photos)
+    images = torch.rand(2, 3, 64, 64)
+    assert model(images, ["a red ring", "two things", "a"]).shape == (2, 3)
+    features = model.encode_images(images)
     assert (features.tokens is None) == isinstance(head, Cosine)
     assert (features.pooled is None) == isinstance(head, CrossAttention)
 
@@ -55,7 +55,7 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
     model.eval()
     batches = list(ITMDataModule(SCENES, batch_size=6).use(model).test_dataloader())
     with torch.no_grad():
-        scores = model(batches[0].photos, batches[0].captions)
+        scores = model(batches[0].images, batches[0].texts)
     expected = retrieval_recall(scores, batches[0].image_ids, batches[0].text_image_ids)
     for key, value in expected.items():
         assert model.results[f"test/{key}"] == pytest.approx(float(value)), key
@@ -63,9 +63,9 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
 
     own = batches[0].text_image_ids
     right = [
-        bool(scores[photo, j] > scores[photo ^ 1, j])  # twins stand side by side
-        for j, photo in enumerate(own.tolist())
-        if photo < 2  # half of six photos, rounded down to whole pairs
+        bool(scores[image, j] > scores[image ^ 1, j])  # twins stand side by side
+        for j, image in enumerate(own.tolist())
+        if image < 2  # half of six photos, rounded down to whole pairs
     ]
     assert model.results["test/pairs_accuracy"] == pytest.approx(100 * sum(right) / len(right))
 
@@ -73,7 +73,7 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
 class Seeing(FeatureObjective):
     def loss(self, comparison):
         self.seen = comparison.images, comparison.texts
-        return comparison.photo_queries.scores.sum()
+        return comparison.image_queries.scores.sum()
 
 
 @pytest.mark.parametrize("head", [Cosine(), CrossAttention(), Lorentz(8), Gaussian(8)])
@@ -83,8 +83,8 @@ def test_objectives_on_features_see_what_the_head_compares(head, tmp_path):
     runner = trainer(tmp_path, limit_val_batches=0, max_steps=1)
     runner.fit(model, datamodule=ITMDataModule(SCENES, batch_size=4))
     images, texts = model.objective.objectives[1].seen
-    kept = head.keep(made_up_features(4, 5))
-    assert type(images) is type(texts) is type(head.lift(kept, kept)[0])
+    kept = head.select(made_up_features(4, 5))
+    assert type(images) is type(texts) is type(head.to_head_space(kept, kept)[0])
     for side in (images, texts):
         assert (side.tokens is None) == (kept.tokens is None)
         assert all(x.shape[-1] == 8 for x in (side.tokens, side.pooled) if x is not None)
@@ -92,11 +92,11 @@ def test_objectives_on_features_see_what_the_head_compares(head, tmp_path):
 
 def test_a_protocol_is_for_validate_and_test_and_fits_own_epochs_are_plain(tmp_path):
     model, data, runner = matcher(), ITMDataModule(SCENES, batch_size=4), trainer(tmp_path)
-    model.protocol = Coco1K(folds=3, fold_size=2, captions_per_photo=1)
+    model.protocol = Coco1K(folds=3, fold_size=2, texts_per_image=1)
     runner.fit(model, datamodule=data)
-    assert model.evaluation.captions == 30
+    assert model.evaluation.texts == 30
     runner.validate(model, datamodule=data, verbose=False)
-    assert model.evaluation.captions == 6
+    assert model.evaluation.texts == 6
     assert model.results["val/i2t_R@5"] == 100  # of two photos
     model.protocol = Coco1K()
     with pytest.raises(InputError, match="over 5000 photos, and here are 6"):
@@ -110,9 +110,9 @@ def test_a_checkpoint_of_a_python_run_is_enough(tmp_path):
     runner.save_checkpoint(tmp_path / "model.ckpt")
     again = Matcher.load_from_checkpoint(tmp_path / "model.ckpt")
     assert not again.training
-    photos, captions = torch.rand(2, 3, 64, 64), ["a red ring", "something unheard of"]
+    images, texts = torch.rand(2, 3, 64, 64), ["a red ring", "something unheard of"]
     with torch.no_grad():
-        torch.testing.assert_close(again(photos, captions), model.eval()(photos, captions))
+        torch.testing.assert_close(again(images, texts), model.eval()(images, texts))
 
 
 def test_a_part_is_replaced_while_loading(tmp_path):
@@ -150,7 +150,7 @@ def test_frozen_parameters_are_not_optimised():
     assert not optimised & set(image_encoder.parameters())
 
 
-def test_the_same_photo_twice_in_a_batch_is_no_negative():
+def test_the_same_image_twice_in_a_batch_is_no_negative():
     model = matcher()
     ids = torch.tensor([3, 3])
     scores = torch.tensor([[0.1, 0.9], [0.9, 0.1]])  # the off-diagonal pairs are right too

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from itm_lightning.part import Part, from_recipe, recipe
+from itm_lightning.part import Part, from_config, to_config
 
 
 class Inner(Part, nn.Module):
@@ -23,7 +23,7 @@ class Outer(Part, nn.Module):
 
 
 def test_a_recipe_is_plain_and_rebuilds_the_part():
-    made = recipe(Outer(Inner(3), names=["a", "b"], path=Path("x/y")))
+    made = to_config(Outer(Inner(3), names=["a", "b"], path=Path("x/y")))
     assert made == {
         "class_path": f"{__name__}.Outer",
         "init_args": {
@@ -32,7 +32,7 @@ def test_a_recipe_is_plain_and_rebuilds_the_part():
             "path": "x/y",
         },
     }
-    again = from_recipe(made)
+    again = from_config(made)
     assert isinstance(again, Outer)
     assert again.inner.width == 3
     assert again.inner.rate == 0.5
@@ -40,7 +40,7 @@ def test_a_recipe_is_plain_and_rebuilds_the_part():
 
 
 def test_positional_and_named_arguments_are_told_apart():
-    assert recipe(Inner(2, rate=0.1))["init_args"] == {"width": 2, "rate": 0.1}
+    assert to_config(Inner(2, rate=0.1))["init_args"] == {"width": 2, "rate": 0.1}
 
 
 def test_a_subclass_records_its_own_arguments():
@@ -48,7 +48,7 @@ def test_a_subclass_records_its_own_arguments():
         def __init__(self, rate: float) -> None:
             super().__init__(width=1, rate=rate)
 
-    assert recipe(Narrow(0.2))["init_args"] == {"rate": 0.2}
+    assert to_config(Narrow(0.2))["init_args"] == {"rate": 0.2}
 
 
 @pytest.mark.parametrize(
@@ -57,17 +57,17 @@ def test_a_subclass_records_its_own_arguments():
 def test_copies_keep_arguments_and_tensors(copied):
     part = Inner(2, rate=0.1)
     other = copied(part)
-    assert recipe(other) == recipe(part)
+    assert to_config(other) == to_config(part)
     assert torch.equal(other.linear.weight, part.linear.weight)
 
 
 def test_an_argument_that_is_not_plain_is_refused():
     with pytest.raises(TypeError, match="cannot be written into a checkpoint"):
-        recipe(Outer(Inner(1), names=[object()]))
+        to_config(Outer(Inner(1), names=[object()]))
 
 
 def test_dictionaries_pass_through():
-    assert from_recipe(recipe({"a": [1, None], "b": {"c": 2.0}})) == {
+    assert from_config(to_config({"a": [1, None], "b": {"c": 2.0}})) == {
         "a": [1, None],
         "b": {"c": 2.0},
     }

@@ -67,14 +67,14 @@ def test_trim_drops_columns_that_are_padding_everywhere():
 
 @pytest.mark.parametrize("as_tokens", [False, True])
 def test_a_batch_moves_its_tensors_and_keeps_its_strings(as_tokens):
-    photos = torch.zeros(1, 3, 8, 8)
+    images = torch.zeros(1, 3, 8, 8)
     if as_tokens:
-        photos = Features(torch.zeros(1, 4, 8), torch.ones(1, 4, dtype=torch.bool), None)
+        images = Features(torch.zeros(1, 4, 8), torch.ones(1, 4, dtype=torch.bool), None)
     ids = torch.tensor([7])
-    batch = Batch(photos, ["a dog"], ids, ids, ids, [("dog",)]).to(torch.device("meta"))
-    assert batch.photos.device.type == "meta"
+    batch = Batch(images, ["a dog"], ids, ids, ids, [("dog",)]).to(torch.device("meta"))
+    assert batch.images.device.type == "meta"
     assert batch.image_ids.device.type == "meta"
-    assert batch.captions == ["a dog"]
+    assert batch.texts == ["a dog"]
     assert batch.labels == [("dog",)]
 
 
@@ -85,7 +85,7 @@ def test_a_batch_pins_and_moves_its_tensors(monkeypatch):
     ids = torch.tensor([1, 2])
     batch = Batch(features, ["a", "b"], ids, ids, ids, [("dog",), ()]).pin_memory()
     assert len(pinned) == 3 + 3  # tokens, mask, pooled; and the ids
-    assert batch.captions == ["a", "b"]
+    assert batch.texts == ["a", "b"]
     assert batch.labels == [("dog",), ()]
 
     monkeypatch.setattr(

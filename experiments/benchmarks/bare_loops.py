@@ -34,8 +34,8 @@ def _exhaust(results: Iterable[None]) -> None:
 def decode_and_resize(size: int, paths: Iterable[Path]) -> None:
     """JPEG files, each to a square."""
     for path in paths:
-        with Image.open(path) as photo:
-            photo.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
+        with Image.open(path) as image:
+            image.convert("RGB").resize((size, size), Image.Resampling.BILINEAR)
 
 
 def read_rows(path: Path, rows: NDArray[np.int64]) -> None:

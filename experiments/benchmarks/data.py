@@ -18,16 +18,16 @@ from typing import Any
 
 import torch
 from bare_loops import decode_and_resize, processes, read_rows
-from made_up_data import painted_photos, random_regions
+from made_up_data import painted_images, random_regions
 from rich.console import Console
 from rich.table import Table
 from side_by_side import Seconds, in_turns
 
 from itm_lightning.data import Karpathy, Precomputed
-from itm_lightning.data.loading.decoding import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
 from itm_lightning.data.loading.loaders import Loading, training_loader
 from itm_lightning.data.source import Record
-from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.encoders import TorchvisionCNN
 
 Times = tuple[Seconds, Seconds]
@@ -38,20 +38,20 @@ def main() -> None:
     arguments = _arguments()
     torch.set_num_threads(1)
     with TemporaryDirectory() as folder:
-        photos = _photo_source(arguments, Path(folder) / "photos")
-        shape = arguments.photos, arguments.regions, arguments.dim
+        images = _image_source(arguments, Path(folder) / "photos")
+        shape = arguments.images, arguments.regions, arguments.dim
         regions = random_regions(Path(folder) / "regions", *shape)
         times = {
             f"{name}, {workers or 'no'} workers": beside(arguments, source, workers)
             for name, beside, source in (
-                ("photos", _beside_photos, photos),
+                ("photos", _beside_images, images),
                 ("regions", _beside_regions, regions),
             )
             for workers in arguments.workers
         }
-    _print(times, arguments.photos)
+    _print(times, arguments.images)
     if arguments.plot:
-        _plot(arguments.plot, times, arguments.photos)
+        _plot(arguments.plot, times, arguments.images)
 
 
 def _arguments() -> argparse.Namespace:
@@ -66,25 +66,25 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--plot", type=Path, help="PNG")
     arguments = parser.parse_args()
-    arguments.photos -= arguments.photos % arguments.batch_size  # no remainder waits
+    arguments.images -= arguments.images % arguments.batch_size  # no remainder waits
     return arguments
 
 
-def _photo_source(arguments: argparse.Namespace, root: Path) -> PhotoFileSource:
+def _image_source(arguments: argparse.Namespace, root: Path) -> ImageFileSource:
     if arguments.root:
         return Karpathy(arguments.root)
-    return painted_photos(root, arguments.photos)
+    return painted_images(root, arguments.images)
 
 
-def _beside_photos(arguments: argparse.Namespace, source: PhotoFileSource, workers: int) -> Times:
-    records = source.records("train")[: arguments.photos]
+def _beside_images(arguments: argparse.Namespace, source: ImageFileSource, workers: int) -> Times:
+    records = source.records("train")[: arguments.images]
     encoder = TorchvisionCNN("squeezenet1_1", image_size=arguments.size)
-    paths = [source.photo_folder / record.location for record in records]
+    paths = [source.image_folder / record.location for record in records]
     items = [
         paths[k : k + arguments.batch_size] for k in range(0, len(paths), arguments.batch_size)
     ]
     bare = partial(decode_and_resize, arguments.size)
-    read = DecodedPhotos(source, encoder.transform(train=False))
+    read = DecodedImages(source, encoder.transform(train=False))
     return _beside(arguments, workers, records, read, bare, items)
 
 
@@ -100,12 +100,12 @@ def _beside(
     arguments: argparse.Namespace,
     workers: int,
     records: Sequence[Record],
-    read: ReadPhotos,
+    read: ReadImages,
     bare: Callable[[Any], None],
     items: Sequence[Any],
 ) -> Times:
     loading = Loading(arguments.batch_size, workers)
-    loader = training_loader(records, read, loading, seed=0, one_caption=True)
+    loader = training_loader(records, read, loading, seed=0, one_text=True)
 
     def ours() -> None:
         for _ in loader:
@@ -117,18 +117,18 @@ def _beside(
     return times["ours"], times["bare"]
 
 
-def _print(times: dict[str, Times], photos: int) -> None:
-    table = Table(title=f"{photos} photos: samples per second, and the part of the bare loop's")
+def _print(times: dict[str, Times], images: int) -> None:
+    table = Table(title=f"{images} photos: samples per second, and the part of the bare loop's")
     for column in ("", "ours", "bare loop", "ratio", "from - to"):
         table.add_column(column, justify="right" if column else "left")
     for name, (ours, bare) in times.items():
         ratio = bare / ours
-        rates = (f"{photos / seconds.median:,.0f}" for seconds in (ours, bare))
+        rates = (f"{images / seconds.median:,.0f}" for seconds in (ours, bare))
         table.add_row(name, *rates, f"{ratio.median:.2f}", f"{ratio.low:.2f} - {ratio.high:.2f}")
     Console(width=100).print(table)
 
 
-def _plot(path: Path, times: dict[str, Times], photos: int) -> None:
+def _plot(path: Path, times: dict[str, Times], images: int) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -137,10 +137,10 @@ def _plot(path: Path, times: dict[str, Times], photos: int) -> None:
     figure, axes = plt.subplots(figsize=(7, 0.7 * len(times) + 1.2), layout="constrained")
     for k, label in enumerate(("ours", "bare loop")):
         seconds = [pair[k] for pair in times.values()]
-        rates = [photos / s.median for s in seconds]
+        rates = [images / s.median for s in seconds]
         errors = [
-            [r - photos / s.high for r, s in zip(rates, seconds, strict=True)],
-            [photos / s.low - r for r, s in zip(rates, seconds, strict=True)],
+            [r - images / s.high for r, s in zip(rates, seconds, strict=True)],
+            [images / s.low - r for r, s in zip(rates, seconds, strict=True)],
         ]
         places = [i + 0.4 * k for i in range(len(times))]
         axes.barh(places, rates, height=0.4, xerr=errors, label=label)

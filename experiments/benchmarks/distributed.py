@@ -38,7 +38,7 @@ from itm_lightning.training.comparing import compare
 from itm_lightning.types import Features
 
 _HEADS = ("Cosine", "CrossAttention")
-_CAPTIONS = 5  # a photo
+_TEXTS = 5  # a photo
 _COCO = {
     "Cosine, COCO 5K": Gallery(5_000, 25_000, 0, 0, 1024),
     "SCAN, COCO 5K": Gallery(5_000, 25_000, 36, 13, 1024),
@@ -86,7 +86,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def _title(arguments: argparse.Namespace) -> str:
-    ranked = f"{arguments.photos} photos x {_CAPTIONS * arguments.photos} captions ranked"
+    ranked = f"{arguments.images} photos x {_TEXTS * arguments.images} captions ranked"
     return f"{ranked}, {arguments.batch} pairs trained on, {arguments.dim} wide"
 
 
@@ -110,8 +110,8 @@ def _formula(arguments: argparse.Namespace, name: str, processes: int) -> float:
     tokens = _reads_tokens(_head(head))
     regions, words = (arguments.regions, LONGEST) if tokens else (0, 0)
     if what == "ranks":
-        captions = _CAPTIONS * arguments.photos
-        gallery = Gallery(arguments.photos, captions, regions, words, arguments.dim)
+        texts = _TEXTS * arguments.images
+        gallery = Gallery(arguments.images, texts, regions, words, arguments.dim)
         return gallery.received(processes)
     pairs = arguments.batch // processes
     return Step(pairs, regions, words, arguments.dim, 0).received(processes)
@@ -166,9 +166,9 @@ def _reads_tokens(head: Similarity) -> bool:
 def _ranking(head: Similarity, arguments: argparse.Namespace) -> Callable[[], Any]:
     """Ranks a gallery of which each process saw a share, as a distributed sampler deals it."""
     images, texts, image_ids, owner = _gallery(arguments)
-    photos = torch.arange(rank(), len(images), world_size())
-    captions = torch.isin(owner, photos).nonzero()[:, 0]
-    seen = images[photos], texts[captions], image_ids[photos], owner[captions], captions
+    n_images = torch.arange(rank(), len(images), world_size())
+    n_texts = torch.isin(owner, n_images).nonzero()[:, 0]
+    seen = images[n_images], texts[n_texts], image_ids[n_images], owner[n_texts], n_texts
 
     def run() -> None:
         metric = BidirectionalRecall(head)
@@ -182,17 +182,17 @@ def _gallery(
     arguments: argparse.Namespace,
 ) -> tuple[Features, Features, torch.Tensor, torch.Tensor]:
     torch.manual_seed(0)  # the same on every process
-    photos = arguments.photos
-    images, texts = made_up(photos, _CAPTIONS * photos, arguments.regions, arguments.dim)
-    ids = torch.arange(photos)
-    return images, texts, ids, ids.repeat_interleave(_CAPTIONS)
+    n_images = arguments.images
+    images, texts = made_up(n_images, _TEXTS * n_images, arguments.regions, arguments.dim)
+    ids = torch.arange(n_images)
+    return images, texts, ids, ids.repeat_interleave(_TEXTS)
 
 
 def _step(head: Similarity, arguments: argparse.Namespace) -> Callable[[], Any]:
     """Head and objective of this process's share of a batch, forward and backward."""
     torch.manual_seed(rank())
     pairs = arguments.batch // world_size()
-    sides = [head.keep(side) for side in made_up(pairs, pairs, arguments.regions, arguments.dim)]
+    sides = [head.select(side) for side in made_up(pairs, pairs, arguments.regions, arguments.dim)]
     ids = rank() * pairs + torch.arange(pairs)
     objective = InfoNCE()
 

@@ -13,15 +13,15 @@ from itm_lightning.data import Folder, Precomputed, Scenes
 _SIDE = 384  # pixels: about what a photo of Flickr30k has to decode
 
 
-def painted_photos(root: Path, count: int) -> Folder:
+def painted_images(root: Path, count: int) -> Folder:
     """JPEG files of rendered scenes."""
     scenes = Scenes(train=count, val=0, test=0, size=_SIDE)
     (root / "train").mkdir(parents=True)
     rows = []
     for record in tqdm(scenes.records("train"), desc="painting", unit="photo", leave=False):
         name = f"train/{record.image_id}.jpg"
-        scenes.photo(record).save(root / name)
-        rows.append({"file_name": name, "caption": record.captions})
+        scenes.image(record).save(root / name)
+        rows.append({"file_name": name, "caption": record.texts})
     lines = (json.dumps(row) for row in rows)
     (root / "metadata.jsonl").write_text("\n".join(lines), encoding="utf-8")
     return Folder(str(root))
@@ -35,6 +35,6 @@ def random_regions(root: Path, count: int, regions: int, dim: int) -> Precompute
     for row in tqdm(range(count), desc="writing", unit="photo", leave=False):
         array[row] = np.random.default_rng(row).standard_normal(shape[1:], np.float32)
     array.flush()
-    captions = (f"caption {k} of photo {row}" for row in range(count) for k in range(5))
-    (root / "train_caps.txt").write_text("\n".join(captions), encoding="utf-8")
+    texts = (f"caption {k} of photo {row}" for row in range(count) for k in range(5))
+    (root / "train_caps.txt").write_text("\n".join(texts), encoding="utf-8")
     return Precomputed(str(root))

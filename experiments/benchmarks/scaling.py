@@ -22,15 +22,15 @@ class Gallery:
     """Sizes of what is ranked.
 
     Attributes:
-        photos: how many.
-        captions: how many.
+        images: how many.
+        texts: how many.
         regions: tokens a photo; 0 for one vector.
         words: tokens a caption; 0 for one vector.
         dim: width of each.
     """
 
-    photos: int
-    captions: int
+    images: int
+    texts: int
     regions: int
     words: int
     dim: int
@@ -41,20 +41,20 @@ class Gallery:
         An addition and a multiplication each; with tokens, those with the photos' Gram matrices
         too.
         """
-        pairs = self.photos * self.captions * self._largest_share(processes)
+        pairs = self.images * self.texts * self._largest_share(processes)
         if not self.regions:
             return 2 * pairs * self.dim
         return 2 * pairs * self.regions * self.words * (self.dim + self.regions)
 
     def received(self, processes: int) -> float:
         """Bytes that arrive at the busiest: its photos and their captions, then all captions."""
-        photo, caption = (max(1, n) * self.dim * _FLOAT for n in (self.regions, self.words))
-        own = (self.photos * photo + self.captions * caption) * self._largest_share(processes)
-        return (own + self.captions * caption) * (1 - 1 / processes)
+        image, text = (max(1, n) * self.dim * _FLOAT for n in (self.regions, self.words))
+        own = (self.images * image + self.texts * text) * self._largest_share(processes)
+        return (own + self.texts * text) * (1 - 1 / processes)
 
     def _largest_share(self, processes: int) -> float:
         """Of the photos, which the ranking engine deals out in units."""
-        units = math.ceil(self.photos / even_share(self.photos, self.regions))
+        units = math.ceil(self.images / even_share(self.images, self.regions))
         return math.ceil(units / processes) / units
 
 
@@ -78,16 +78,16 @@ class Step:
 
     def operations(self, processes: int) -> float:
         """Of each process's products of its photos with everybody's captions, and back."""
-        captions = self.pairs * processes
-        batch = Gallery(self.pairs, captions, self.regions, self.words, self.dim)
+        texts = self.pairs * processes
+        batch = Gallery(self.pairs, texts, self.regions, self.words, self.dim)
         return 3 * batch.operations(1)
 
     def received(self, processes: int) -> float:
         """Bytes a process: captions and their gradients, scores and theirs, and parameters'."""
-        caption = max(1, self.words) * self.dim * _FLOAT
+        text = max(1, self.words) * self.dim * _FLOAT
         scores = self.pairs * self.pairs * _FLOAT
         others = processes - 1
-        features = 2 * self.pairs * others * (caption + scores / self.pairs)
+        features = 2 * self.pairs * others * (text + scores / self.pairs)
         return features + 2 * (1 - 1 / processes) * self.parameters * _FLOAT
 
 

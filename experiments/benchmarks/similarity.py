@@ -54,9 +54,9 @@ def _head(name: str, dim: int) -> similarity.Similarity:
 
 
 def _print_heads(arguments: argparse.Namespace, heads: dict[str, similarity.Similarity]) -> None:
-    size = arguments.photos, arguments.captions, arguments.regions, arguments.dim
+    size = arguments.images, arguments.texts, arguments.regions, arguments.dim
     images, texts = made_up(*size)
-    thousands = arguments.photos * arguments.captions / 1000
+    thousands = arguments.images * arguments.texts / 1000
     table = Table(title="{} photos x {} captions, {} regions, {} wide".format(*size))
     for column in ("head", "ms / 1,000 pairs", "floor", "with backward", "floor", "peak MB"):
         table.add_column(column, justify="left" if column == "head" else "right")

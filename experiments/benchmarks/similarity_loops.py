@@ -58,8 +58,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--photos", type=int, default=500, help="with five captions each")
     parser.add_argument("--batch", type=int, default=128, help="of the training step")
-    parser.add_argument("--sgraf_photos", type=int, default=50, help="SGRAF is far slower")
-    parser.add_argument("--cosine_photos", type=int, default=5000, help="as in COCO 5K")
+    parser.add_argument("--sgraf_images", type=int, default=50, help="SGRAF is far slower")
+    parser.add_argument("--cosine_images", type=int, default=5000, help="as in COCO 5K")
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
@@ -67,15 +67,15 @@ def _arguments() -> argparse.Namespace:
 
 
 def _add_evaluation(table: Table, arguments: argparse.Namespace, direction: str) -> None:
-    photos = arguments.photos
-    images, texts = made_up(photos, 5 * photos, arguments.regions, arguments.dim)
-    ids = torch.arange(photos)
+    n_images = arguments.images
+    images, texts = made_up(n_images, 5 * n_images, arguments.regions, arguments.dim)
+    ids = torch.arange(n_images)
     head = _scan(direction)
     ours = partial(rank, head, images, texts, ids, ids.repeat_interleave(5), progress=False)
     loop = torch.no_grad()(partial(_scan_loop, direction, images, texts))
     runs = {"ours": ours, "loop": loop, "product": partial(_product, images, texts)}
     times = in_turns(runs, arguments.repeats, title=f"SCAN {direction}")
-    _add_row(table, f"SCAN {direction}, ranks", photos, 5 * photos, times, peak_megabytes(ours))
+    _add_row(table, f"SCAN {direction}, ranks", n_images, 5 * n_images, times, peak_megabytes(ours))
 
 
 def _add_training_step(table: Table, arguments: argparse.Namespace, direction: str) -> None:
@@ -95,8 +95,8 @@ def _add_training_step(table: Table, arguments: argparse.Namespace, direction: s
 def _add_sgraf(
     table: Table, arguments: argparse.Namespace, name: str, loop: Callable[..., Tensor]
 ) -> None:
-    photos, dim = arguments.sgraf_photos, arguments.dim
-    images, texts = made_up(photos, photos, arguments.regions, dim)
+    n_images, dim = arguments.sgraf_images, arguments.dim
+    images, texts = made_up(n_images, n_images, arguments.regions, dim)
     state = made_up_state(name, dim, _SIM_DIM, arguments.regions, dtype=torch.float32)
     head = registry.get("similarity", name)(dim=dim, sim_dim=_SIM_DIM).eval()
     ours = torch.no_grad()(partial(head, images, texts))
@@ -106,13 +106,13 @@ def _add_sgraf(
         "product": products_alone(ours),
     }
     times = in_turns(runs, arguments.repeats, title=name)
-    _add_row(table, f"{name} (own products)", photos, photos, times, peak_megabytes(ours))
+    _add_row(table, f"{name} (own products)", n_images, n_images, times, peak_megabytes(ours))
 
 
 def _add_cosine(table: Table, arguments: argparse.Namespace) -> None:
-    photos = arguments.cosine_photos
-    sides = [torch.randn(count, arguments.dim) for count in (photos, 5 * photos)]
-    features, ids = map(Features.from_pooled, sides), torch.arange(photos)
+    images = arguments.cosine_images
+    sides = [torch.randn(count, arguments.dim) for count in (images, 5 * images)]
+    features, ids = map(Features.from_pooled, sides), torch.arange(images)
     owners = ids.repeat_interleave(5)
     ours = partial(rank, Cosine(), *features, ids, owners, progress=False)
     runs = {
@@ -120,17 +120,17 @@ def _add_cosine(table: Table, arguments: argparse.Namespace) -> None:
         "product": lambda: [sides[0] @ part.mT for part in sides[1].split(_STRIP)],
     }
     times = in_turns(runs, arguments.repeats, title="Cosine")
-    _add_row(table, "Cosine, ranks", photos, 5 * photos, times, peak_megabytes(ours))
+    _add_row(table, "Cosine, ranks", images, 5 * images, times, peak_megabytes(ours))
 
 
 def _add_row(
-    table: Table, name: str, photos: int, captions: int, times: dict[str, Seconds], peak: float
+    table: Table, name: str, images: int, texts: int, times: dict[str, Seconds], peak: float
 ) -> None:
     ours = times["ours"]
     spread = f"{ours.median:.2f} ({ours.low:.2f}-{ours.high:.2f})"
     loop = f"{(times['loop'] / ours).median:.1f}" if "loop" in times else "-"
     product = f"{(ours / times['product']).median:.2f}"
-    table.add_row(name, f"{photos} x {captions}", spread, loop, product, f"{peak:.0f}")
+    table.add_row(name, f"{images} x {texts}", spread, loop, product, f"{peak:.0f}")
 
 
 def _scan(direction: str) -> CrossAttention:

@@ -34,15 +34,15 @@ from itm_lightning.cli.runs import (
 )
 from itm_lightning.cli.stopping import (
     BAD_INPUT,
-    EndTogether,
-    GoingOn,
-    StopAtStep,
+    FailureCallback,
+    PreemptionCallback,
+    ResumeCallback,
     say_bad_input,
     say_stopped,
     stop_signals,
 )
 from itm_lightning.cli.together import Together
-from itm_lightning.cli.trainer import ITMTrainer, name_fsdp2, refusals, settle
+from itm_lightning.cli.trainer import ITMTrainer, configure_strategy, name_fsdp2, refusals
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Protocol, Retrieval
@@ -63,7 +63,7 @@ _IRRELEVANT = (
 )
 
 
-def be_quiet() -> None:
+def filter_warnings() -> None:
     """Filters those warnings, and the log's advertisements."""
     for message in _IRRELEVANT:
         warnings.filterwarnings("ignore", message)
@@ -171,7 +171,7 @@ class ITMCLI(LightningCLI):
         self.model.protocol = self._get(self.config_init, "protocol")
         self.together: Together = self._get(self.config_init, "ensemble")
         self.together.load(self.subcommand, self._get(self.config_init, "ckpt_path"))
-        settle(self.trainer)
+        configure_strategy(self.trainer)
         check_combinations(self.trainer, self.model)
         if self.last:
             self.config_init[self.subcommand]["ckpt_path"] = str(self.last)
@@ -193,9 +193,9 @@ class ITMCLI(LightningCLI):
             cadence = self._get(self.config_init, "last_checkpoint")
             last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", cadence)
         self.trainer_defaults["callbacks"] = [
-            EndTogether(),
-            GoingOn(self.last),
-            StopAtStep(last),
+            FailureCallback(),
+            ResumeCallback(self.last),
+            PreemptionCallback(last),
             Results(folder),
             RetrievalWriter(folder / "predictions.jsonl"),
             *([BestCheckpoint(folder / "checkpoints"), last] if last else []),
@@ -251,7 +251,7 @@ class ITMCLI(LightningCLI):
 def main(args: Sequence[str] | None = None) -> None:
     """The console script; exits with status 2 and one line where the input is at fault."""
     sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
-    be_quiet()
+    filter_warnings()
     name_fsdp2()
     with stop_signals(), environment_of_one_run():
         try:

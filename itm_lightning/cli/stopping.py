@@ -38,7 +38,7 @@ _PATIENCE = 20.0  # seconds for a failed process to end, whatever its clean-up w
 _FIRST_SPEAKS = 5.0  # seconds for the first process to say the same, and end the others
 
 
-class EndTogether(Callback):
+class FailureCallback(Callback):
     """Ends a process that failed, and those that Lightning started beside it.
 
     The others may be waiting for it within a collective, and it for them while it cleans up.
@@ -90,7 +90,7 @@ def _end(processes: list[subprocess.Popen[bytes]]) -> None:
             process.send_signal(signal.SIGKILL)
 
 
-class GoingOn(Callback):
+class ResumeCallback(Callback):
     """Sees to it that all processes go on from the same checkpoint, or none does.
 
     Args:
@@ -127,7 +127,7 @@ def stop_signals() -> Iterator[None]:
     """Within it, SIGTERM and in a SLURM job SIGUSR1 raise SIGTERMException.
 
     They are caught for as long as the command runs: before, between and after Lightning's loops,
-    too. While training, :class:`StopAtStep` waits for the end of a step instead.
+    too. While training, :class:`PreemptionCallback` waits for the end of a step instead.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # only there may signals be handled
@@ -153,7 +153,7 @@ class _StopHere:
             raise SIGTERMException(STOPPED)
 
 
-class StopAtStep(Callback):
+class PreemptionCallback(Callback):
     """Lets :class:`~itm_lightning.resume.LastCheckpoint` act on SLURM's signal, as on SIGTERM.
 
     Args:

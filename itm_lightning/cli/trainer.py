@@ -41,7 +41,7 @@ def refusals() -> Iterator[None]:
         raise InputError(str(error)) from error
 
 
-def settle(trainer: pl.Trainer) -> None:
+def configure_strategy(trainer: pl.Trainer) -> None:
     """Fills in what was left open of a strategy, before it starts anything.
 
     ``ModelParallelStrategy`` is FSDP2 over all processes here, and writes checkpoints of one file.

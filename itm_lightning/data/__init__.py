@@ -1,7 +1,7 @@
 """Sources and the data module."""
 
 from itm_lightning.data.datamodule import ITMDataModule
-from itm_lightning.data.source import Box, PhotoSource, Record, RegionSource, Source
+from itm_lightning.data.source import Box, ImageSource, Record, RegionSource, Source
 from itm_lightning.data.sources.coco import Coco
 from itm_lightning.data.sources.coco_captions import CocoCaptions
 from itm_lightning.data.sources.flickr30k import Flickr30k
@@ -17,8 +17,8 @@ __all__ = [
     "Flickr30k",
     "Folder",
     "ITMDataModule",
+    "ImageSource",
     "Karpathy",
-    "PhotoSource",
     "Precomputed",
     "Record",
     "RegionSource",

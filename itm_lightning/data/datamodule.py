@@ -10,16 +10,16 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from itm_lightning.data.loading.decoding import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
 from itm_lightning.data.loading.frozen import FrozenTokens, frozen_tokens
 from itm_lightning.data.loading.loaders import Loading, evaluation_loader, training_loader
 from itm_lightning.data.loading.stream import StreamedSource
-from itm_lightning.data.source import PhotoSource, Record, RegionSource, Source
+from itm_lightning.data.source import ImageSource, Record, RegionSource, Source
 from itm_lightning.data.validation import (
     check_encoder,
     check_regions,
     checked_records,
-    has_captions,
+    has_texts,
 )
 from itm_lightning.errors import InputError
 from itm_lightning.types import Batch
@@ -50,13 +50,13 @@ class ITMDataModule(pl.LightningDataModule):
             random. 0 augments every sample anew, and runs the trunk for each.
         on_bad_image: what to do with a photo that is missing or does not decode: ``raise``, or
             ``skip`` to leave it out, count and report it.
-        one_caption: an epoch takes one caption of each photo, drawn anew each time, instead of
+        one_text: an epoch takes one caption of each photo, drawn anew each time, instead of
             every pair.
         bucketed: the captions of a training batch are of similar length: less padding.
 
     Raises:
         InputError: ``batch_size`` is below 1, or the source is a stream, whose order is its own,
-            and ``one_caption`` or ``bucketed`` is asked for.
+            and ``one_text`` or ``bucketed`` is asked for.
     """
 
     def __init__(
@@ -66,23 +66,23 @@ class ITMDataModule(pl.LightningDataModule):
         num_workers: int = 0,
         augmented_views: int = 0,
         on_bad_image: Literal["raise", "skip"] = "raise",
-        one_caption: bool = False,
+        one_text: bool = False,
         bucketed: bool = False,
     ) -> None:
         super().__init__()
         if batch_size < 1:
             raise InputError(f"data.batch_size is {batch_size}; it must be at least 1")
-        if isinstance(source, StreamedSource) and (one_caption or bucketed):
+        if isinstance(source, StreamedSource) and (one_text or bucketed):
             raise InputError(
                 f"{type(source).__name__} is a stream, read in its own order: leave "
-                "data.one_caption and data.bucketed off, or data.source.streaming"
+                "data.one_text and data.bucketed off, or data.source.streaming"
             )
         self.source = source
         self.batch_size = batch_size
         self.num_workers = num_workers
         self.augmented_views = augmented_views
         self.on_bad_image = on_bad_image
-        self.one_caption = one_caption
+        self.one_text = one_text
         self.bucketed = bucketed
         self._records: dict[str, Sequence[Record]] = {}
         self._frozen: dict[str, FrozenTokens] = {}
@@ -117,26 +117,28 @@ class ITMDataModule(pl.LightningDataModule):
 
     def has_split(self, split: str) -> bool:
         """Whether the source has captions for the split."""
-        return split in self._records or has_captions(self.source, split)
+        return split in self._records or has_texts(self.source, split)
 
     @property
     def predict_split(self) -> str:
         """What ``predict`` runs over: the test split, or val where there is no test split."""
         return "test" if self.has_split("test") else "val"
 
-    def train_captions(self) -> list[str]:
+    def train_texts(self) -> list[str]:
         """All captions of the train split: what a vocabulary may be learnt from."""
-        return [caption for record in self.records("train") for caption in record.captions]
+        return [text for record in self.records("train") for text in record.texts]
 
-    def twins(self, split: str) -> dict[int, int]:
+    def minimal_pairs(self, split: str) -> dict[int, int]:
         """The minimal pairs of a split, by image id, in both directions."""
-        return {r.image_id: r.twin for r in self.records(split) if r.twin is not None}
+        return {
+            r.image_id: r.minimal_pair for r in self.records(split) if r.minimal_pair is not None
+        }
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
-        photos = self._photos("train", train=True)
-        how = self._loading("train"), self.seed, self.one_caption, self.bucketed
-        return training_loader(self.records("train"), photos, *how)
+        images = self._images("train", train=True)
+        how = self._loading("train"), self.seed, self.one_text, self.bucketed
+        return training_loader(self.records("train"), images, *how)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -151,21 +153,21 @@ class ITMDataModule(pl.LightningDataModule):
         return self._evaluation_loader(self.predict_split)
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
-        photos = self._photos(split)
-        return evaluation_loader(self.records(split), photos, self._loading(split))
+        images = self._images(split)
+        return evaluation_loader(self.records(split), images, self._loading(split))
 
     def _loading(self, split: str) -> Loading:
         # Tokens in memory need no decoding processes; sending them between processes costs more.
         workers = 0 if split in self._frozen else self.num_workers
         return Loading(self.batch_size, workers, self._on_gpu)
 
-    def _photos(self, split: str, train: bool = False) -> ReadPhotos:
+    def _images(self, split: str, train: bool = False) -> ReadImages:
         encoder = self._connected().image_encoder
         if isinstance(self.source, RegionSource):
             check_regions(self.source, self.records(split)[0], encoder)
             return self.source.batch
-        assert isinstance(self.source, PhotoSource)  # there are no others
-        photos = DecodedPhotos(self.source, encoder.transform(train))
+        assert isinstance(self.source, ImageSource)  # there are no others
+        images = DecodedImages(self.source, encoder.transform(train))
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         augmenting = train and encoder.augment
         views = self.augmented_views if augmenting else 1
@@ -175,14 +177,14 @@ class ITMDataModule(pl.LightningDataModule):
             self._frozen[split] = frozen_tokens(
                 encoder.to(device).trunk,
                 self.records(split),
-                photos,
+                images,
                 views,
                 device,
                 self.num_workers,
                 self.seed,
                 title=f"frozen trunk, {split}",
             )
-        return self._frozen.get(split, photos)
+        return self._frozen.get(split, images)
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -61,27 +61,27 @@ class Record:
 
     Attributes:
         image_id: unique within the split.
-        captions: the photo's captions, raw.
-        caption_ids: one id a caption, unique within the split.
+        texts: the photo's captions, raw.
+        text_ids: one id a caption, unique within the split.
         location: where the source finds the pixels: a file name, a row, a scene's number.
         labels: names of the classes that occur in the photo.
         boxes: the photo's objects, where they are known.
-        twin: ``image_id`` of the photo that forms a minimal pair with this one.
+        minimal_pair: ``image_id`` of the photo that forms a minimal pair with this one.
     """
 
     image_id: int
-    captions: tuple[str, ...]
-    caption_ids: tuple[int, ...]
+    texts: tuple[str, ...]
+    text_ids: tuple[int, ...]
     location: str
     labels: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = field(default=())
-    twin: int | None = None
+    minimal_pair: int | None = None
 
 
 class Source(Part, ABC):
     """A dataset: records by split.
 
-    It is a :class:`PhotoSource` or a :class:`RegionSource`, by what it has of each record.
+    It is a :class:`ImageSource` or a :class:`RegionSource`, by what it has of each record.
     """
 
     @abstractmethod
@@ -101,11 +101,11 @@ class Source(Part, ABC):
         """
 
 
-class PhotoSource(Source):
+class ImageSource(Source):
     """A dataset of photos."""
 
     @abstractmethod
-    def photo(self, record: Record) -> Image.Image:
+    def image(self, record: Record) -> Image.Image:
         """The record's photo, RGB.
 
         Raises:
@@ -115,7 +115,7 @@ class PhotoSource(Source):
     @override
     def verify(self, record: Record) -> None:
         """Checks that the photo decodes; overridden where there is a cheaper way than decoding."""
-        self.photo(record)
+        self.image(record)
 
 
 class RegionSource(Source):

@@ -29,15 +29,15 @@ def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...
     """
     records = tuple(records)
     for record in records:
-        for number, caption in enumerate(record.captions, start=1):
-            if not isinstance(caption, str) or not caption.strip():
+        for number, text in enumerate(record.texts, start=1):
+            if not isinstance(text, str) or not text.strip():
                 raise InputError(
                     f"caption {number} of photo {record.location} in {listing} is empty: "
                     "fill it in, or leave it out"
                 )
     _once(((record.location, record) for record in records), "the photo", listing)
     _once(((record.image_id, record) for record in records), "image id", listing)
-    pairs = ((number, record) for record in records for number in record.caption_ids)
+    pairs = ((number, record) for record in records for number in record.text_ids)
     _once(pairs, "caption id", listing)
     return records
 
@@ -46,8 +46,8 @@ def _once(named: Iterable[tuple[Hashable, Record]], what: str, listing: object) 
     seen: dict[Hashable, Record] = {}
     for name, record in named:
         if name in seen:
-            photos = f"photos {seen[name].location} and {record.location}"
-            raise InputError(f"{listing} lists {what} {name} twice in a split ({photos})")
+            images = f"photos {seen[name].location} and {record.location}"
+            raise InputError(f"{listing} lists {what} {name} twice in a split ({images})")
         seen[name] = record
 
 
@@ -65,10 +65,10 @@ def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[R
     Raises:
         InputError: the split has no captions, or a photo is bad and is not to be skipped.
     """
-    records = [record for record in source.records(split) if record.captions]
+    records = [record for record in source.records(split) if record.texts]
     if not records:
-        raise InputError(_no_captions(source, split))
-    errors = _photo_errors(source, records, split)
+        raise InputError(_no_texts(source, split))
+    errors = _image_errors(source, records, split)
     if not errors:
         return records
     if on_bad_image == "raise":
@@ -84,18 +84,18 @@ def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[R
     return kept
 
 
-def has_captions(source: Source, split: str) -> bool:
+def has_texts(source: Source, split: str) -> bool:
     """Whether any photo of the split has a caption."""
-    return any(record.captions for record in source.records(split))
+    return any(record.texts for record in source.records(split))
 
 
-def _no_captions(source: Source, split: str) -> str:
-    others = [name for name in _SPLITS if name != split and has_captions(source, name)]
+def _no_texts(source: Source, split: str) -> str:
+    others = [name for name in _SPLITS if name != split and has_texts(source, name)]
     found = f"those that have are {', '.join(others)}" if others else "neither have the others"
     return f"split {split!r} of {type(source).__name__} has no captions; {found}"
 
 
-def _photo_errors(source: Source, records: Sequence[Record], split: str) -> dict[int, str]:
+def _image_errors(source: Source, records: Sequence[Record], split: str) -> dict[int, str]:
     """What is wrong with each bad photo, by image id."""
 
     def error(record: Record) -> str | None:

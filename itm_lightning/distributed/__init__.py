@@ -1,9 +1,9 @@
 """Many processes that work as one: who they are, and what they hand each other."""
 
 from itm_lightning.distributed.group import (
-    Alone,
-    Group,
     Processes,
+    ProcessGroup,
+    SingleProcess,
     all_processes,
     gather_rows,
     is_distributed,
@@ -14,9 +14,9 @@ from itm_lightning.distributed.sharded_features import Spread, as_spread
 from itm_lightning.distributed.views import Views
 
 __all__ = [
-    "Alone",
-    "Group",
+    "ProcessGroup",
     "Processes",
+    "SingleProcess",
     "Spread",
     "Views",
     "all_processes",

@@ -150,7 +150,7 @@ class Processes(ABC):
         """
 
 
-class Alone(Processes):
+class SingleProcess(Processes):
     """This process, even where a process group is up."""
 
     rank, size = 0, 1
@@ -177,7 +177,7 @@ class Alone(Processes):
             raise error
 
 
-class Group(Processes):
+class ProcessGroup(Processes):
     """The processes of a torch process group; all of them where ``None``."""
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
@@ -246,8 +246,8 @@ class Group(Processes):
 def all_processes(group: dist.ProcessGroup | None = None) -> Processes:
     """Those of the group (of all, where ``None``) if one is up, this one alone if not."""
     if is_distributed() and dist.get_world_size(group) > 1:
-        return Group(group)
-    return Alone()
+        return ProcessGroup(group)
+    return SingleProcess()
 
 
 def _bytes(rows: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from itm_lightning.distributed.group import DTYPES, Alone, Processes
+from itm_lightning.distributed.group import DTYPES, Processes, SingleProcess
 from itm_lightning.errors import InputError
 from itm_lightning.types import Features
 
@@ -70,7 +70,7 @@ class Spread:
         """Features that this process has for itself."""
         place = torch.arange(len(features))
         where = _shape(features)[0], features.device
-        return cls(features, torch.zeros_like(place), place, *where, Alone())
+        return cls(features, torch.zeros_like(place), place, *where, SingleProcess())
 
     def __len__(self) -> int:
         return len(self.holder)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from itm_lightning.errors import InputError
-from itm_lightning.part import Part, recipe
+from itm_lightning.part import Part, to_config
 from itm_lightning.pooling import MeanPooling, Pooling
 from itm_lightning.types import Features
 
@@ -66,7 +66,7 @@ def _arguments(encoder: ImageEncoder) -> dict[str, Any]:
     bound = inspect.signature(type(encoder).__init__).bind_partial(encoder, **encoder._init_args)
     bound.apply_defaults()
     skipped = {"self", encoder.weights_from, *_OF_TRAINING}
-    return {k: recipe(v) for k, v in bound.arguments.items() if k not in skipped}
+    return {k: to_config(v) for k, v in bound.arguments.items() if k not in skipped}
 
 
 Assets = dict[str, Any]
@@ -219,18 +219,18 @@ class ImageEncoder(Encoder):
         with self._trunk_gradient():
             return self._tokens(self.normalise(pixels))
 
-    def forward(self, photos: Tensor | Features) -> Features:
+    def forward(self, images: Tensor | Features) -> Features:
         """Features of pixels ``(B, 3, H, W)``, or of what the frozen trunk made of them.
 
         Raises:
             InputError: the features have no tokens.
         """
-        if isinstance(photos, Features):
-            if photos.tokens is None or photos.mask is None:
+        if isinstance(images, Features):
+            if images.tokens is None or images.mask is None:
                 raise InputError(f"{type(self).__name__} reads tokens; the features have none")
-            tokens, mask = photos.tokens.to(next(self.network.parameters()).dtype), photos.mask
+            tokens, mask = images.tokens.to(next(self.network.parameters()).dtype), images.mask
         else:
-            tokens = self.trunk(photos)
+            tokens = self.trunk(images)
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
         return Features(tokens, mask, self.pooling(tokens, mask))
 
@@ -239,8 +239,8 @@ class TextEncoder(Encoder):
     """Turns raw captions into :class:`Features`; it owns its tokeniser."""
 
     @abstractmethod
-    def forward(self, captions: list[str]) -> Features:
+    def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions."""
 
-    def learn_vocabulary(self, captions: Iterable[str]) -> None:
+    def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns which words there are, from the training captions."""

@@ -20,7 +20,7 @@ from itm_lightning.encoders.pretrained import (
     rebuild_model,
     rebuild_tokeniser,
 )
-from itm_lightning.encoders.vocabulary import CaptionCache, pad
+from itm_lightning.encoders.vocabulary import TextCache, pad
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.pooling import Pooling
@@ -91,9 +91,9 @@ class PretrainedText(TextEncoder):
         if assets != self.assets():
             self._build(rebuild_model(assets["model"]), assets["tokeniser"])
 
-    def forward(self, captions: list[str]) -> Features:
+    def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions, one token a word piece."""
-        ids, mask = (side.to(self.device) for side in self._read(captions))
+        ids, mask = (side.to(self.device) for side in self._read(texts))
         with self._trunk_gradient():
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
         return Features(tokens, mask, self.pooling(tokens, mask))
@@ -106,7 +106,7 @@ class PretrainedText(TextEncoder):
         self._reads_padding = network.config.model_type in READ_PADDING
         self._padding = self._tokeniser.pad_token_id or 0
         self._substitutes = self._checked_substitutes() if self.word_noise else None
-        self._rows = CaptionCache(self._tokenise)
+        self._rows = TextCache(self._tokenise)
         try:
             with torch.enable_grad():
                 ids = torch.zeros(1, 2, dtype=torch.int64)
@@ -141,9 +141,9 @@ class PretrainedText(TextEncoder):
         words = torch.tensor([i for i in range(len(tokeniser)) if i not in special])
         return Substitutes(marks[0], words, self._padding)
 
-    def _read(self, captions: list[str]) -> tuple[Tensor, Tensor]:
+    def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask ``(B, L)`` of the captions; in training, with noise."""
-        rows = self._rows(captions)
+        rows = self._rows(texts)
         ids, mask = pad([row.ids for row in rows], self._padding)
         if self.training and self._substitutes is not None:
             words, _ = pad([row.words for row in rows], -1)
@@ -153,8 +153,8 @@ class PretrainedText(TextEncoder):
             ids, mask = F.pad(ids, missing, value=self._padding), F.pad(mask, missing)
         return ids, mask
 
-    def _tokenise(self, captions: list[str]) -> list[_Tokens]:
-        encoded = self._tokeniser(captions, truncation=True, max_length=self._length)
+    def _tokenise(self, texts: list[str]) -> list[_Tokens]:
+        encoded = self._tokeniser(texts, truncation=True, max_length=self._length)
         return [
             self._row(ids, encoded.word_ids(number) if self._substitutes else ())
             for number, ids in enumerate(encoded["input_ids"])

@@ -45,7 +45,7 @@ def read_settings(name: str, image_size: int) -> dict[str, Any]:
         return {"size": {"height": image_size, "width": image_size}}
 
 
-def photo_size(settings: dict[str, Any]) -> tuple[int, int]:
+def image_size(settings: dict[str, Any]) -> tuple[int, int]:
     """Height and width of the photos as the model gets them."""
     size = settings["size"]
     if settings.get("do_center_crop"):
@@ -64,7 +64,7 @@ def resize_and_crop(settings: dict[str, Any]) -> list[nn.Module]:
     return [
         v2.Resize(edges, interpolation=interpolation(settings)),
         # also where the processor does not crop: photos of a batch have one shape
-        v2.CenterCrop(list(photo_size(settings))),
+        v2.CenterCrop(list(image_size(settings))),
     ]
 
 
@@ -125,7 +125,7 @@ class PretrainedVision(ImageEncoder):
         """Resizes and crops a photo as the model's image processor says."""
         settings = self._settings
         if train and self.augment:
-            size = photo_size(settings)
+            size = image_size(settings)
             geometry = crop_and_mirror(size, interpolation(settings))
         else:
             geometry = resize_and_crop(settings)
@@ -133,12 +133,12 @@ class PretrainedVision(ImageEncoder):
 
     def assets(self) -> Assets:
         """The model's architecture, and how it wants its photos."""
-        return {"model": self._model, "photos": self._settings}
+        return {"model": self._model, "images": self._settings}
 
     def restore(self, assets: Assets) -> None:
         """Builds the model with random weights; reads no file and no hub."""
         if assets != self.assets():
-            self._build(rebuild_model(assets["model"]), assets["photos"])
+            self._build(rebuild_model(assets["model"]), assets["images"])
 
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
         self._model, self._settings = describe_model(model), settings
@@ -146,7 +146,7 @@ class PretrainedVision(ImageEncoder):
         network = _vision_half(model).eval()
         try:
             with torch.enable_grad():
-                tokens = _tokens(network, torch.zeros(1, 3, *photo_size(settings)))
+                tokens = _tokens(network, torch.zeros(1, 3, *image_size(settings)))
         except (TypeError, ValueError, RuntimeError) as error:
             message = f"PretrainedVision cannot show photos to {self.name}: {one_line(error)}"
             raise InputError(message) from error

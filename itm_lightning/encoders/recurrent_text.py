@@ -82,7 +82,7 @@ class RecurrentText(TextEncoder):
         )
         self._adopt(network, hidden * (2 if bidirectional else 1))
 
-    def learn_vocabulary(self, captions: Iterable[str]) -> None:
+    def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns the words, unless there is a vocabulary: its embeddings may be trained already.
 
         Raises:
@@ -90,7 +90,7 @@ class RecurrentText(TextEncoder):
         """
         if self.vocabulary is not None:
             return
-        self._know(Vocabulary.learn(captions, self.min_count))
+        self._know(Vocabulary.learn(texts, self.min_count))
         if self.vectors is not None:
             self._start_from(self.vectors)
 
@@ -103,7 +103,7 @@ class RecurrentText(TextEncoder):
         if assets != self.assets():
             self._know(Vocabulary(assets["vocabulary"]))
 
-    def forward(self, captions: list[str]) -> Features:
+    def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions, one token a word.
 
         Raises:
@@ -114,7 +114,7 @@ class RecurrentText(TextEncoder):
                 "RecurrentText has no vocabulary yet: call learn_vocabulary(captions) with the "
                 "training captions, or load a checkpoint"
             )
-        ids, mask = self._disturb(*self.vocabulary.encode(captions))
+        ids, mask = self._disturb(*self.vocabulary.encode(texts))
         lengths = mask.sum(dim=1)  # packing wants them on the CPU
         ids, mask = ids.to(self.device), mask.to(self.device)
         words = self.dropout(self.embedding(self._forget(ids, mask)))

@@ -41,16 +41,16 @@ class RegionFeatures(ImageEncoder):
         self._adopt(nn.Identity(), dim)
 
     @override
-    def forward(self, photos: Tensor | Features) -> Features:
+    def forward(self, images: Tensor | Features) -> Features:
         """Regions ``(B, L, dim)``, some dropped in training, and their pooling.
 
         Raises:
             InputError: it is given pixels, or regions of another width.
         """
-        if not isinstance(photos, Features) or photos.tokens is None or photos.mask is None:
+        if not isinstance(images, Features) or images.tokens is None or images.mask is None:
             _refuse_pixels()
         # the files' precision is not the model's, which torch's default follows
-        regions, mask = photos.tokens.to(torch.get_default_dtype()), photos.mask
+        regions, mask = images.tokens.to(torch.get_default_dtype()), images.mask
         if regions.shape[-1] != self.dim:
             raise InputError(
                 f"RegionFeatures: dim is {self.dim}, but the regions are {regions.shape[-1]} wide"

@@ -27,11 +27,11 @@ class ToPixels:
 
     geometry: Sequence[nn.Module]
 
-    def __call__(self, photo: Image.Image) -> Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         """Pixels of a photo."""
         for step in self.geometry:
-            photo = step(photo)
-        return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+            image = step(image)
+        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def crop_and_mirror(size: tuple[int, int], interpolation: InterpolationMode) -> list[nn.Module]:

@@ -17,7 +17,7 @@ RowT = TypeVar("RowT")
 _MOST = 2**20  # captions kept; COCO has 600,000, in some 200 MB
 
 
-class CaptionCache(Generic[RowT]):
+class TextCache(Generic[RowT]):
     """Tokenises each caption once: an epoch brings the same captions again.
 
     What it keeps is not pickled.
@@ -35,13 +35,13 @@ class CaptionCache(Generic[RowT]):
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_rows": {}}
 
-    def __call__(self, captions: Sequence[str]) -> list[RowT]:
+    def __call__(self, texts: Sequence[str]) -> list[RowT]:
         """The tokens of each caption."""
-        new = [caption for caption in dict.fromkeys(captions) if caption not in self._rows]
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
         made = dict(zip(new, self._tokenise(new), strict=True)) if new else {}
         room = max(0, self._most - len(self._rows))
         self._rows.update(itertools.islice(made.items(), room))
-        return [made[c] if c in made else self._rows[c] for c in captions]
+        return [made[c] if c in made else self._rows[c] for c in texts]
 
 
 def pad(rows: Sequence[array], value: int, length: int | None = None) -> tuple[Tensor, Tensor]:
@@ -66,9 +66,9 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 """Letters and digits of any script; apostrophes within a word belong to it."""
 
 
-def split_words(caption: str) -> list[str]:
+def split_words(text: str) -> list[str]:
     """The words of a caption, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
-    return WORD.findall(caption.lower().replace("’", "'"))
+    return WORD.findall(text.lower().replace("’", "'"))
 
 
 class Vocabulary:
@@ -81,12 +81,12 @@ class Vocabulary:
     def __init__(self, words: Sequence[str]) -> None:
         self.words = list(words)
         self._ids = {word: i for i, word in enumerate(self.words, start=UNKNOWN + 1)}
-        self._rows = CaptionCache(self._lookup)
+        self._rows = TextCache(self._lookup)
 
     @classmethod
-    def learn(cls, captions: Iterable[str], min_count: int = 1) -> Vocabulary:
+    def learn(cls, texts: Iterable[str], min_count: int = 1) -> Vocabulary:
         """The words that occur ``min_count`` times or more, the most frequent first."""
-        counts = Counter(word for caption in captions for word in split_words(caption))
+        counts = Counter(word for text in texts for word in split_words(text))
         frequent = [word for word, count in counts.items() if count >= min_count]
         return cls(sorted(frequent, key=lambda word: (-counts[word], word)))
 
@@ -98,10 +98,10 @@ class Vocabulary:
         """The word's id, that of unknown words where it is none of ours."""
         return self._ids.get(word, UNKNOWN)
 
-    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Ids ``(B, L)`` int64 and mask ``(B, L)`` bool; an empty caption is one unknown word."""
-        return pad(self._rows(captions), PADDING)
+        return pad(self._rows(texts), PADDING)
 
-    def _lookup(self, captions: list[str]) -> list[array]:
-        rows = ([self.id(word) for word in split_words(caption)] for caption in captions)
+    def _lookup(self, texts: list[str]) -> list[array]:
+        rows = ([self.id(word) for word in split_words(text)] for text in texts)
         return [array("i", row or [UNKNOWN]) for row in rows]

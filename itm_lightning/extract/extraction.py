@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from itm_lightning.data import PhotoSource, Record, Source
+from itm_lightning.data import ImageSource, Record, Source
 from itm_lightning.encoders import ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.extract.folder import Folder
-from itm_lightning.extract.plan import plan
-
-
-@dataclass(frozen=True)
-class Photos(Dataset[Tensor]):
-    """Pixels ``(3, H, W)`` uint8 of the photos of a split, in their order."""
-
-    source: PhotoSource
-    records: Sequence[Record]
-    transform: Callable[[Image.Image], Tensor]
-
-    def __len__(self) -> int:
-        return len(self.records)
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self.transform(self.source.photo(self.records[index]))
-
-    def since(self, start: int) -> Photos:
-        """Those from number ``start`` on."""
-        return replace(self, records=self.records[start:])
-
+from itm_lightning.extract.plan import Images, plan
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -73,20 +51,20 @@ def extract(
         InputError: the source has no photos or the encoder takes none, ``output`` holds something
             else, or a token does not fit into float16.
     """
-    if not isinstance(source, PhotoSource):
+    if not isinstance(source, ImageSource):
         raise InputError(f"{type(source).__name__} has regions; extract needs a source of photos")
     if batch_size < 1:
         raise InputError(f"--batch_size is {batch_size}; it must be at least 1")
     transform = encoder.eval().transform(train=False)
     folder = Folder(output)
-    photos = {split: Photos(source, records(split), transform) for split in splits}
-    folder.begin(plan(encoder, photos, dtype, batch_size))
+    images = {split: Images(source, records(split), transform) for split in splits}
+    folder.begin(plan(encoder, images, dtype, batch_size))
     if folder.complete:
         return False
     for split in splits:
-        folder.write_texts(split, photos[split].records)
+        folder.write_texts(split, images[split].records)
         _extract_split(
-            folder, split, encoder, photos[split], DTYPES[dtype], batch_size, num_workers
+            folder, split, encoder, images[split], DTYPES[dtype], batch_size, num_workers
         )
     folder.finish()
     return True
@@ -96,19 +74,19 @@ def _extract_split(
     folder: Folder,
     split: str,
     encoder: ImageEncoder,
-    photos: Photos,
+    images: Images,
     dtype: torch.dtype,
     batch_size: int,
     num_workers: int,
 ) -> None:
     done = folder.done(split)
-    if done == len(photos):
+    if done == len(images):
         return
     rows = folder.open(split)
     # what is done ends with a batch, so the batches that are left are those of an unbroken run
-    loader = DataLoader(photos.since(done), batch_size=batch_size, num_workers=num_workers)
+    loader = DataLoader(images.since(done), batch_size=batch_size, num_workers=num_workers)
     title = f"extract {split}"
-    with tqdm(total=len(photos), initial=done, desc=title, unit="photo") as progress:
+    with tqdm(total=len(images), initial=done, desc=title, unit="photo") as progress:
         for tokens in _tokens(encoder, loader, dtype):
             folder.write_rows(split, rows, tokens)
             progress.update(len(tokens))

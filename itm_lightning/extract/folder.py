@@ -78,8 +78,8 @@ class Folder:
     def write_texts(self, split: str, records: Sequence[Record]) -> None:
         """Writes the split's captions, ids and records."""
         files = SplitFiles(self.root, split)
-        captions = (" ".join(caption.split()) for r in records for caption in r.captions)
-        write_text(files.captions, _lines(captions))
+        texts = (" ".join(text.split()) for r in records for text in r.texts)
+        write_text(files.texts, _lines(texts))
         write_text(files.ids, _lines(str(record.image_id) for record in records))
         write_text(files.records, _lines(map(to_line, records)))
 

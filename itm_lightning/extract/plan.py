@@ -1,22 +1,42 @@
-"""Where in the photo a trunk's tokens are.
-
-The manifest: what an extraction is to write, known before it begins.
-"""
+"""The manifest: what an extraction is to write, known before it begins, and where tokens lie."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
 
-from itm_lightning.data import Record
+from itm_lightning.data import ImageSource, Record
 from itm_lightning.data.sources.precomputed.files import VERSION, to_line
 from itm_lightning.encoders import ImageEncoder
-from itm_lightning.extract.extraction import Photos
-from itm_lightning.part import recipe
+from itm_lightning.part import to_config
+
+
+@dataclass(frozen=True)
+class Images(Dataset[Tensor]):
+    """Pixels ``(3, H, W)`` uint8 of the photos of a split, in their order."""
+
+    source: ImageSource
+    records: Sequence[Record]
+    transform: Callable[[Image.Image], Tensor]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.transform(self.source.image(self.records[index]))
+
+    def since(self, start: int) -> Images:
+        """Those from number ``start`` on."""
+        return replace(self, records=self.records[start:])
+
 
 _MOST_OTHERS = 8  # class token and registers
 
@@ -42,7 +62,7 @@ def grid_of(tokens: int, height: int, width: int) -> dict[str, int] | None:
 @torch.no_grad()
 def plan(
     encoder: ImageEncoder,
-    photos: Mapping[str, Photos],
+    images: Mapping[str, Images],
     dtype: str,
     batch_size: int,
 ) -> dict[str, Any]:
@@ -50,30 +70,30 @@ def plan(
 
     Args:
         encoder: in evaluation mode, on the device it will run on.
-        photos: by split; the encoder sees the first of all, to tell the shapes.
+        images: by split; the encoder sees the first of all, to tell the shapes.
         dtype: of the regions.
         batch_size: photos a step; sums differ in their last bit where it does.
 
     Returns:
-        ``version``, ``encoder`` (``recipe`` and ``fingerprint``), ``dtype``, ``batch_size``,
+        ``version``, ``encoder`` (``to_config`` and ``fingerprint``), ``dtype``, ``batch_size``,
         ``grid`` (:func:`~itm_lightning.extract.plan.grid_of`), and of each of ``splits`` the number
-        of ``captions``, the ``shape`` of the regions and ``data``, the SHA-256 of the records.
+        of ``texts``, the ``shape`` of the regions and ``data``, the SHA-256 of the records.
     """
-    pixels = next(iter(photos.values()))[0]
+    pixels = next(iter(images.values()))[0]
     tokens, dim = encoder.trunk(pixels[None].to(encoder.device)).shape[1:]
     return {
         "version": VERSION,
-        "encoder": {"recipe": recipe(encoder), "fingerprint": encoder.fingerprint()},
+        "encoder": {"recipe": to_config(encoder), "fingerprint": encoder.fingerprint()},
         "dtype": dtype,
         "batch_size": batch_size,
         "grid": grid_of(tokens, *pixels.shape[-2:]),
         "splits": {
             split: {
-                "captions": sum(len(record.captions) for record in dataset.records),
+                "texts": sum(len(record.texts) for record in dataset.records),
                 "shape": [len(dataset), tokens, dim],
                 "data": _sha256(dataset.records),
             }
-            for split, dataset in photos.items()
+            for split, dataset in images.items()
         },
     }
 

@@ -42,8 +42,8 @@ def recall_from_ranks(
     """R@K in percent, and floor of the median and mean of the ranks, in both directions.
 
     Args:
-        i2t: ``(n_photos,)`` ranks of each photo's best caption; 1 is first.
-        t2i: ``(n_captions,)`` ranks of each caption's photo.
+        i2t: ``(n_images,)`` ranks of each photo's best caption; 1 is first.
+        t2i: ``(n_texts,)`` ranks of each caption's photo.
         ks: the K of R@K.
 
     Returns:

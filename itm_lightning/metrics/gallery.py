@@ -13,7 +13,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.types import Features
 
 
-def drained(parts: list[Tensor]) -> Tensor:
+def cat_and_free(parts: list[Tensor]) -> Tensor:
     """The rows of all parts; each part is let go of as soon as it is copied.
 
     Args:
@@ -45,7 +45,7 @@ _SKETCH = 32  # numbers: enough to tell a distance of 0.14 from one of 0.3
 _ROWS = 256  # sketched at a time
 
 
-def first_of_each(keys: Tensor, features: Spread) -> tuple[Tensor, int | None]:
+def deduplicate(keys: Tensor, features: Spread) -> tuple[Tensor, int | None]:
     """Rows at which a key stands for the first time, and one that clearly differs from its first.
 
     A collective. Features stay where they are: of those that stand more than once, a sketch goes
@@ -151,7 +151,7 @@ def without_repeats(gallery: Gallery, text_ordinals: Tensor) -> Gallery:
     Raises:
         InputError: what should be one photo or caption has clearly different features.
     """
-    photos, clash = first_of_each(gallery.image_ids, as_spread(gallery.images))
+    images, clash = deduplicate(gallery.image_ids, as_spread(gallery.images))
     if clash is not None:
         raise InputError(
             f"photo id {int(gallery.image_ids[clash])} stands for photos with different features: "
@@ -160,20 +160,20 @@ def without_repeats(gallery: Gallery, text_ordinals: Tensor) -> Gallery:
     keys = gallery.text_ids
     if keys is None:
         keys = torch.stack([gallery.text_image_ids, text_ordinals], dim=1)
-    captions, clash = first_of_each(keys, as_spread(gallery.texts))
+    texts, clash = deduplicate(keys, as_spread(gallery.texts))
     if clash is not None:
-        raise InputError(_caption_clash(gallery, clash))
-    captions = captions[gallery.text_image_ids[captions].argsort(stable=True)]
+        raise InputError(_text_clash(gallery, clash))
+    texts = texts[gallery.text_image_ids[texts].argsort(stable=True)]
     return Gallery(
-        images=as_spread(gallery.images)[photos].whole(),
-        texts=as_spread(gallery.texts)[captions].whole(),
-        image_ids=gallery.image_ids[photos],
-        text_image_ids=gallery.text_image_ids[captions],
-        text_ids=None if gallery.text_ids is None else gallery.text_ids[captions],
+        images=as_spread(gallery.images)[images].whole(),
+        texts=as_spread(gallery.texts)[texts].whole(),
+        image_ids=gallery.image_ids[images],
+        text_image_ids=gallery.text_image_ids[texts],
+        text_ids=None if gallery.text_ids is None else gallery.text_ids[texts],
     )
 
 
-def _caption_clash(gallery: Gallery, row: int) -> str:
+def _text_clash(gallery: Gallery, row: int) -> str:
     if gallery.text_ids is not None:
         return (
             f"text id {int(gallery.text_ids[row])} stands for captions with different features: "

@@ -17,7 +17,9 @@ _PAIRS_A_BLOCK = 32
 
 
 @torch.no_grad()
-def pairs_accuracy(similarity: Similarity, gallery: Gallery, twins: Mapping[int, int]) -> float:
+def pairs_accuracy(
+    similarity: Similarity, gallery: Gallery, minimal_pairs: Mapping[int, int]
+) -> float:
     """Percentage of captions that score strictly higher with their own photo than with its twin.
 
     Chance is 50. A head that only sees which things occur scores the two photos of a minimal pair
@@ -26,7 +28,7 @@ def pairs_accuracy(similarity: Similarity, gallery: Gallery, twins: Mapping[int,
     Args:
         similarity: the head.
         gallery: from :meth:`itm_lightning.metrics.BidirectionalRecall.gallery`.
-        twins: photo id to the id of the photo that forms a minimal pair with it, in one direction
+        minimal_pairs: photo id to the id of the photo that forms a minimal pair with it, in one direction
             or both. Pairs of which the gallery lacks a photo are left out.
 
     Returns:
@@ -35,35 +37,37 @@ def pairs_accuracy(similarity: Similarity, gallery: Gallery, twins: Mapping[int,
     Raises:
         InputError: a photo has two twins, or a score is NaN.
     """
-    pairs = _pair_rows(gallery.image_ids.cpu(), twins)
+    pairs = _pair_rows(gallery.image_ids.cpu(), minimal_pairs)
     owner = owners(gallery.image_ids.cpu(), gallery.text_image_ids.cpu())
     place = torch.full((len(gallery.image_ids),), -1)  # twins stand at 2k and 2k + 1
     place[pairs.flatten()] = torch.arange(pairs.numel())
-    photo = place[owner]  # of each caption
-    captions = photo.argsort(stable=True)[int((photo < 0).sum()) :]
-    photo = photo[captions]
-    if not len(photo):
+    image = place[owner]  # of each caption
+    order = image.argsort(stable=True)[int((image < 0).sum()) :]
+    image = image[order]
+    if not len(image):
         return float("nan")
 
     size = 2 * _PAIRS_A_BLOCK
-    own = torch.searchsorted(photo, torch.arange(0, pairs.numel() + size, size)).tolist()
-    images, texts = as_spread(gallery.images)[pairs.flatten()], as_spread(gallery.texts)[captions]
+    own = torch.searchsorted(image, torch.arange(0, pairs.numel() + size, size)).tolist()
+    images, texts = as_spread(gallery.images)[pairs.flatten()], as_spread(gallery.texts)[order]
     sweep = sweep_over(similarity, images, texts, size, len(texts), own, progress=False)
     right = torch.tensor(0)
     for block in sweep.diagonal():
-        local = (photo.to(sweep.device)[block.captions] - block.photos.start)[None, :]
+        local = (image.to(sweep.device)[block.texts] - block.images.start)[None, :]
         scores = block.scores
         right += (scores.gather(0, local) > scores.gather(0, local ^ 1)).sum().cpu()
-    return 100 * int(images.processes.sum(right)) / len(photo)
+    return 100 * int(images.processes.sum(right)) / len(image)
 
 
-def _pair_rows(image_ids: Tensor, twins: Mapping[int, int]) -> Tensor:
+def _pair_rows(image_ids: Tensor, minimal_pairs: Mapping[int, int]) -> Tensor:
     """``(P, 2)`` int64, the rows of every whole pair, each pair once."""
-    row = {photo: i for i, photo in enumerate(image_ids.tolist())}
-    whole = {tuple(sorted((row[a], row[b]))) for a, b in twins.items() if a in row and b in row}
+    row = {image: i for i, image in enumerate(image_ids.tolist())}
+    whole = {
+        tuple(sorted((row[a], row[b]))) for a, b in minimal_pairs.items() if a in row and b in row
+    }
     pairs = torch.tensor(sorted(whole), dtype=torch.int64, device=image_ids.device).view(-1, 2)
-    photos, counts = pairs.unique(return_counts=True)
+    images, counts = pairs.unique(return_counts=True)
     if (counts > 1).any():
-        photo = int(image_ids[photos[counts > 1][0]])
-        raise InputError(f"photo id {photo} has two twins; a minimal pair is two photos")
+        image = int(image_ids[images[counts > 1][0]])
+        raise InputError(f"photo id {image} has two twins; a minimal pair is two photos")
     return pairs

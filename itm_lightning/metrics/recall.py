@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import Module
 from torchmetrics import Metric
 
-from itm_lightning.distributed import Alone, Processes, Spread, all_processes
+from itm_lightning.distributed import Processes, SingleProcess, Spread, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.functional import gallery_recall
-from itm_lightning.metrics.gallery import Gallery, drained, ordinals, without_repeats
+from itm_lightning.metrics.gallery import Gallery, cat_and_free, ordinals, without_repeats
 from itm_lightning.ranking import blocks
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
@@ -93,7 +93,7 @@ class BidirectionalRecall(Metric):
             if ids is not None:
                 getattr(self, name).append(_checked(name, ids, length).to(self.device))
         for side, features in (("image", images), ("text", texts)):
-            kept = self.similarity.keep(features).detach().to(self.device)
+            kept = self.similarity.select(features).detach().to(self.device)
             for field in _FIELDS:
                 if (value := getattr(kept, field)) is not None:
                     getattr(self, f"{side}_{field}").append(value)
@@ -121,7 +121,7 @@ class BidirectionalRecall(Metric):
                 stands for two different things; raised on every process.
         """
         if self._gallery is None or self._gallery[0] != self.update_count:
-            processes = all_processes(self.process_group) if self._together else Alone()
+            processes = all_processes(self.process_group) if self._together else SingleProcess()
             self._gallery = self.update_count, self._seen_by(processes)
         return self._gallery[1]
 
@@ -183,7 +183,7 @@ class BidirectionalRecall(Metric):
         states = [getattr(self, f"{side}_{field}") for field in _FIELDS]
         if not any(states):
             return None
-        return Features(*(drained(state) if state else None for state in states))
+        return Features(*(cat_and_free(state) if state else None for state in states))
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -1,7 +1,7 @@
 """Objectives: losses on the score matrix, and on features."""
 
 from itm_lightning.objectives.base import FeatureObjective, Objective, QueryObjective
-from itm_lightning.objectives.comparison import Block, Comparison, Queries, WholeBatch
+from itm_lightning.objectives.comparison import Block, Comparison, LocalComparison, Queries
 from itm_lightning.objectives.diversity import Diversity
 from itm_lightning.objectives.entailment import Entailment
 from itm_lightning.objectives.infonce import InfoNCE
@@ -21,6 +21,7 @@ __all__ = [
     "FeatureObjective",
     "InfoNCE",
     "InformationBottleneck",
+    "LocalComparison",
     "MatchProbability",
     "Objective",
     "Queries",
@@ -28,5 +29,4 @@ __all__ = [
     "Sigmoid",
     "Triplet",
     "WeightedSum",
-    "WholeBatch",
 ]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.comparison import Comparison, Queries, WholeBatch
+from itm_lightning.objectives.comparison import Comparison, LocalComparison, Queries
 from itm_lightning.part import Part
 
 
@@ -42,7 +42,7 @@ class Objective(Part, nn.Module, ABC):
                 counts as a negative.
             text_image_ids: ``(B,)`` int64, the photo of each column's caption.
         """
-        batch = WholeBatch(scores, image_ids=image_ids, text_image_ids=text_image_ids)
+        batch = LocalComparison(scores, image_ids=image_ids, text_image_ids=text_image_ids)
         return self.loss(batch)
 
 
@@ -58,8 +58,8 @@ class QueryObjective(Objective):
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
-        photos, captions = comparison.photo_queries, comparison.caption_queries
-        return self.query_loss(photos) + self.query_loss(captions)
+        images, texts = comparison.image_queries, comparison.text_queries
+        return self.query_loss(images) + self.query_loss(texts)
 
 
 class FeatureObjective(Objective):

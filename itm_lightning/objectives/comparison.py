@@ -33,7 +33,7 @@ class Block:
     negatives: Tensor
 
     @property
-    def counted(self) -> Tensor:
+    def valid(self) -> Tensor:
         """``(n, m)`` bool: positives and negatives."""
         return self.positives | self.negatives
 
@@ -53,7 +53,7 @@ class Queries:
     negatives: Tensor
 
     @property
-    def own(self) -> Tensor:
+    def positive_scores(self) -> Tensor:
         """``(b, 1)``: each query's score of its own candidate."""
         return self.scores.gather(1, self.targets[:, None])
 
@@ -64,7 +64,7 @@ class Queries:
         return self.targets[:, None] == columns
 
     @property
-    def counted(self) -> Tensor:
+    def valid(self) -> Tensor:
         """``(b, B)`` bool: positives and negatives; what is neither, see :class:`Block`."""
         return self.positives | self.negatives
 
@@ -101,12 +101,12 @@ class Comparison(ABC):
 
     @property
     @abstractmethod
-    def photo_queries(self) -> Queries:
+    def image_queries(self) -> Queries:
         """This process's photos against all captions."""
 
     @property
     @abstractmethod
-    def caption_queries(self) -> Queries:
+    def text_queries(self) -> Queries:
         """This process's captions against all photos."""
 
     @abstractmethod
@@ -125,7 +125,7 @@ class Comparison(ABC):
         """The sum of everybody's number; without gradient."""
 
 
-class WholeBatch(Comparison):
+class LocalComparison(Comparison):
     """A batch that one process has for itself, whose score matrix is there.
 
     Args:
@@ -169,17 +169,17 @@ class WholeBatch(Comparison):
 
     @cached_property
     @override
-    def photo_queries(self) -> Queries:
+    def image_queries(self) -> Queries:
         return Queries(self._scores, self._rows, self._negatives)
 
     @cached_property
     @override
-    def caption_queries(self) -> Queries:
+    def text_queries(self) -> Queries:
         return Queries(self._scores.mT, self._rows, self._negatives.mT)
 
     @override
     def sum_over_blocks(self, loss: Callable[[Block], Tensor]) -> Tensor:
-        return loss(Block(self._scores, self.photo_queries.positives, self._negatives))
+        return loss(Block(self._scores, self.image_queries.positives, self._negatives))
 
     @override
     def gather(self, rows: RowsT) -> RowsT:

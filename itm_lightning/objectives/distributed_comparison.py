@@ -14,12 +14,12 @@ from itm_lightning.distributed import Processes
 from itm_lightning.distributed.collectives import alike, exchanged, gather_side, round_the_ring
 from itm_lightning.objectives.comparison import Block, Comparison, Queries
 from itm_lightning.types import Features, Rows, RowsT, at_least_float32
-from itm_lightning.utils.checkpointing import replayed
+from itm_lightning.utils.checkpointing import recompute
 
 Score = Callable[[Any, Any], Tensor]
 
 
-class SharedBatch(Comparison):
+class DistributedComparison(Comparison):
     """The comparison of one of several processes.
 
     A caption is encoded and prepared by its own process, and scored once with each photo, by the
@@ -27,9 +27,9 @@ class SharedBatch(Comparison):
     ways gradients come back. No process ever holds more than its ``(b, B)`` scores.
 
     Args:
-        score: from prepared photos and captions to scores ``(n_photos, n_captions)``.
-        photos: this process's ``b`` photos, prepared.
-        captions: their captions, prepared; padding with zeros must mean nothing to ``score``.
+        score: from prepared photos and captions to scores ``(n_images, n_texts)``.
+        prepared_images: this process's ``b`` photos, prepared.
+        prepared_texts: their captions, prepared; padding with zeros must mean nothing to ``score``.
         images: the photos, where the head lifts them.
         texts: the captions, likewise.
         image_ids: ``(b,)`` int64, the id of each photo.
@@ -40,17 +40,17 @@ class SharedBatch(Comparison):
     def __init__(
         self,
         score: Score,
-        photos: Rows,
-        captions: Rows,
+        prepared_images: Rows,
+        prepared_texts: Rows,
         images: Features,
         texts: Features,
         image_ids: Tensor,
         text_image_ids: Tensor,
         processes: Processes,
     ) -> None:
-        self._score, self._photos, self._processes = score, photos, processes
+        self._score, self._prepared_images, self._processes = score, prepared_images, processes
         self._images, self._texts = images, texts
-        self._captions, self._counts = alike(captions, processes)
+        self._prepared_texts, self._counts = alike(prepared_texts, processes)
         ids = processes.gather(torch.stack([image_ids, text_image_ids], dim=1))
         assert ids is not None  # only where nobody has pairs
         self._image_ids, self._text_image_ids = ids.unbind(dim=1)
@@ -74,28 +74,26 @@ class SharedBatch(Comparison):
 
     @cached_property
     @override
-    def photo_queries(self) -> Queries:
-        captions = gather_side(self._captions, self._counts, self._processes)
-        scores = at_least_float32(self._score(self._photos, captions))
+    def image_queries(self) -> Queries:
+        texts = gather_side(self._prepared_texts, self._counts, self._processes)
+        scores = at_least_float32(self._score(self._prepared_images, texts))
         negatives = self._image_ids[self._mine][:, None] != self._text_image_ids
         return Queries(scores, self._mine, negatives)
 
     @cached_property
     @override
-    def caption_queries(self) -> Queries:
+    def text_queries(self) -> Queries:
         negatives = self._text_image_ids[self._mine][:, None] != self._image_ids
         return Queries(self._columns(), self._mine, negatives)
 
     @override
     def sum_over_blocks(self, loss: Callable[[Block], Tensor]) -> Tensor:
-        def loss_of(captions: Rows, owner: int) -> Tensor:
-            scores = at_least_float32(self._score(self._photos, captions))
+        def loss_of(texts: Rows, owner: int) -> Tensor:
+            scores = at_least_float32(self._score(self._prepared_images, texts))
             return loss(self._block(scores, owner))
 
-        ring = round_the_ring(self._captions, self._counts, self._processes)
-        terms = [
-            replayed(loss_of, captions, owner, anchor=self._image_ids) for owner, captions in ring
-        ]
+        ring = round_the_ring(self._prepared_texts, self._counts, self._processes)
+        terms = [recompute(loss_of, texts, owner, anchor=self._image_ids) for owner, texts in ring]
         return torch.stack(terms).sum()
 
     @override
@@ -114,8 +112,8 @@ class SharedBatch(Comparison):
     def _columns(self) -> Tensor:
         """``(b, B)``: the columns of this process's captions, which their photos' owners have."""
         sizes = [len(self._mine) * count for count in self._counts]
-        by_caption = self.photo_queries.scores.mT.flatten()
-        blocks = exchanged(by_caption, sizes, sizes, self._processes).split(sizes)
+        by_text = self.image_queries.scores.mT.flatten()
+        blocks = exchanged(by_text, sizes, sizes, self._processes).split(sizes)
         return torch.cat([block.view(len(self._mine), -1) for block in blocks], dim=1)
 
     def _block(self, scores: Tensor, owner: int) -> Block:

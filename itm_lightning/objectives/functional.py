@@ -21,7 +21,7 @@ def violations(queries: Queries, margin: float) -> Tensor:
     Returns:
         ``(b, B)``, zero where there is no violation.
     """
-    beyond = (margin + queries.scores - queries.own).clamp(min=0)
+    beyond = (margin + queries.scores - queries.positive_scores).clamp(min=0)
     return beyond.masked_fill(~queries.negatives, 0)
 
 
@@ -37,7 +37,7 @@ def cross_entropies(logits: Tensor, queries: Queries) -> Tensor:
     Returns:
         ``(b,)``.
     """
-    logits = logits.masked_fill(~queries.counted, -torch.inf)
+    logits = logits.masked_fill(~queries.valid, -torch.inf)
     return F.cross_entropy(logits, queries.targets, reduction="none")
 
 

@@ -40,9 +40,9 @@ class MatchProbability(QueryObjective):
         own = logits.gather(1, queries.targets[:, None])
         losses = matching_losses(logits, queries.positives)
         losses = losses + self.pseudo * matching_losses(logits, logits >= own)
-        return losses.masked_fill(~queries.counted, 0).sum()
+        return losses.masked_fill(~queries.valid, 0).sum()
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
-        counted = comparison.total(comparison.photo_queries.counted.sum())
+        counted = comparison.total(comparison.image_queries.valid.sum())
         return super().loss(comparison) / counted

@@ -26,11 +26,11 @@ class MMD(FeatureObjective):
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
-        photos, captions = (
+        images, texts = (
             Features(*unit_sets(side, self), None) for side in (comparison.images, comparison.texts)
         )
-        v, t = _real_tokens(photos), _real_tokens(captions)
-        vs, ts = (_real_tokens(comparison.gather(side)) for side in (photos, captions))
+        v, t = _real_tokens(images), _real_tokens(texts)
+        vs, ts = (_real_tokens(comparison.gather(side)) for side in (images, texts))
         return _mean(v, vs, vs) - 2 * _mean(v, vs, ts) + _mean(t, ts, ts)
 
 

@@ -49,4 +49,4 @@ class Sigmoid(Objective):
 
     def _block_loss(self, block: Block) -> Tensor:
         logits = block.scores * self.log_scale.exp() + self.bias
-        return matching_losses(logits, block.positives).masked_fill(~block.counted, 0).sum()
+        return matching_losses(logits, block.positives).masked_fill(~block.valid, 0).sum()

@@ -25,11 +25,11 @@ from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features, Rows, at_least_float32
 
 LENGTH_GROUPS = 8  # with captions of 8 to 17 words, about 5 % of what is scored is padding
-_FEWEST_CAPTIONS = 8  # of a group: fewer cost more in calls than they save in padding
+_FEWEST_TEXTS = 8  # of a group: fewer cost more in calls than they save in padding
 
 
 @dataclass(frozen=True)
-class Captions:
+class Texts:
     """Captions of similar length, prepared.
 
     Attributes:
@@ -40,7 +40,7 @@ class Captions:
     prepared: Rows
     numbers: Tensor
 
-    def without(self, first: int, stop: int) -> Iterator[Captions]:
+    def without(self, first: int, stop: int) -> Iterator[Texts]:
         """The same without those numbered from ``first`` to before ``stop``, in up to two parts.
 
         Parts of what there is, not copies.
@@ -49,7 +49,7 @@ class Captions:
         right = int((self.numbers < stop).sum())
         for rows in (slice(None, left), slice(right, None)):
             if len(self.numbers[rows]):
-                yield Captions(self.prepared[rows], self.numbers[rows])
+                yield Texts(self.prepared[rows], self.numbers[rows])
 
 
 class Scorer:
@@ -65,13 +65,13 @@ class Scorer:
     def __init__(self, similarity: Similarity, device: torch.device) -> None:
         self._similarity, self._device = similarity, device
 
-    def photos(self, features: Features) -> Rows:
+    def images(self, features: Features) -> Rows:
         """Prepares photos."""
         features = features[torch.arange(len(features))]
         with torch.autocast(self._device.type, enabled=False):
             return self._similarity.prepare_images(self._ready(features))
 
-    def captions(self, features: Features, start: int) -> list[Captions]:
+    def texts(self, features: Features, start: int) -> list[Texts]:
         """Prepares captions numbered from ``start``, in groups of similar length.
 
         So little of the work is spent on padding.
@@ -80,26 +80,26 @@ class Scorer:
         groups: tuple[Tensor, ...] = (numbers,)
         if features.mask is not None and not features.mask.all():
             order = features.mask.sum(dim=1).argsort(stable=True)
-            n_groups = min(LENGTH_GROUPS, -(-len(order) // _FEWEST_CAPTIONS))
+            n_groups = min(LENGTH_GROUPS, -(-len(order) // _FEWEST_TEXTS))
             groups = tuple(group.sort().values for group in order.tensor_split(n_groups))
         parts = [features[group] for group in groups]
         with torch.autocast(self._device.type, enabled=False):
             return [
-                Captions(
+                Texts(
                     self._similarity.prepare_texts(self._ready(part)),
                     (group + start).to(self._device),
                 )
                 for part, group in zip(parts, groups, strict=True)
             ]
 
-    def score(self, photos: Rows, captions: Captions) -> Tensor:
+    def score(self, images: Rows, texts: Texts) -> Tensor:
         """Scores ``(n, m)`` in float32.
 
         Raises:
             InputError: one is NaN.
         """
         with torch.autocast(self._device.type, enabled=False):
-            scores = self._similarity.score(photos, captions.prepared).float()
+            scores = self._similarity.score(images, texts.prepared).float()
         # one pass, where isnan().any() takes two: a sum is NaN where an element is, or where
         # infinities of both signs meet
         if scores.sum().isnan() and scores.isnan().any():
@@ -109,12 +109,12 @@ class Scorer:
             )
         return scores
 
-    def score_all(self, photos: Rows, groups: list[Captions]) -> Tensor:
+    def score_all(self, images: Rows, groups: list[Texts]) -> Tensor:
         """Scores of several groups, their captions in the order of their numbers."""
         if len(groups) == 1:
-            return self.score(photos, groups[0])
+            return self.score(images, groups[0])
         order = torch.cat([group.numbers for group in groups]).argsort()
-        return torch.cat([self.score(photos, group) for group in groups], dim=1)[:, order]
+        return torch.cat([self.score(images, group) for group in groups], dim=1)[:, order]
 
     def _ready(self, features: Features) -> Features:
         """Without needless padding, where scores are made."""
@@ -142,13 +142,13 @@ class Block:
     """Scores of some photos with some captions.
 
     Attributes:
-        photos: which photos.
-        captions: ``(m,)`` int64, which captions, ascending.
+        images: which photos.
+        texts: ``(m,)`` int64, which captions, ascending.
         scores: ``(n, m)`` float32.
     """
 
-    photos: slice
-    captions: Tensor
+    images: slice
+    texts: Tensor
     scores: Tensor
 
 
@@ -161,8 +161,8 @@ class Sweep:
         similarity: the head.
         images: of ``N`` photos.
         texts: of ``M`` captions, spread over the same processes.
-        photos: how many make a unit.
-        captions: how many make a group.
+        images_per_unit: how many make a unit.
+        texts_per_group: how many make a group.
         own: ``(units + 1,)`` where the captions that belong to each unit's photos begin, and where
             the last of them end; a unit's captions follow one another.
         progress: show a progress bar, on the first process, if it takes long.
@@ -176,22 +176,22 @@ class Sweep:
         similarity: Similarity,
         images: Spread,
         texts: Spread,
-        photos: int,
-        captions: int,
+        images_per_unit: int,
+        texts_per_group: int,
         own: Sequence[int],
         progress: bool,
     ) -> None:
         self._processes = images.processes
-        self._units = torch.arange(len(images)).split(photos)
+        self._units = torch.arange(len(images)).split(images_per_unit)
         self._shares = torch.arange(len(self._units)).tensor_split(self._processes.size)
-        self._groups = torch.arange(len(texts)).split(captions)
+        self._groups = torch.arange(len(texts)).split(texts_per_group)
         self._own = own
         self.device = scoring_device(similarity, images)
         self._scorer = Scorer(similarity, self.device)
-        self._texts = texts.map(similarity.keep)
+        self._texts = texts.map(similarity.select)
         mine = self._shares[self._processes.rank].tolist()
-        self._photos: dict[int, Rows] = {}
-        self._fetch_photos(images.map(similarity.keep))
+        self._images: dict[int, Rows] = {}
+        self._fetch_images(images.map(similarity.select))
         self._bar = tqdm(
             total=len(mine) * len(self._groups),
             desc="scoring",
@@ -202,7 +202,7 @@ class Sweep:
         )
 
     @property
-    def photos_of_each(self) -> list[int]:
+    def images_of_each(self) -> list[int]:
         """How many photos each process scores; they follow one another."""
         return [sum(len(self._units[unit]) for unit in share) for share in self._shares]
 
@@ -219,8 +219,8 @@ class Sweep:
 
         A round brings one block, or none.
         """
-        captions = [torch.arange(a, b) for a, b in itertools.pairwise(self._own)]
-        for unit, features in self._rounds(self._texts, captions):
+        texts = [torch.arange(a, b) for a, b in itertools.pairwise(self._own)]
+        for unit, features in self._rounds(self._texts, texts):
             yield self._agreed(self._diagonal_block(unit, features))
 
     def beside_rounds(self) -> Iterator[Iterator[Block]]:
@@ -233,10 +233,10 @@ class Sweep:
             yield self._agreed(self._blocks(features, int(group[0])))
         self._bar.close()
 
-    def _fetch_photos(self, images: Spread) -> None:
+    def _fetch_images(self, images: Spread) -> None:
         for unit, features in self._rounds(images, self._units):
             for prepared in self._agreed(self._prepared(unit, features)):
-                self._photos[unit] = prepared
+                self._images[unit] = prepared
 
     def _rounds(self, rows: Spread, of_unit: Sequence[Tensor]) -> Iterator[tuple[int, Features]]:
         """One unit's rows for each process at a time; unit -1 where it has no more."""
@@ -248,24 +248,24 @@ class Sweep:
 
     def _prepared(self, unit: int, features: Features) -> Iterator[Rows]:
         if unit >= 0:
-            yield self._scorer.photos(features)
+            yield self._scorer.images(features)
 
     def _diagonal_block(self, unit: int, features: Features) -> Iterator[Block]:
         if len(features):
             start = self._own[unit]
-            groups = self._scorer.captions(features, start)
-            scores = self._scorer.score_all(self._photos[unit], groups)
+            groups = self._scorer.texts(features, start)
+            scores = self._scorer.score_all(self._images[unit], groups)
             numbers = torch.arange(start, start + len(features), device=self.device)
             yield Block(self._slice(unit), numbers, scores)
 
     def _blocks(self, features: Features, start: int) -> Iterator[Block]:
-        groups = self._scorer.captions(features, start)
-        for unit, photos in self._photos.items():
+        groups = self._scorer.texts(features, start)
+        for unit, images in self._images.items():
             first, stop = self._own[unit], self._own[unit + 1]
             meets_own = first < start + len(features) and stop > start
             for group in groups:
                 for part in group.without(first, stop) if meets_own else (group,):
-                    scores = self._scorer.score(photos, part)
+                    scores = self._scorer.score(images, part)
                     yield Block(self._slice(unit), part.numbers, scores)
             self._bar.update()
 

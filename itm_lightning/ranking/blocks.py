@@ -45,7 +45,7 @@ def feature_bytes(device: torch.device) -> float:
 
 
 _UNITS = 64  # so many processes find work of one size
-_FEWEST_PHOTOS = 32  # of a unit: in smaller blocks a pair takes longer
+_FEWEST_IMAGES = 32  # of a unit: in smaller blocks a pair takes longer
 _FEWEST_VECTORS = 256  # the same, where a photo is a single vector
 _GROUP = 2  # the features of a group of captions are so many tensors of a block's size at most
 
@@ -55,12 +55,12 @@ class Grid:
     """Sizes of blocks.
 
     Attributes:
-        photos: of a unit, which one process scores against everything.
-        captions: of a group, which all processes meet at a time.
+        images: of a unit, which one process scores against everything.
+        texts: of a group, which all processes meet at a time.
     """
 
-    photos: int
-    captions: int
+    images: int
+    texts: int
 
 
 def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
@@ -77,7 +77,7 @@ def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | 
     """
     members = members_of(similarity, images, texts)
     fit = [_grid(m.similarity, m.images, m.texts, elements) for m in members]
-    return Grid(min(each.photos for each in fit), min(each.captions for each in fit))
+    return Grid(min(each.images for each in fit), min(each.texts for each in fit))
 
 
 def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
@@ -86,26 +86,26 @@ def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int |
         everybody = images.processes.gather(own)
         assert everybody is not None
         elements = int(everybody.min())
-    kept = [side.map(similarity.keep) for side in (images, texts)]
+    kept = [side.map(similarity.select) for side in (images, texts)]
     regions, words = (side.length for side in kept)
     width = _width(kept[1].local)
     pair = similarity.pair_elements(regions, words, width)
     pairs = (LENGTH_GROUPS if words else 1) * elements / pair  # that are scored at a time
-    captions_each = max(len(texts) / max(len(images), 1), 1e-9)
-    most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / captions_each))))
-    photos = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
-    captions = min(pairs / photos, _GROUP * elements / (max(words, 1) * width))
-    return Grid(photos, max(1, int(captions)))
+    texts_each = max(len(texts) / max(len(images), 1), 1e-9)
+    most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / texts_each))))
+    per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
+    per_group = min(pairs / per_unit, _GROUP * elements / (max(words, 1) * width))
+    return Grid(per_unit, max(1, int(per_group)))
 
 
-def even_share(photos: int, regions: int) -> int:
+def even_share(images: int, regions: int) -> int:
     """How many photos a unit has, where memory lets it.
 
     Args:
-        photos: how many there are.
+        images: how many there are.
         regions: tokens of a photo; 0 without.
     """
-    return max(_FEWEST_PHOTOS if regions else _FEWEST_VECTORS, math.ceil(photos / _UNITS))
+    return max(_FEWEST_IMAGES if regions else _FEWEST_VECTORS, math.ceil(images / _UNITS))
 
 
 def _width(features: Features) -> int:

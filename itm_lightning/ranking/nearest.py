@@ -57,13 +57,13 @@ def top_k(
     """
     images, texts = as_spread(images), as_spread(texts)
     sizes = grid(similarity, images, texts, block_elements)
-    nobody = [0] * (-(-len(images) // sizes.photos) + 1)
-    blocks = sizes.photos, sizes.captions, nobody, progress
+    nobody = [0] * (-(-len(images) // sizes.images) + 1)
+    blocks = sizes.images, sizes.texts, nobody, progress
     sweep = sweep_over(similarity, images, texts, *blocks)
     nearest = Nearest(len(images), len(texts), k, sweep.device)
     for block in sweep.beside():
         nearest.see(block)
-    return nearest.found(images.processes, sweep.photos_of_each, images.device)
+    return nearest.found(images.processes, sweep.images_of_each, images.device)
 
 
 class Nearest:
@@ -74,38 +74,38 @@ class Nearest:
     blocks went by.
 
     Args:
-        n_photos: how many there are.
-        n_captions: how many there are.
+        n_images: how many there are.
+        n_texts: how many there are.
         k: how many neighbours to keep of each; 0 costs nothing.
         device: where the blocks' scores lie.
     """
 
-    def __init__(self, n_photos: int, n_captions: int, k: int, device: torch.device) -> None:
+    def __init__(self, n_images: int, n_texts: int, k: int, device: torch.device) -> None:
         self._k = k
-        sizes = (n_photos, min(k, n_captions)), (n_captions, min(k, n_photos))
+        sizes = (n_images, min(k, n_texts)), (n_texts, min(k, n_images))
         self._i2t, self._t2i = (torch.full(size, _NOBODY, device=device) for size in sizes)
 
     def see(self, block: Block) -> None:
         """Takes in a block of scores, each pair of photo and caption once."""
         if not self._k:
             return
-        rows, columns = block.photos, block.captions
-        photos = torch.arange(rows.start, rows.stop, device=columns.device)
+        rows, columns = block.images, block.texts
+        images = torch.arange(rows.start, rows.stop, device=columns.device)
         self._i2t[rows] = _nearer(self._i2t[rows], block.scores, columns)
-        self._t2i[columns] = _nearer(self._t2i[columns], block.scores.mT, photos)
+        self._t2i[columns] = _nearer(self._t2i[columns], block.scores.mT, images)
 
-    def found(self, processes: Processes, photos_of_each: list[int], device: torch.device) -> TopK:
+    def found(self, processes: Processes, images_of_each: list[int], device: torch.device) -> TopK:
         """The neighbours, once all blocks were seen; a collective.
 
         Args:
             processes: who saw them.
-            photos_of_each: how many photos each of them saw; they follow one another.
+            images_of_each: how many photos each of them saw; they follow one another.
             device: where the result should lie.
         """
         if not self._k:
             return TopK(_neighbours(self._i2t.to(device)), _neighbours(self._t2i.to(device)))
-        i2t = self._i2t.split(photos_of_each)[processes.rank]
-        i2t = processes.share(i2t, photos_of_each)
+        i2t = self._i2t.split(images_of_each)[processes.rank]
+        i2t = processes.share(i2t, images_of_each)
         # each process merges what all of them found for a share of the captions
         shares = [len(rows) for rows in self._t2i[:, 0].tensor_split(processes.size)]
         mine = shares[processes.rank]

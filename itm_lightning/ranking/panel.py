@@ -31,9 +31,9 @@ class Panel:
         self.device = members[0].device
 
     @property
-    def photos_of_each(self) -> list[int]:
+    def images_of_each(self) -> list[int]:
         """How many photos each process scores; they follow one another."""
-        return self._members[0].photos_of_each
+        return self._members[0].images_of_each
 
     def diagonal(self) -> Iterator[Block]:
         """As :meth:`Sweep.diagonal`."""
@@ -54,29 +54,37 @@ class Panel:
             weight * block.scores.to(self.device)
             for weight, block in zip(self._weights, blocks, strict=True)
         )
-        return Block(blocks[0].photos, blocks[0].captions, functools.reduce(torch.add, scores))
+        return Block(blocks[0].images, blocks[0].texts, functools.reduce(torch.add, scores))
 
 
 def sweep_over(
     similarity: Similarity,
     images: Spread,
     texts: Spread,
-    photos: int,
-    captions: int,
+    images_per_unit: int,
+    texts_per_group: int,
     own: Sequence[int],
     progress: bool,
 ) -> Sweep | Panel:
     """A :class:`Sweep`, whose arguments these are; a :class:`Panel` of several models' features."""
     members = members_of(similarity, images, texts)
     sweeps = [
-        Sweep(m.similarity, m.images, m.texts, photos, captions, own, progress and m is members[0])
+        Sweep(
+            m.similarity,
+            m.images,
+            m.texts,
+            images_per_unit,
+            texts_per_group,
+            own,
+            progress and m is members[0],
+        )
         for m in members
     ]
     return sweeps[0] if len(sweeps) == 1 else Panel([m.weight for m in members], sweeps)
 
 
 def _unit(block: Block) -> int:
-    return block.photos.start
+    return block.images.start
 
 
 def _joined(blocks: Iterable[Block]) -> Block:
@@ -84,7 +92,7 @@ def _joined(blocks: Iterable[Block]) -> Block:
     parts = list(blocks)
     if len(parts) == 1:
         return parts[0]
-    numbers: Tensor = torch.cat([part.captions for part in parts])
+    numbers: Tensor = torch.cat([part.texts for part in parts])
     order = numbers.argsort()
     scores = torch.cat([part.scores for part in parts], dim=1)[:, order]
-    return Block(parts[0].photos, numbers[order], scores)
+    return Block(parts[0].images, numbers[order], scores)

@@ -31,18 +31,18 @@ class Counts:
 
     Args:
         owner: ``(M,)`` int64, the row of each caption's photo.
-        n_photos: how many there are.
+        n_images: how many there are.
     """
 
-    def __init__(self, owner: Tensor, n_photos: int) -> None:
+    def __init__(self, owner: Tensor, n_images: int) -> None:
         self._owner = owner
-        self._best = torch.full((n_photos,), -torch.inf, device=owner.device)
+        self._best = torch.full((n_images,), -torch.inf, device=owner.device)
         self._own = torch.zeros(len(owner), device=owner.device)
-        self._i2t, self._t2i = owner.new_zeros(n_photos), torch.zeros_like(owner)
+        self._i2t, self._t2i = owner.new_zeros(n_images), torch.zeros_like(owner)
 
     def positives(self, block: Block) -> None:
         """Photos with all their captions, and no others."""
-        rows, columns = block.photos, block.captions
+        rows, columns = block.images, block.texts
         found = positives(block.scores, self._owner[columns] - rows.start)
         self._best[rows], self._own[columns], self._i2t[rows], self._t2i[columns] = found
 
@@ -52,7 +52,7 @@ class Counts:
 
     def negatives(self, block: Block) -> None:
         """Photos with captions of others."""
-        rows, columns, scores = block.photos, block.captions, block.scores
+        rows, columns, scores = block.images, block.texts, block.scores
         self._i2t[rows] += (scores >= self._best[rows, None]).sum(dim=1)
         self._t2i[columns] += (scores >= self._own[columns]).sum(dim=0)
 
@@ -153,16 +153,16 @@ def rank_and_top_k(
     images, texts = as_spread(images), as_spread(texts)
     owner = owners(image_ids.cpu(), text_image_ids.cpu())
     asks = owner.bincount(minlength=len(images)) > 0
-    photos = image_ids.cpu().argsort()
-    owner = photos.argsort()[owner]
-    captions = owner.argsort(stable=True)
-    owner = owner[captions]
+    image_order = image_ids.cpu().argsort()
+    owner = image_order.argsort()[owner]
+    text_order = owner.argsort(stable=True)
+    owner = owner[text_order]
 
     sizes = grid(similarity, images, texts, block_elements)
-    edges = torch.arange(0, len(images) + sizes.photos, sizes.photos)
+    edges = torch.arange(0, len(images) + sizes.images, sizes.images)
     own = torch.searchsorted(owner, edges).tolist()
-    blocks = sizes.photos, sizes.captions, own, progress
-    sweep = sweep_over(similarity, images[photos], texts[captions], *blocks)
+    blocks = sizes.images, sizes.texts, own, progress
+    sweep = sweep_over(similarity, images[image_order], texts[text_order], *blocks)
     counts = Counts(owner.to(sweep.device), len(images))
     nearest = Nearest(len(images), len(texts), k, sweep.device)
     for block in sweep.diagonal():
@@ -173,13 +173,15 @@ def rank_and_top_k(
         counts.negatives(block)
         nearest.see(block)
     i2t, t2i = counts.ranks(images.processes)
-    found = nearest.found(images.processes, sweep.photos_of_each, images.device)
-    photos, captions = photos.to(images.device), captions.to(images.device)
+    found = nearest.found(images.processes, sweep.images_of_each, images.device)
+    image_order, text_order = image_order.to(images.device), text_order.to(images.device)
     ranks = Ranks(
-        _in_given_order(i2t.to(images.device), photos)[asks.to(images.device)],
-        _in_given_order(t2i.to(images.device), captions),
+        _in_given_order(i2t.to(images.device), image_order)[asks.to(images.device)],
+        _in_given_order(t2i.to(images.device), text_order),
     )
-    top = TopK(_as_given(found.i2t, photos, captions), _as_given(found.t2i, captions, photos))
+    top = TopK(
+        _as_given(found.i2t, image_order, text_order), _as_given(found.t2i, text_order, image_order)
+    )
     return ranks, top
 
 

@@ -106,7 +106,7 @@ def _by_kind(parameters: Sequence[nn.Parameter]) -> tuple[list[nn.Parameter], li
     return shards, [p for p in parameters if not isinstance(p, DTensor)]
 
 
-Group = dict[str, Any]
+ProcessGroup = dict[str, Any]
 State = dict[str, Any]
 
 
@@ -117,7 +117,7 @@ def rejoined(state: State) -> State:
         state: parameters by number; left as it is where it is empty, as on all processes but the
             first, or has them by name, as in a folder of shards.
     """
-    groups: list[Group] = []
+    groups: list[ProcessGroup] = []
     for group in state.get("param_groups", []):
         if not all(isinstance(number, int) for number in group["params"]):
             return state
@@ -155,5 +155,5 @@ def laid_out(state: State) -> State:
     return in_order(state)
 
 
-def _settings(group: Group) -> Group:
+def _settings(group: ProcessGroup) -> ProcessGroup:
     return {name: value for name, value in group.items() if name != "params"}

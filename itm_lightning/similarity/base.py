@@ -37,7 +37,7 @@ class Similarity(Part, nn.Module, ABC):
         """Scores ``(n_images, n_texts)`` of what the two ``prepare`` methods returned."""
 
     @abstractmethod
-    def keep(self, features: Features) -> Features:
+    def select(self, features: Features) -> Features:
         """The part of the features that this head reads; the rest need not be made or stored.
 
         Raises:
@@ -69,7 +69,7 @@ class Similarity(Part, nn.Module, ABC):
         """
         return 1
 
-    def lift(self, images: Features, texts: Features) -> tuple[Features, Features]:
+    def to_head_space(self, images: Features, texts: Features) -> tuple[Features, Features]:
         """Photos and captions as objectives on features should see them.
 
         As they are, unless the head compares them in a space of its own: then a subclass of
@@ -88,17 +88,17 @@ class Similarity(Part, nn.Module, ABC):
 
     def prepare_images(self, images: Features) -> Rows:
         """:meth:`prepare`, of photos."""
-        return self.prepare(self.keep(images))
+        return self.prepare(self.select(images))
 
     def prepare_texts(self, texts: Features) -> Rows:
         """:meth:`prepare`, of captions."""
-        return self.prepare(self.keep(texts))
+        return self.prepare(self.select(texts))
 
 
 class PooledSimilarity(Similarity):
     """A head that reads one vector a photo and one a caption."""
 
-    def keep(self, features: Features) -> Features:
+    def select(self, features: Features) -> Features:
         """The pooled vectors alone."""
         return Features.from_pooled(self.pooled(features))
 
@@ -119,7 +119,7 @@ class PooledSimilarity(Similarity):
 class TokenSimilarity(Similarity):
     """A head that reads regions and words."""
 
-    def keep(self, features: Features) -> Features:
+    def select(self, features: Features) -> Features:
         """The tokens and their mask alone."""
         tokens, mask = self.tokens(features)
         return Features(tokens, mask, None)

@@ -45,18 +45,18 @@ class AttentionTokens(UnitTokens):
 
 
 @dataclass(frozen=True)
-class Looking:
+class AttentionDirection:
     """Who looks at whom, and how.
 
     Attributes:
-        words_look: words look at regions (``t2i``); else regions look at words (``i2t``).
+        text_queries: words look at regions (``t2i``); else regions look at words (``i2t``).
         normalize: one of :data:`~itm_lightning.similarity.attention.NORMALIZERS`.
         aggregate: one of :data:`~itm_lightning.similarity.attention.AGGREGATORS`.
         temperature: λ₁ of the attention.
         lse_temperature: λ₂ of LogSumExp.
     """
 
-    words_look: bool
+    text_queries: bool
     normalize: str
     aggregate: str
     temperature: float
@@ -69,19 +69,19 @@ class Looking:
         assert context.gram is not None  # made of the side that is looked at
         found = attended_cosine(weights, cosines, context.gram)
         scores = AGGREGATORS[self.aggregate](found, queries.mask, self.lse_temperature)
-        return scores if self.words_look else scores.mT
+        return scores if self.text_queries else scores.mT
 
     def alignment(self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens) -> Tensor:
         """Attention ``(N, M, R, L)`` of cosines ``(N, R, M, L)``; zero at padding."""
         cosines, context, queries = self._roles(cosines, images, texts)
         weights = attention(cosines, *self._how(context, queries)) * queries.mask
-        return weights.transpose(1, 2) if self.words_look else weights.permute(2, 0, 3, 1)
+        return weights.transpose(1, 2) if self.text_queries else weights.permute(2, 0, 3, 1)
 
     def _roles(
         self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens
     ) -> tuple[Tensor, AttentionTokens, AttentionTokens]:
         """Cosines ``(C, K, Q, A)``, who is looked at, and who looks."""
-        if self.words_look:
+        if self.text_queries:
             return cosines, images, texts
         return cosines.permute(2, 3, 0, 1).contiguous(), texts, images
 
@@ -131,41 +131,45 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
         directions = chosen(self, "direction", direction, _DIRECTIONS)
         chosen(self, "normalize", normalize, NORMALIZERS)
         chosen(self, "aggregate", aggregate, AGGREGATORS)
-        self._looks = [
-            Looking(
-                words_look,
+        self._directions = [
+            AttentionDirection(
+                text_queries,
                 normalize,
                 aggregate,
                 published if temperature is None else temperature,
                 lse_published if lse_temperature is None else lse_temperature,
             )
-            for words_look, published, lse_published in directions
+            for text_queries, published, lse_published in directions
         ]
 
     @override
     def prepare_images(self, images: Features) -> AttentionTokens:
-        return self._prepared(images, looked_at=any(look.words_look for look in self._looks))
+        return self._prepared(
+            images, is_context=any(look.text_queries for look in self._directions)
+        )
 
     @override
     def prepare_texts(self, texts: Features) -> AttentionTokens:
-        return self._prepared(texts, looked_at=not all(look.words_look for look in self._looks))
+        return self._prepared(
+            texts, is_context=not all(look.text_queries for look in self._directions)
+        )
 
-    def _prepared(self, features: Features, looked_at: bool) -> AttentionTokens:
+    def _prepared(self, features: Features, is_context: bool) -> AttentionTokens:
         side = self.prepare(features)
         with full_precision(side.tokens):
-            gram = side.tokens @ side.tokens.mT if looked_at else None
+            gram = side.tokens @ side.tokens.mT if is_context else None
         return AttentionTokens(side.tokens, side.mask, gram)
 
     @override
     def cosines(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        if any(look.words_look for look in self._looks):
+        if any(look.text_queries for look in self._directions):
             return super().cosines(images, texts)
         # the product as the regions, which look, read it: turning it round would take a tenth
         return cosines(texts, images).permute(2, 3, 0, 1)
 
     @override
     def compare(self, cosines: Tensor, images: Any, texts: Any) -> Tensor:
-        scores = [look.scores(cosines, images, texts) for look in self._looks]
+        scores = [look.scores(cosines, images, texts) for look in self._directions]
         return torch.stack(scores).mean(dim=0)
 
     def alignment(self, images: Features, texts: Features) -> Tensor:
@@ -176,5 +180,5 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
         for a few photos and captions.
         """
         compared = self.compared(images, texts)
-        seen = [look.alignment(*compared) for look in self._looks]
+        seen = [look.alignment(*compared) for look in self._directions]
         return torch.stack(seen).mean(dim=0)

@@ -59,8 +59,8 @@ class Ensemble(Similarity):
         self.heads = nn.ModuleList(heads)
 
     @override
-    def keep(self, features: Features) -> Features:
-        kept = [head.keep(features) for head in self.each]
+    def select(self, features: Features) -> Features:
+        kept = [head.select(features) for head in self.each]
 
         def read(name: str) -> Any:
             return next((v for v in (getattr(part, name) for part in kept) if v is not None), None)

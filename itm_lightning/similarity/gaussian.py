@@ -58,7 +58,7 @@ class Gaussian(PooledSimilarity):
         return _spread(self._distributions(texts, self.text_log_variance))
 
     @override
-    def lift(self, images: Features, texts: Features) -> tuple[Features, Features]:
+    def to_head_space(self, images: Features, texts: Features) -> tuple[Features, Features]:
         return (
             self._distributions(images, self.image_log_variance),
             self._distributions(texts, self.text_log_variance),

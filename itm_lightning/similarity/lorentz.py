@@ -56,7 +56,7 @@ class Lorentz(PooledSimilarity):
         return self._lifted(texts, self.text_log_scale)
 
     @override
-    def lift(self, images: Features, texts: Features) -> tuple[Features, Features]:
+    def to_head_space(self, images: Features, texts: Features) -> tuple[Features, Features]:
         return self.prepare_images(images), self.prepare_texts(texts)
 
     def score(self, images: Hyperboloid, texts: Hyperboloid) -> Tensor:

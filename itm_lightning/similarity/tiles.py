@@ -29,29 +29,29 @@ def in_tiles(
         width: how many numbers a pair takes.
     """
     elements = _CPU_ELEMENTS if images.device.type == "cpu" else _GPU_ELEMENTS
-    photos, captions = _shape(len(images), len(texts), elements // max(1, width))
-    return part_by_part(score, images, texts, photos, captions)
+    rows, columns = _shape(len(images), len(texts), elements // max(1, width))
+    return part_by_part(score, images, texts, rows, columns)
 
 
 def part_by_part(
     score: Callable[[RowsT, RowsT], Tensor],
     images: RowsT,
     texts: RowsT,
-    photos: int,
-    captions: int,
+    rows: int,
+    columns: int,
 ) -> Tensor:
-    """``score(images, texts)``, of so many ``photos`` and ``captions`` at a time."""
-    columns = _split(texts, captions)
-    rows = [torch.cat([score(i, t) for t in columns], dim=1) for i in _split(images, photos)]
-    return torch.cat(rows)
+    """``score(images, texts)``, of so many ``rows`` and ``columns`` at a time."""
+    text_parts = _split(texts, columns)
+    parts = [torch.cat([score(i, t) for t in text_parts], dim=1) for i in _split(images, rows)]
+    return torch.cat(parts)
 
 
 def _shape(n_images: int, n_texts: int, pairs: int) -> tuple[int, int]:
     """How many photos and captions a tile has: all about as many, and no slivers at the edge."""
     wanted = max(1, math.isqrt(pairs), pairs // max(1, n_images))
-    captions = _even(n_texts, round(n_texts / wanted))
-    photos = max(1, pairs // captions)
-    return _even(n_images, math.ceil(n_images / photos)), captions
+    texts = _even(n_texts, round(n_texts / wanted))
+    images = max(1, pairs // texts)
+    return _even(n_images, math.ceil(n_images / images)), texts
 
 
 def _even(total: int, parts: int) -> int:
@@ -94,8 +94,8 @@ def in_slices(
         width: how many numbers a pair takes.
     """
     pairs = (_SLICE_CPU_ELEMENTS if images.device.type == "cpu" else _SLICE_GPU_ELEMENTS) // width
-    captions = max(1, min(len(texts), pairs))
-    photos = max(1, pairs // captions)
-    if len(images) <= photos and len(texts) <= captions:
+    columns = max(1, min(len(texts), pairs))
+    rows = max(1, pairs // columns)
+    if len(images) <= rows and len(texts) <= columns:
         return score(images, texts)
-    return part_by_part(recomputed(score), images, texts, photos, captions)
+    return part_by_part(recomputed(score), images, texts, rows, columns)

@@ -130,10 +130,10 @@ class Direction:
     """Who asks whom.
 
     Attributes:
-        words_ask: words ask regions (``t2i``); else regions ask words (``i2t``).
+        text_queries: words ask regions (``t2i``); else regions ask words (``i2t``).
     """
 
-    words_ask: bool
+    text_queries: bool
 
     def scores(
         self,
@@ -144,19 +144,19 @@ class Direction:
         aggregate: Aggregate,
     ) -> Tensor:
         """Scores ``(N, M)`` that aggregate what each asking token finds."""
-        if self.words_ask:
+        if self.text_queries:
             return aggregate(match(cosines, _REGIONS), texts.mask)
         return aggregate(match(cosines, _WORDS).mT, images.mask.unsqueeze(1))
 
     def nearest(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
         """``(N, M, R, L)``: 1 where the largest cosine of an asking token is, else 0."""
-        asked = _REGIONS if self.words_ask else _WORDS
-        asking = texts.mask if self.words_ask else images.mask[:, :, None, None]
+        asked = _REGIONS if self.text_queries else _WORDS
+        asking = texts.mask if self.text_queries else images.mask[:, :, None, None]
         places = cosines.argmax(asked, keepdim=True)
         return (torch.zeros_like(cosines).scatter_(asked, places, 1) * asking).transpose(1, 2)
 
 
-T2I, I2T = Direction(words_ask=True), Direction(words_ask=False)
+T2I, I2T = Direction(text_queries=True), Direction(text_queries=False)
 DIRECTIONS = {"t2i": (T2I,), "i2t": (I2T,), "both": (T2I, I2T)}
 
 

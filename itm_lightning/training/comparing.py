@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from itm_lightning.distributed import Processes
-from itm_lightning.objectives.comparison import Comparison, WholeBatch
-from itm_lightning.objectives.distributed_comparison import SharedBatch
+from itm_lightning.objectives.comparison import Comparison, LocalComparison
+from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -29,9 +29,14 @@ def compare(
         text_image_ids: ``(b,)`` int64, the id of each caption's photo.
         processes: those whose batches make one.
     """
-    lifted = similarity.lift(images, texts)
+    lifted = similarity.to_head_space(images, texts)
     ids = image_ids, text_image_ids
     if processes.size == 1:
-        return WholeBatch(similarity(images, texts), *lifted, *ids)
-    photos, captions = similarity.prepare_images(images), similarity.prepare_texts(texts)
-    return SharedBatch(similarity.score, photos, captions, *lifted, *ids, processes)
+        return LocalComparison(similarity(images, texts), *lifted, *ids)
+    prepared_images, prepared_texts = (
+        similarity.prepare_images(images),
+        similarity.prepare_texts(texts),
+    )
+    return DistributedComparison(
+        similarity.score, prepared_images, prepared_texts, *lifted, *ids, processes
+    )

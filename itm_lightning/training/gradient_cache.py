@@ -19,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from itm_lightning.errors import InputError
 from itm_lightning.types import Features
-from itm_lightning.utils.checkpointing import replayed
+from itm_lightning.utils.checkpointing import recompute
 
 
 def encode_by_chunks(
@@ -33,10 +33,10 @@ def encode_by_chunks(
             captions.
         size: rows a chunk.
         anchor: any tensor on the device that encodes; see
-            :func:`~itm_lightning.utils.checkpointing.replayed`.
+            :func:`~itm_lightning.utils.checkpointing.recompute`.
     """
     starts = range(0, len(inputs), size)
-    chunks = [replayed(encode, inputs[i : i + size], anchor=anchor) for i in starts]
+    chunks = [recompute(encode, inputs[i : i + size], anchor=anchor) for i in starts]
     return Features.cat(chunks)
 
 

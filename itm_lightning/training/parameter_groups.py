@@ -42,7 +42,7 @@ def groups_by_factor(
     return groups
 
 
-def freeze_unread(encoders: Iterable[Encoder], similarity: Similarity) -> None:
+def freeze_unused(encoders: Iterable[Encoder], similarity: Similarity) -> None:
     """Freezes the encoders' poolings where the head reads tokens alone.
 
     Args:
@@ -50,6 +50,6 @@ def freeze_unread(encoders: Iterable[Encoder], similarity: Similarity) -> None:
         similarity: the head; what it keeps of the features tells what it reads.
     """
     one = Features.from_tokens(torch.zeros(1, 1, 1))
-    if similarity.keep(one).pooled is None:
+    if similarity.select(one).pooled is None:
         for encoder in encoders:
             encoder.pooling.requires_grad_(False)

@@ -11,7 +11,7 @@ from torch.utils.checkpoint import checkpoint
 ResultT = TypeVar("ResultT")
 
 
-def replayed(function: Callable[..., ResultT], *args: Any, anchor: Tensor) -> ResultT:
+def recompute(function: Callable[..., ResultT], *args: Any, anchor: Tensor) -> ResultT:
     """``function(*args)``, of which nothing is kept: the backward pass computes it once more.
 
     It draws the same random numbers then, so that dropout leaves out the same. It must change

@@ -78,35 +78,35 @@ def test_a_missing_dataset_folder_is_named(refuse, karpathy_config):
     assert "data.source" in error
 
 
-def test_a_missing_photo_is_named(refuse, karpathy_config, broken_root):
-    photo = next((broken_root / "images").glob("val_*"))
-    photo.unlink()
+def test_a_missing_image_is_named(refuse, karpathy_config, broken_root):
+    image = next((broken_root / "images").glob("val_*"))
+    image.unlink()
     error = refuse("fit", "--config", karpathy_config)
-    assert photo.name in error
+    assert image.name in error
     assert "dataset_tiny.json" in error
 
 
-def test_a_photo_that_does_not_decode_is_named(refuse, karpathy_config, broken_root):
-    photo = next((broken_root / "images").glob("train_*"))
-    photo.write_bytes(photo.read_bytes()[:400])
+def test_a_image_that_does_not_decode_is_named(refuse, karpathy_config, broken_root):
+    image = next((broken_root / "images").glob("train_*"))
+    image.write_bytes(image.read_bytes()[:400])
     error = refuse("fit", "--config", karpathy_config)
-    assert photo.name in error
+    assert image.name in error
     assert "does not decode" in error
     assert "on_bad_image" in error
 
 
-def test_bad_photos_are_skipped_counted_and_reported(run, karpathy_config, broken_root):
-    photos = sorted((broken_root / "images").glob("test_*"))
-    photos[0].write_bytes(b"no photo at all")
-    photos[1].unlink()
+def test_bad_images_are_skipped_counted_and_reported(run, karpathy_config, broken_root):
+    images = sorted((broken_root / "images").glob("test_*"))
+    images[0].write_bytes(b"no photo at all")
+    images[1].unlink()
     karpathy_config["data"]["on_bad_image"] = "skip"
     with pytest.warns(UserWarning, match=r"skipped 2 bad of 8 photos of split 'test'") as caught:
         folder = run("fit", "--config", karpathy_config)
-    assert any(photos[0].name in str(warning.message) for warning in caught)
+    assert any(images[0].name in str(warning.message) for warning in caught)
     assert json.loads((folder / "metrics.json").read_text())["test/rsum"] > 0
 
 
-def test_a_split_without_captions_is_named(refuse, karpathy_config, broken_root):
+def test_a_split_without_texts_is_named(refuse, karpathy_config, broken_root):
     path = broken_root / "dataset_tiny.json"
     images = json.loads(path.read_text())["images"]
     path.write_text(json.dumps({"images": [i for i in images if i["split"] != "val"]}))

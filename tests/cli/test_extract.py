@@ -57,7 +57,7 @@ def contents(folder):
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_training_from_features_is_training_from_photos(config, extract, run, capsys):
+def test_training_from_features_is_training_from_images(config, extract, run, capsys):
     features = extract(config)
     manifest = json.loads((features / "manifest.json").read_text())
     assert manifest["grid"] == {"rows": 3, "columns": 3, "first": 0}
@@ -75,11 +75,11 @@ def test_training_from_features_is_training_from_photos(config, extract, run, ca
     assert contents(features) == kept
 
     config["trainer"].update(max_epochs=2, log_every_n_steps=1)
-    from_photos = run("fit", "--config", config)
+    from_images = run("fit", "--config", config)
     from_features = run("fit", "--config", precomputed(config, features))
-    assert losses(from_features) == pytest.approx(losses(from_photos), abs=1e-4)
-    assert len(losses(from_photos)) == 20
-    expected = metrics(from_photos)
+    assert losses(from_features) == pytest.approx(losses(from_images), abs=1e-4)
+    assert len(losses(from_images)) == 20
+    expected = metrics(from_images)
     for key, value in metrics(from_features).items():
         assert value == pytest.approx(expected[key], abs=1e-4), key
 
@@ -148,14 +148,14 @@ def test_features_of_another_trunk_are_stale(config, extract, refuse, run):
         ("--model.image_encoder.init_args.name=mobilenet_v2", "512 wide"),
     ],
 )
-def test_encoders_that_need_photos_are_refused_regions(config, scan, refuse, flag, said):
+def test_encoders_that_need_images_are_refused_regions(config, scan, refuse, flag, said):
     root = scan("train", 4, 9, 512) and scan("val", 4, 9, 512)
     error = refuse("fit", "--config", precomputed(config, root), flag)
     assert said in error
     assert "Precomputed" in error
 
 
-def test_an_encoder_of_regions_is_refused_photos(config, refuse):
+def test_an_encoder_of_regions_is_refused_images(config, refuse):
     config["model"]["image_encoder"] = {"class_path": "RegionFeatures", "init_args": {"dim": 6}}
     error = refuse("fit", "--config", config)
     assert "reads precomputed regions, not photos: set data.source to Precomputed" in error
@@ -184,8 +184,8 @@ def scan(tmp_path):
     root = tmp_path / "scan"
     root.mkdir()
 
-    def _scan(split, photos, regions, dim, repeated=1, variable=False):
-        made = np.random.default_rng(photos).normal(size=(photos, regions, dim))
+    def _scan(split, images, regions, dim, repeated=1, variable=False):
+        made = np.random.default_rng(images).normal(size=(images, regions, dim))
         rows = list(made.astype(np.float32).repeat(repeated, axis=0))
         if variable:
             rows = [row[: 1 + (number // repeated) % regions] for number, row in enumerate(rows)]
@@ -193,7 +193,7 @@ def scan(tmp_path):
             np.save(root / f"{split}_offsets.npy", np.cumsum([0, *map(len, rows)]))
         else:
             np.save(root / f"{split}_ims.npy", rows)
-        lines = [f"photo {n} has number {k}\n" for n in range(photos) for k in range(5)]
+        lines = [f"photo {n} has number {k}\n" for n in range(images) for k in range(5)]
         (root / f"{split}_caps.txt").write_text("".join(lines))
         return root
 
@@ -203,9 +203,9 @@ def scan(tmp_path):
 @pytest.mark.parametrize("variable", [False, True], ids=["36 each", "they differ"])
 @pytest.mark.parametrize("repeated", [1, 5], ids=["N rows", "5N rows"])
 def test_scan_files_are_trained_on_and_tested(tiny_config, scan, run, capsys, variable, repeated):
-    for split, photos in {"train": 16, "dev": 6, "testall": 7}.items():
-        root = scan(split, photos, regions=5, dim=6, repeated=repeated, variable=variable)
-    (root / "testall_ids.txt").write_text("".join(f"{9 * photo}\n" for photo in range(7)))
+    for split, images in {"train": 16, "dev": 6, "testall": 7}.items():
+        root = scan(split, images, regions=5, dim=6, repeated=repeated, variable=variable)
+    (root / "testall_ids.txt").write_text("".join(f"{9 * image}\n" for image in range(7)))
     tiny_config["model"]["image_encoder"] = {
         "class_path": "RegionFeatures",
         "init_args": {"dim": 6, "drop": 0.2, "pooling": {"class_path": "AttentionPooling"}},

@@ -52,8 +52,8 @@ def test_the_readmes_file_and_command_train_as_written(lightning, tmp_path):
     program, *args = shlex.split(block("bash"))
     assert program == "lightning"
     assert args[-2:] == ["--model.similarity", "my_file.MyHead"]
-    recipe, weights = trained(lightning(*args))
-    assert recipe == {"class_path": "my_file.MyHead", "init_args": {"dim": len(weights)}}
+    to_config, weights = trained(lightning(*args))
+    assert to_config == {"class_path": "my_file.MyHead", "init_args": {"dim": len(weights)}}
     assert weights.any()  # they started at zero
 
 
@@ -76,6 +76,6 @@ def test_an_installed_packages_head_is_found_by_its_class_name(
 
     tiny_config["model"]["similarity"] = {"class_path": "MyHead"}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(tiny_config))
-    recipe, weights = trained(lightning("fit", "--config", "config.yaml"))
-    assert recipe == {"class_path": "my_file.MyHead", "init_args": {"dim": 16}}
+    to_config, weights = trained(lightning("fit", "--config", "config.yaml"))
+    assert to_config == {"class_path": "my_file.MyHead", "init_args": {"dim": 16}}
     assert weights.any()

@@ -9,15 +9,15 @@ from itm_lightning import list_registered
 from itm_lightning.cli import main
 from itm_lightning.metrics.protocols import Coco5K
 
-FOLDS = {"class_path": "Coco1K", "init_args": {"folds": 3, "fold_size": 4, "captions_per_photo": 2}}
+FOLDS = {"class_path": "Coco1K", "init_args": {"folds": 3, "fold_size": 4, "texts_per_image": 2}}
 
 
 def results(folder, split):
     return json.loads((folder / f"{split}_results.json").read_text())
 
 
-def named(recipe):
-    return recipe["class_path"].rpartition(".")[2]
+def named(to_config):
+    return to_config["class_path"].rpartition(".")[2]
 
 
 def test_the_test_after_fit_goes_by_the_protocol_and_so_does_a_later_test(run, tiny_config, capsys):
@@ -30,8 +30,8 @@ def test_the_test_after_fit_goes_by_the_protocol_and_so_does_a_later_test(run, t
     assert report["protocol"]["init_args"] == FOLDS["init_args"]
     assert named(report["dataset"]) == "Scenes"
     assert report["dataset"]["init_args"]["test"] == 12
-    assert (report["split"], report["photos"], report["captions"]) == ("test", 12, 24)
-    assert report["captions_per_photo"] == {"min": 2, "max": 2}
+    assert (report["split"], report["images"], report["texts"]) == ("test", 12, 24)
+    assert report["texts_per_image"] == {"min": 2, "max": 2}
     assert report["queries"] == {"i2t": 12, "t2i": 24}
     metrics = json.loads((fitted / "metrics.json").read_text())
     assert {f"test/{key}": value for key, value in report["scores"].items()} == {
@@ -40,12 +40,12 @@ def test_the_test_after_fit_goes_by_the_protocol_and_so_does_a_later_test(run, t
     # epochs were chosen by everything against everything, and val is scored so again
     plain = results(fitted, "val")
     assert named(plain["protocol"]) == "Retrieval"
-    assert (plain["captions"], plain["scores"]["rsum"]) == (60, metrics["val/rsum"])
+    assert (plain["texts"], plain["scores"]["rsum"]) == (60, metrics["val/rsum"])
 
     again = results(run("test", "--ckpt_path", "best"), "test")
     assert again == report
     by_flag = results(run("test", "--ckpt_path", "best", "--protocol", "Retrieval"), "test")
-    assert (named(by_flag["protocol"]), by_flag["captions"]) == ("Retrieval", 60)
+    assert (named(by_flag["protocol"]), by_flag["texts"]) == ("Retrieval", 60)
     assert by_flag["scores"]["rsum"] < report["scores"]["rsum"]  # 12 photos are more than 4
     assert named(results(run("validate", "--ckpt_path", "best"), "val")["protocol"]) == "Retrieval"
 
@@ -58,7 +58,7 @@ def test_a_flag_chooses_a_protocol_and_its_arguments_for_val_too(run, tiny_confi
     flags = ["--protocol", "Coco1K", "--protocol.folds", "2", "--protocol.fold_size=6"]
     folder = run("validate", "--ckpt_path", "best", *flags)
     report = results(folder, "val")
-    assert report["protocol"]["init_args"] == {"folds": 2, "fold_size": 6, "captions_per_photo": 5}
+    assert report["protocol"]["init_args"] == {"folds": 2, "fold_size": 6, "texts_per_image": 5}
     assert not (folder / "test_results.json").exists()
 
 
@@ -71,7 +71,7 @@ def test_an_unknown_protocol_is_named_and_the_others_listed(refuse, tiny_config,
         assert name in error
 
 
-def test_a_protocol_for_another_number_of_photos_is_refused_before_training(refuse, tiny_config):
+def test_a_protocol_for_another_number_of_images_is_refused_before_training(refuse, tiny_config):
     error = refuse("fit", "--config", tiny_config, "--protocol", "Coco5K")
     assert "Coco5K is over 5000 photos, and here are 12" in error
     assert "--protocol Retrieval" in error
@@ -80,7 +80,7 @@ def test_a_protocol_for_another_number_of_photos_is_refused_before_training(refu
 @pytest.mark.parametrize("name", ["EccvCaption", "CxC"])
 def test_ids_that_are_not_cocos_are_refused_before_training(refuse, tiny_config, monkeypatch, name):
     pytest.importorskip("eccv_caption", reason="needs pip install eccv_caption")
-    monkeypatch.setattr(Coco5K, "photos", 12)
+    monkeypatch.setattr(Coco5K, "images", 12)
     error = refuse("fit", "--config", tiny_config, "--protocol", name)
     assert f"{name} goes by COCO's image and caption ids" in error
 

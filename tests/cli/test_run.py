@@ -67,12 +67,12 @@ def test_predict_writes_what_was_retrieved(run, tiny_config):
     run("fit", "--config", tiny_config)
     folder = run("predict", "--ckpt_path", "best")
     lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    by_photo = [line for line in lines if "photo" in line]
-    by_caption = [line for line in lines if "caption" in line]
-    assert len(by_photo) == 12
-    assert len(by_caption) == 60
-    assert len(by_photo[0]["captions"]) == 10
-    scores = [found["score"] for found in by_caption[0]["photos"]]
+    by_image = [line for line in lines if "image" in line]
+    by_text = [line for line in lines if "text" in line]
+    assert len(by_image) == 12
+    assert len(by_text) == 60
+    assert len(by_image[0]["texts"]) == 10
+    scores = [found["score"] for found in by_text[0]["images"]]
     assert scores == sorted(scores, reverse=True)
 
 

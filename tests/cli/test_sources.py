@@ -84,7 +84,7 @@ def test_fit_reads_a_stream_in_its_order(
     layout, run, tiny_config, karpathy_root, tmp_path, monkeypatch
 ):
     name, write = STREAMS[layout]
-    monkeypatch.delattr(get("source", name), "photo")  # nobody asks for a photo out of turn
+    monkeypatch.delattr(get("source", name), "image")  # nobody asks for a photo out of turn
     config = configured(tiny_config, name, write(karpathy_root, tmp_path / "dataset"))
     config["data"]["num_workers"] = 2
     config["trainer"]["max_epochs"] = 2

@@ -38,7 +38,7 @@ def scores_of(path):
     data = ITMDataModule(Scenes(**TINY_SCENES["init_args"]), batch_size=100).use(model)
     (batch,) = data.test_dataloader()
     with torch.no_grad():
-        return model(batch.photos, batch.captions), batch.image_ids, batch.text_image_ids
+        return model(batch.images, batch.texts), batch.image_ids, batch.text_image_ids
 
 
 def together(models):
@@ -65,7 +65,7 @@ def test_they_validate_and_retrieve_together(run, models):
     lines = (run("predict", *together(models)) / "predictions.jsonl").read_text().splitlines()
     (one, _, _), (two, _, _) = map(scores_of, models)
     mean = (one + two) / 2
-    found = [answer["score"] for answer in json.loads(lines[0])["captions"]]
+    found = [answer["score"] for answer in json.loads(lines[0])["texts"]]
     assert found == pytest.approx(mean[0].topk(10).values.tolist(), abs=1e-5)
 
 

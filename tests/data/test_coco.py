@@ -17,36 +17,36 @@ def folder(karpathy_root, tmp_path_factory):
     return layouts.coco(karpathy_root, tmp_path_factory.mktemp("hub") / "coco")
 
 
-def instances(path, photos, things):
-    """``instances_*.json`` of things ``(photo, category, box)``."""
+def instances(path, image_ids, things):
+    """``instances_*.json`` of things ``(image, category, box)``."""
     annotations = [
-        {"id": k, "image_id": photo, "category_id": category, "bbox": box, "iscrowd": 0}
-        for k, (photo, category, box) in enumerate(things)
+        {"id": k, "image_id": image, "category_id": category, "bbox": box, "iscrowd": 0}
+        for k, (image, category, box) in enumerate(things)
     ]
-    images = [{"id": number} for number in photos]
+    images = [{"id": number} for number in image_ids]
     content = {"images": images, "annotations": annotations, "categories": CATEGORIES}
     path.write_text(json.dumps(content))
     return str(path)
 
 
 @both_ways
-def test_records_and_photos_are_those_of_the_karpathy_dataset(folder, karpathy_root, streaming):
+def test_records_and_images_are_those_of_the_karpathy_dataset(folder, karpathy_root, streaming):
     plain, hub = Karpathy(str(karpathy_root)), Coco(**folder, streaming=streaming)
     assert not isinstance(hub, StreamedSource)  # photos are files: any order will do
     for split in ("train", "val", "test"):  # restval is of train
         for here, there in zip(hub.records(split), plain.records(split), strict=True):
-            assert here.captions == there.captions
-            assert (here.image_id, here.caption_ids) == (there.image_id, there.caption_ids)
+            assert here.texts == there.texts
+            assert (here.image_id, here.text_ids) == (there.image_id, there.text_ids)
             assert here.location == f"images/{there.location}"
-            assert hub.photo(here).tobytes() == plain.photo(there).tobytes()
+            assert hub.image(here).tobytes() == plain.image(there).tobytes()
             hub.verify(here)
 
 
 @both_ways
-def test_restval_can_be_left_out_and_captions_limited(folder, streaming):
-    hub = Coco(**folder, splits={"train": ["train"]}, captions_per_photo=3, streaming=streaming)
+def test_restval_can_be_left_out_and_texts_limited(folder, streaming):
+    hub = Coco(**folder, splits={"train": ["train"]}, texts_per_image=3, streaming=streaming)
     assert len(hub.records("train")) == 10
-    assert {len(record.captions) for record in hub.records("train")} == {3}
+    assert {len(record.texts) for record in hub.records("train")} == {3}
 
 
 def test_a_split_column_and_no_folders(tmp_path, karpathy_root):
@@ -85,7 +85,7 @@ def test_labels_and_boxes_come_from_the_instances(folder, tmp_path):
     assert (other.image_id, other.labels, other.boxes) == (second, (), ())
 
 
-def test_a_photo_that_no_instances_list_is_named(folder, tmp_path):
+def test_a_image_that_no_instances_list_is_named(folder, tmp_path):
     files = [instances(tmp_path / "instances_val.json", [], [])]
     with pytest.raises(InputError, match=r"data\.source\.instances lists photo 0 .*every split"):
         Coco(**folder, instances=files).records("train")
@@ -123,7 +123,7 @@ def test_karpathys_coco_has_labels_too(tmp_path):
     assert record.boxes == (Box("person", 0, 0, 2, 3),)
 
 
-def test_missing_photos_are_named(folder, tmp_path):
+def test_missing_images_are_named(folder, tmp_path):
     with pytest.raises(InputError, match=r"nowhere is missing: set data\.source\.images"):
         Coco(**folder | {"images": "nowhere"}).records("train")
     hub = Coco(**folder | {"images": str(tmp_path)})

@@ -12,13 +12,13 @@ def arguments(karpathy_root, tmp_path):
     return layouts.coco_captions(karpathy_root, tmp_path / "coco")
 
 
-def test_records_and_photos_are_those_of_the_karpathy_dataset(arguments, karpathy_root):
+def test_records_and_images_are_those_of_the_karpathy_dataset(arguments, karpathy_root):
     plain, coco = Karpathy(str(karpathy_root)), CocoCaptions(**arguments)
     for split in ("train", "val", "test"):
         for here, there in zip(coco.records(split), plain.records(split), strict=True):
-            assert here.captions == there.captions
-            assert (here.image_id, here.caption_ids) == (there.image_id, there.caption_ids)
-            assert coco.photo(here).tobytes() == plain.photo(there).tobytes()
+            assert here.texts == there.texts
+            assert (here.image_id, here.text_ids) == (there.image_id, there.text_ids)
+            assert coco.image(here).tobytes() == plain.image(there).tobytes()
 
 
 def test_the_defaults_fit_coco_2017(tmp_path):
@@ -31,11 +31,11 @@ def test_the_defaults_fit_coco_2017(tmp_path):
     coco = CocoCaptions(str(tmp_path))
     (record,) = coco.records("val")
     assert record.location == "val2017/000000000009.jpg"
-    assert record.captions == ()
+    assert record.texts == ()
     assert coco.records("test") == ()
 
 
-def test_captions_are_limited_and_labels_read(arguments, tmp_path):
+def test_texts_are_limited_and_labels_read(arguments, tmp_path):
     plain = CocoCaptions(**arguments)
     chosen = [record.image_id for record in plain.records("val")]
     content = {
@@ -44,9 +44,9 @@ def test_captions_are_limited_and_labels_read(arguments, tmp_path):
         "annotations": [{"image_id": chosen[1], "category_id": 44, "bbox": [1, 1, 2, 3]}],
     }
     (tmp_path / "coco" / "instances.json").write_text(json.dumps(content))
-    coco = CocoCaptions(**arguments, instances=["instances.json"], captions_per_photo=2)
+    coco = CocoCaptions(**arguments, instances=["instances.json"], texts_per_image=2)
     for record, whole in zip(coco.records("val"), plain.records("val"), strict=True):
-        assert record.captions == whole.captions[:2]
+        assert record.texts == whole.texts[:2]
     assert coco.records("val")[1].boxes == (Box("bottle", 1, 1, 3, 4),)
     assert [r.labels for r in coco.records("val")[:3]] == [(), ("bottle",), ()]
 

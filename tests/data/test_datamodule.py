@@ -22,23 +22,23 @@ def data():
     return ITMDataModule(Scenes(train=5, val=3, test=4, pairs=0), batch_size=2).use(matcher())
 
 
-def test_training_batches_pair_each_photo_with_one_caption(data):
+def test_training_batches_pair_each_image_with_one_text(data):
     batches = list(data.train_dataloader())
     assert len(batches) == 5 * 5 // 2  # the odd pair waits
     for batch in batches:
-        assert batch.photos.shape == (2, 3, 64, 64)
+        assert batch.images.shape == (2, 3, 64, 64)
         assert torch.equal(batch.image_ids, batch.text_image_ids)
-        for caption, text_id in zip(batch.captions, batch.text_ids.tolist(), strict=True):
-            assert caption == data.train_captions()[text_id]
+        for text, text_id in zip(batch.texts, batch.text_ids.tolist(), strict=True):
+            assert text == data.train_texts()[text_id]
 
 
-def test_evaluation_batches_hold_each_photo_once_with_all_captions(data):
+def test_evaluation_batches_hold_each_image_once_with_all_texts(data):
     batches = list(data.val_dataloader())
     assert torch.cat([b.image_ids for b in batches]).tolist() == [0, 1, 2]
     assert torch.cat([b.text_image_ids for b in batches]).tolist() == [0] * 5 + [1] * 5 + [2] * 5
     assert torch.cat([b.text_ids for b in batches]).tolist() == list(range(15))
-    captions = [caption for record in data.records("val") for caption in record.captions]
-    assert [c for b in batches for c in b.captions] == captions
+    texts = [text for record in data.records("val") for text in record.texts]
+    assert [c for b in batches for c in b.texts] == texts
     labels = [record.labels for record in data.records("val")]
     assert [names for b in batches for names in b.labels] == labels
 
@@ -46,14 +46,14 @@ def test_evaluation_batches_hold_each_photo_once_with_all_captions(data):
 def test_a_split_smaller_than_a_batch_is_still_trained_on():
     data = ITMDataModule(Scenes(train=1, val=1, test=0, pairs=0), batch_size=64).use(matcher())
     (batch,) = data.train_dataloader()
-    assert len(batch.captions) == 5
+    assert len(batch.texts) == 5
 
 
 def test_worker_processes_give_the_same_batches(data):
     parallel = ITMDataModule(data.source, batch_size=2, num_workers=2).use(matcher())
     for here, there in zip(data.test_dataloader(), parallel.test_dataloader(), strict=True):
-        assert torch.equal(here.photos, there.photos)
-        assert here.captions == there.captions
+        assert torch.equal(here.images, there.images)
+        assert here.texts == there.texts
 
 
 def test_predict_runs_over_test_or_else_val():
@@ -97,15 +97,15 @@ class Counting(nn.Module):
 
     def __init__(self, network):
         super().__init__()
-        self.network, self.photos = network, 0
+        self.network, self.images = network, 0
 
     def forward(self, pixels):
-        self.photos += len(pixels)
+        self.images += len(pixels)
         return self.network(pixels)
 
 
 @pytest.mark.parametrize(
-    ("encoder", "views", "photos_seen"),
+    ("encoder", "views", "images_seen"),
     [
         ({"trainable": False}, 0, 6 + 4),  # once
         ({"trainable": False, "augment": True}, 3, 3 * 6 + 4),  # three views of each, once
@@ -114,12 +114,12 @@ class Counting(nn.Module):
     ],
     ids=["frozen", "views", "augmented", "trained"],
 )
-def test_how_many_photos_go_through_the_trunk(encoder, views, photos_seen):
+def test_how_many_images_go_through_the_trunk(encoder, views, images_seen):
     model = matcher(**encoder)
     model.image_encoder.network = counting = Counting(model.image_encoder.network)
     source = Scenes(train=6, val=4, test=0, pairs=0)
     fit(model, ITMDataModule(source, batch_size=5, augmented_views=views))
-    assert counting.photos == photos_seen
+    assert counting.images == images_seen
 
 
 def test_views_differ_and_are_taken_at_random():
@@ -130,7 +130,7 @@ def test_views_differ_and_are_taken_at_random():
     for epoch in range(6):
         loader.batch_sampler.sampler.set_epoch(epoch)
         (batch,) = loader
-        seen |= {tuple(tokens.flatten().tolist()) for tokens in batch.photos.tokens}
+        seen |= {tuple(tokens.flatten().tolist()) for tokens in batch.images.tokens}
     assert len(seen) == 2
 
 
@@ -150,33 +150,33 @@ def test_views_follow_from_the_seed():
     assert not torch.equal(tokens(2), first)
 
 
-def test_tokens_of_a_frozen_trunk_are_those_of_the_photos():
+def test_tokens_of_a_frozen_trunk_are_those_of_the_images():
     model = matcher(trainable=False)
     data = ITMDataModule(Scenes(train=6, val=4, test=0, pairs=0), batch_size=5)
     fit(model, data, epochs=1)
-    frozen = next(iter(data.val_dataloader())).photos
+    frozen = next(iter(data.val_dataloader())).images
     assert isinstance(frozen, Features)
-    pixels = next(iter(ITMDataModule(data.source, 5).use(model).val_dataloader())).photos
+    pixels = next(iter(ITMDataModule(data.source, 5).use(model).val_dataloader())).images
     torch.testing.assert_close(
         frozen.tokens.float(), model.image_encoder.trunk(pixels), rtol=1e-3, atol=1e-3
     )
 
 
-@pytest.mark.parametrize("how", [{"one_caption": True}, {"bucketed": True}], ids=str)
-def test_how_captions_are_sampled_reaches_the_batches(how):
+@pytest.mark.parametrize("how", [{"one_text": True}, {"bucketed": True}], ids=str)
+def test_how_texts_are_sampled_reaches_the_batches(how):
     data = ITMDataModule(Scenes(train=6, val=1, test=0, pairs=0), batch_size=3, **how)
     data.use(matcher())
-    pairs = 6 if "one_caption" in how else 30
+    pairs = 6 if "one_text" in how else 30
     assert len(data.train_dataloader()) == pairs // 3
     seen = [number for batch in data.train_dataloader() for number in batch.text_ids.tolist()]
     assert len(set(seen)) == pairs
     fit(data._matcher, data, epochs=1)
 
 
-@pytest.mark.parametrize("flag", ["one_caption", "bucketed"])
+@pytest.mark.parametrize("flag", ["one_text", "bucketed"])
 def test_a_stream_keeps_its_own_order(flag):
     class Stream(StreamedSource):
-        records = verify = encoded = photo = None
+        records = verify = encoded = image = None
 
-    with pytest.raises(InputError, match=r"Stream is a stream.*data\.one_caption and"):
+    with pytest.raises(InputError, match=r"Stream is a stream.*data\.one_text and"):
         ITMDataModule(Stream(), **{flag: True})

@@ -30,41 +30,41 @@ def folder(karpathy_root, tmp_path_factory):
 
 
 @both_ways
-def test_records_and_photos_are_those_of_the_karpathy_dataset(folder, karpathy_root, streaming):
+def test_records_and_images_are_those_of_the_karpathy_dataset(folder, karpathy_root, streaming):
     plain, hub = Karpathy(str(karpathy_root)), Flickr30k(**folder, streaming=streaming)
     assert isinstance(hub, StreamedSource) == streaming
     for split in ("train", "val", "test"):
         for here, there in zip(hub.records(split), plain.records(split), strict=True):
-            assert here.captions == there.captions
-            assert (here.image_id, here.caption_ids) == (there.image_id, there.caption_ids)
-            assert hub.photo(here).tobytes() == plain.photo(there).tobytes()
+            assert here.texts == there.texts
+            assert (here.image_id, here.text_ids) == (there.image_id, there.text_ids)
+            assert hub.image(here).tobytes() == plain.image(there).tobytes()
             hub.verify(here)
 
 
 @both_ways
-def test_photos_can_be_asked_for_in_any_order_and_after_pickling(folder, streaming):
+def test_images_can_be_asked_for_in_any_order_and_after_pickling(folder, streaming):
     hub = Flickr30k(**folder, streaming=streaming)
     records = hub.records("train")
-    expected = [hub.photo(record).tobytes() for record in records]
+    expected = [hub.image(record).tobytes() for record in records]
     there = pickle.loads(pickle.dumps(hub))
     assert type(there) is type(hub)
-    assert [there.photo(r).tobytes() for r in reversed(records)] == expected[::-1]
+    assert [there.image(r).tobytes() for r in reversed(records)] == expected[::-1]
 
 
 @both_ways
-def test_worker_processes_read_the_same_photos(folder, streaming):
+def test_worker_processes_read_the_same_images(folder, streaming):
     hub = Flickr30k(**folder, streaming=streaming)
-    photos = [hub.photo(record) for record in hub.records("val")]
+    images = [hub.image(record) for record in hub.records("val")]
 
-    class Photos:
+    class Images:
         def __len__(self):
-            return len(photos)
+            return len(images)
 
         def __getitem__(self, index):
-            return hub.photo(hub.records("val")[index]).tobytes()
+            return hub.image(hub.records("val")[index]).tobytes()
 
-    loader = DataLoader(Photos(), batch_size=None, num_workers=2)
-    assert list(loader) == [photo.tobytes() for photo in photos]
+    loader = DataLoader(Images(), batch_size=None, num_workers=2)
+    assert list(loader) == [image.tobytes() for image in images]
 
 
 def test_a_stream_reads_each_row_group_once_and_text_alone(folder, monkeypatch):
@@ -93,21 +93,21 @@ def test_a_stream_reads_each_row_group_once_and_text_alone(folder, monkeypatch):
     assert read == [(number, ["image"]) for number in (0, 1, 2, 3, 0)]
 
 
-def test_a_stream_does_not_take_its_photos_along():
+def test_a_stream_does_not_take_its_images_along():
     table = StreamedTable.__new__(StreamedTable)
     table.__dict__.update(_files={}, _groups={}, _last=("key", "photos"))
     assert pickle.loads(pickle.dumps(table))._last == (None, None)
 
 
 @both_ways
-def test_captions_are_limited_and_ids_may_be_numbers_of_the_rows(folder, streaming):
+def test_texts_are_limited_and_ids_may_be_numbers_of_the_rows(folder, streaming):
     hub = Flickr30k(
-        **folder, id_column=None, caption_id_column=None, captions_per_photo=2, streaming=streaming
+        **folder, id_column=None, text_id_column=None, texts_per_image=2, streaming=streaming
     )
     records = hub.records("val")
     assert [r.image_id for r in records] == list(range(8))
-    assert {len(r.captions) for r in records} == {2}
-    assert len({i for r in records for i in r.caption_ids}) == 16
+    assert {len(r.texts) for r in records} == {2}
+    assert len({i for r in records for i in r.text_ids}) == 16
 
 
 def test_the_hubs_own_splits_can_be_the_splits(tmp_path, rows):
@@ -121,28 +121,26 @@ def test_the_hubs_own_splits_can_be_the_splits(tmp_path, rows):
 
 @both_ways
 @pytest.mark.parametrize("content", ["bytes", "text"])
-def test_photos_may_be_plain_bytes_and_a_caption_may_stand_alone(
-    tmp_path, rows, streaming, content
-):
+def test_images_may_be_plain_bytes_and_a_text_may_stand_alone(tmp_path, rows, streaming, content):
     for row in rows:
         row["image"] = row["image"]["bytes"] if content == "bytes" else "a path"
         row["caption"], row["sentids"] = row["caption"][0], row["sentids"][0]
     layouts.write_parquet(rows, tmp_path / "d" / "train-00000-of-00001.parquet")
     hub = Flickr30k(str(tmp_path / "d"), streaming=streaming)
     record = hub.records("train")[0]
-    assert len(record.captions) == 1
+    assert len(record.texts) == 1
     if content == "bytes":
-        assert hub.photo(record).size == (64, 64)
+        assert hub.image(record).size == (64, 64)
     else:
         with pytest.raises(InputError, match=r"train/0 of .*column 'image'.*holds no bytes"):
-            hub.photo(record)
+            hub.image(record)
 
 
 @both_ways
 @pytest.mark.parametrize(
     ("argument", "flag"),
     [
-        ({"caption_column": "captions"}, "data.source.caption_column"),
+        ({"text_column": "captions"}, "data.source.text_column"),
         ({"image_column": "jpg"}, "data.source.image_column"),
         ({"split_column": "partition"}, "data.source.split_column"),
     ],
@@ -179,7 +177,7 @@ def test_a_split_of_our_own_that_is_none(folder):
             {"img_id": "a.jpg"},
             r"row test/1 of .* has 'a\.jpg' in column 'img_id'.*id_column to null",
         ),
-        ({"sentids": ["1"]}, r"row test/1 of .* has 5 captions but 1 ids: set .*caption_id_column"),
+        ({"sentids": ["1"]}, r"row test/1 of .* has 5 captions but 1 ids: set .*text_id_column"),
         ({"sentids": list("01234")}, r"caption id 0 twice in a split"),
         ({"caption": ["a", " ", "c", "d", "e"]}, r"caption 2 of photo test/1 in .* is empty"),
     ],
@@ -191,11 +189,11 @@ def test_a_malformed_row_is_named(tmp_path, rows, spoil, message, streaming):
     assert "\n" not in str(caught.value)
 
 
-def test_a_broken_photo_is_named(tmp_path, rows):
+def test_a_broken_image_is_named(tmp_path, rows):
     rows[2]["image"]["bytes"] = rows[2]["image"]["bytes"][:200]
     hub = source(tmp_path / "d", rows)
     record = hub.records("train")[2]
-    for read in (hub.verify, hub.photo):
+    for read in (hub.verify, hub.image):
         with pytest.raises(InputError, match=r"photo test/2 of .*d does not decode"):
             read(record)
 

@@ -10,14 +10,14 @@ LAYOUTS = [layouts.folder_json_lines, layouts.folder_parquet, layouts.folder_csv
 
 
 @pytest.mark.parametrize("write", LAYOUTS)
-def test_records_and_photos_are_those_of_the_karpathy_dataset(write, karpathy_root, tmp_path):
+def test_records_and_images_are_those_of_the_karpathy_dataset(write, karpathy_root, tmp_path):
     plain, folder = Karpathy(str(karpathy_root)), Folder(**write(karpathy_root, tmp_path / "mine"))
     ids = []
     for split in ("train", "val", "test"):
         for here, there in zip(folder.records(split), plain.records(split), strict=True):
-            assert here.captions == there.captions
-            assert folder.photo(here).tobytes() == plain.photo(there).tobytes()
-            ids += here.caption_ids
+            assert here.texts == there.texts
+            assert folder.image(here).tobytes() == plain.image(there).tobytes()
+            ids += here.text_ids
     assert len(set(ids)) == len(ids) == 32 * 5
 
 
@@ -27,20 +27,20 @@ def written(folder, text, name="metadata.csv"):
     return str(folder)
 
 
-def test_rows_of_one_photo_add_up_and_are_limited(tmp_path):
+def test_rows_of_one_image_add_up_and_are_limited(tmp_path):
     text = "file_name,caption,split\na.jpg,one,train\nb.jpg,two,dev\na.jpg,three,train\n"
     root = written(tmp_path, text)
     (record,) = Folder(root).records("train")
-    assert record.captions == ("one", "three")
-    assert Folder(root).records("val")[0].captions == ("two",)
-    (record,) = Folder(root, captions_per_photo=1).records("train")
-    assert record.captions == ("one",)
+    assert record.texts == ("one", "three")
+    assert Folder(root).records("val")[0].texts == ("two",)
+    (record,) = Folder(root, texts_per_image=1).records("train")
+    assert record.texts == ("one",)
 
 
 def test_a_spreadsheets_mark_and_commas_within_quotes(tmp_path):
     text = '\ufefffile_name,caption\ntest/a.jpg,"one, or two\nlines"\n'
     (record,) = Folder(written(tmp_path, text)).records("test")
-    assert record.captions == ("one, or two\nlines",)
+    assert record.texts == ("one, or two\nlines",)
     assert record.location == "test/a.jpg"
 
 
@@ -54,7 +54,7 @@ def test_other_names_of_splits(tmp_path):
     ("text", "message"),
     [
         ("path,caption\na.jpg,one\n", r"row 1 of .*no column 'file_name' .*it has path, caption$"),
-        ("file_name,text\na.jpg,one\n", r"'caption' \(data\.source\.caption_column\); it has file"),
+        ("file_name,text\na.jpg,one\n", r"'caption' \(data\.source\.text_column\); it has file"),
         (
             "file_name,caption\na.jpg,one\n",
             r"row 1 of .* says no split: .*data\.source\.split_colu",
@@ -110,7 +110,7 @@ def test_two_tables_in_one_folder_are_not_guessed_between(tmp_path):
         Folder(str(tmp_path)).records("train")
 
 
-def test_a_missing_photo_is_named_with_its_table(tmp_path):
+def test_a_missing_image_is_named_with_its_table(tmp_path):
     line = json.dumps({"file_name": "a.jpg", "caption": "one", "split": "train"})
     folder = Folder(written(tmp_path, line, "metadata.jsonl"))
     with pytest.raises(InputError, match=r"a\.jpg is missing, though .*metadata\.jsonl names it"):

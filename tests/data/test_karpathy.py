@@ -11,27 +11,27 @@ def test_records_hold_what_the_json_says(karpathy_root):
     records = Karpathy(root=str(karpathy_root)).records("val")
     expected = [entry for entry in entries if entry["split"] == "val"]
     assert [r.image_id for r in records] == [entry["imgid"] for entry in expected]
-    assert [list(r.captions) for r in records] == [
+    assert [list(r.texts) for r in records] == [
         [s["raw"] for s in entry["sentences"]] for entry in expected
     ]
-    assert [list(r.caption_ids) for r in records] == [
+    assert [list(r.text_ids) for r in records] == [
         [s["sentid"] for s in entry["sentences"]] for entry in expected
     ]
 
 
-def test_the_photo_is_rgb(karpathy_root):
+def test_the_image_is_rgb(karpathy_root):
     source = Karpathy(root=str(karpathy_root))
-    photo = source.photo(source.records("train")[0])
-    assert photo.mode == "RGB"
-    assert photo.size == (64, 64)
+    image = source.image(source.records("train")[0])
+    assert image.mode == "RGB"
+    assert image.size == (64, 64)
 
 
-def test_captions_are_limited(karpathy_root):
-    records = Karpathy(root=str(karpathy_root), captions_per_photo=2).records("test")
-    assert {len(record.captions) for record in records} == {2}
+def test_texts_are_limited(karpathy_root):
+    records = Karpathy(root=str(karpathy_root), texts_per_image=2).records("test")
+    assert {len(record.texts) for record in records} == {2}
 
 
-def test_coco_keeps_photos_in_subfolders_and_adds_restval_to_train(tmp_path):
+def test_coco_keeps_images_in_subfolders_and_adds_restval_to_train(tmp_path):
     entries = [
         {
             "filepath": "val2014",
@@ -59,7 +59,7 @@ def test_two_candidates_for_the_annotations_are_not_guessed_between(tmp_path):
         Karpathy(root=str(tmp_path)).records("train")
 
 
-def test_verify_finds_a_truncated_photo_that_opens(karpathy_root, tmp_path):
+def test_verify_finds_a_truncated_image_that_opens(karpathy_root, tmp_path):
     source = Karpathy(root=str(karpathy_root))
     record = source.records("train")[0]
     (tmp_path / "images").mkdir()
@@ -67,7 +67,7 @@ def test_verify_finds_a_truncated_photo_that_opens(karpathy_root, tmp_path):
     (tmp_path / "images" / record.location).write_bytes(whole[: len(whole) // 2])
     (tmp_path / "dataset.json").write_text('{"images": []}')
     broken = Karpathy(root=str(tmp_path))
-    for read in (broken.verify, broken.photo):
+    for read in (broken.verify, broken.image):
         with pytest.raises(InputError, match=f"{record.location} does not decode"):
             read(record)
     source.verify(record)

@@ -17,18 +17,18 @@ def made_up(*shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
 
 
-def write(root, split, regions, captions, ids=None, **arrays):
+def write(root, split, regions, texts, ids=None, **arrays):
     """A split as SCAN lays it out."""
     np.save(root / f"{split}_ims.npy", regions)
-    (root / f"{split}_caps.txt").write_text("".join(f"{caption}\n" for caption in captions))
+    (root / f"{split}_caps.txt").write_text("".join(f"{text}\n" for text in texts))
     if ids is not None:
         (root / f"{split}_ids.txt").write_text("".join(f"{number}\n" for number in ids))
     for name, array in arrays.items():
         np.save(root / f"{split}_{name}.npy", array)
 
 
-def captions_of(photos, each=5):
-    return [f"caption {k} of photo {photo}" for photo in range(photos) for k in range(each)]
+def texts_of(images, each=5):
+    return [f"caption {k} of photo {image}" for image in range(images) for k in range(each)]
 
 
 @pytest.mark.parametrize("repeated", [1, 5], ids=["a row a photo", "a row a caption"])
@@ -37,43 +37,43 @@ def test_scan_layout(tmp_path, repeated, each_id):
     regions = made_up(3, 4, 6)
     names = [30, 10, 20]
     ids = None if each_id is None else np.repeat(names, each_id)
-    write(tmp_path, "train", regions.repeat(repeated, axis=0), captions_of(3), ids)
+    write(tmp_path, "train", regions.repeat(repeated, axis=0), texts_of(3), ids)
     source = Precomputed(str(tmp_path))
     records = source.records("train")
     assert [r.image_id for r in records] == ([0, 1, 2] if ids is None else names)
-    assert [c for r in records for c in r.captions] == captions_of(3)
-    assert [i for r in records for i in r.caption_ids] == list(range(15))
-    for photo, record in enumerate(records):
+    assert [c for r in records for c in r.texts] == texts_of(3)
+    assert [i for r in records for i in r.text_ids] == list(range(15))
+    for image, record in enumerate(records):
         source.verify(record)
-        assert torch.equal(source.regions(record), torch.from_numpy(regions[photo]))
+        assert torch.equal(source.regions(record), torch.from_numpy(regions[image]))
         assert source.region_boxes(record) is None
     assert source.made_by is None
 
 
-def test_ids_of_captions(tmp_path):
-    write(tmp_path, "train", made_up(2, 4, 6), captions_of(2, 3), ids=[9, 7, 8, 3, 2, 1])
+def test_ids_of_texts(tmp_path):
+    write(tmp_path, "train", made_up(2, 4, 6), texts_of(2, 3), ids=[9, 7, 8, 3, 2, 1])
     records = Precomputed(str(tmp_path)).records("train")
     assert [r.image_id for r in records] == [0, 1]
-    assert [r.caption_ids for r in records] == [(9, 7, 8), (3, 2, 1)]
+    assert [r.text_ids for r in records] == [(9, 7, 8), (3, 2, 1)]
 
 
 def test_ids_that_are_file_names(tmp_path):
-    write(tmp_path, "train", made_up(2, 4, 6), captions_of(2), ids=["b.jpg", "a.jpg"])
+    write(tmp_path, "train", made_up(2, 4, 6), texts_of(2), ids=["b.jpg", "a.jpg"])
     records = Precomputed(str(tmp_path)).records("train")
     assert [(r.image_id, r.location) for r in records] == [(0, "b.jpg"), (1, "a.jpg")]
 
 
-def test_one_caption_a_photo(tmp_path):
-    write(tmp_path, "train", made_up(4, 2, 6), captions_of(4, 1))
-    assert [r.captions for r in Precomputed(str(tmp_path)).records("train")] == [
-        (f"caption 0 of photo {photo}",) for photo in range(4)
+def test_one_text_a_image(tmp_path):
+    write(tmp_path, "train", made_up(4, 2, 6), texts_of(4, 1))
+    assert [r.texts for r in Precomputed(str(tmp_path)).records("train")] == [
+        (f"caption 0 of photo {image}",) for image in range(4)
     ]
 
 
 def test_names_of_splits(tmp_path):
-    write(tmp_path, "train", made_up(2, 3, 4), captions_of(2))
-    write(tmp_path, "dev", made_up(3, 3, 4), captions_of(3))
-    write(tmp_path, "testall", made_up(4, 3, 4), captions_of(4))
+    write(tmp_path, "train", made_up(2, 3, 4), texts_of(2))
+    write(tmp_path, "dev", made_up(3, 3, 4), texts_of(3))
+    write(tmp_path, "testall", made_up(4, 3, 4), texts_of(4))
     source = Precomputed(str(tmp_path))
     assert [len(source.records(split)) for split in ("train", "val", "test")] == [2, 3, 0]
     named = Precomputed(str(tmp_path), splits={"test": "testall", "val": "train"})
@@ -86,7 +86,7 @@ def variable(root, repeated=1):
     parts = [p for p in (slice(0, 1), slice(1, 4), slice(4, 6)) for _ in range(repeated)]
     rows = np.concatenate([np.arange(6)[part] for part in parts])
     offsets = np.cumsum([0] + [part.stop - part.start for part in parts])
-    write(root, "train", regions[rows], captions_of(3), offsets=offsets, boxes=boxes[rows])
+    write(root, "train", regions[rows], texts_of(3), offsets=offsets, boxes=boxes[rows])
     return [(regions[part], boxes[part]) for part in parts[::repeated]]
 
 
@@ -104,7 +104,7 @@ def test_regions_that_differ_in_number_with_boxes(tmp_path, repeated):
 
 def test_boxes_of_a_fixed_number_of_regions(tmp_path):
     boxes = made_up(2, 3, 4)
-    write(tmp_path, "train", made_up(2, 3, 8), captions_of(2), boxes=boxes)
+    write(tmp_path, "train", made_up(2, 3, 8), texts_of(2), boxes=boxes)
     source = Precomputed(str(tmp_path))
     assert torch.equal(source.region_boxes(source.records("train")[1]), torch.from_numpy(boxes[1]))
 
@@ -122,14 +122,14 @@ def test_nothing_is_read_before_it_is_asked_for(tmp_path):
 
 
 def test_writing_into_regions_leaves_the_file_alone(tmp_path):
-    write(tmp_path, "train", made_up(2, 3, 4), captions_of(2))
+    write(tmp_path, "train", made_up(2, 3, 4), texts_of(2))
     source = Precomputed(str(tmp_path))
     source.regions(source.records("train")[0]).zero_()
     assert np.array_equal(np.load(tmp_path / "train_ims.npy"), made_up(2, 3, 4))
 
 
 def test_pickled_it_maps_the_files_anew(tmp_path):
-    write(tmp_path, "train", made_up(50, 36, 64), captions_of(50))
+    write(tmp_path, "train", made_up(50, 36, 64), texts_of(50))
     source = Precomputed(str(tmp_path))
     record = source.records("train")[7]
     expected = source.regions(record)
@@ -143,18 +143,18 @@ def test_worker_processes_read_the_same(tmp_path):
     source = Precomputed(str(tmp_path))
     records, read = source.records("train"), source.batch
     (batch,) = evaluation_loader(records, read, Loading(batch_size=3, num_workers=1))
-    assert torch.equal(batch.photos.tokens, read(records).tokens)
+    assert torch.equal(batch.images.tokens, read(records).tokens)
 
 
 def test_records_of_extract_are_preferred_and_keep_everything(tmp_path):
     record = Record(
         image_id=7,
-        captions=("a ring\u2028above", "two\nlines"),
-        caption_ids=(70, 72),
+        texts=("a ring\u2028above", "two\nlines"),
+        text_ids=(70, 72),
         location="a/b.jpg",
         labels=("ring", "disc"),
         boxes=(Box("ring", 1, 2.5, 3, 4),),
-        twin=9,
+        minimal_pair=9,
     )
     write(tmp_path, "train", made_up(1, 3, 4), ["other"])
     (tmp_path / "train_records.jsonl").write_text(to_line(record) + "\n")
@@ -167,7 +167,7 @@ def test_records_of_extract_are_preferred_and_keep_everything(tmp_path):
 
 
 def breaks(root, change):
-    write(root, "train", made_up(3, 4, 6), captions_of(3))
+    write(root, "train", made_up(3, 4, 6), texts_of(3))
     change(root)
     with pytest.raises(InputError) as refused:
         Precomputed(str(root)).records("train")
@@ -176,7 +176,7 @@ def breaks(root, change):
     return message
 
 
-def captions(count):
+def texts(count):
     return lambda root: (root / "train_caps.txt").write_text("a dog\n" * count)
 
 
@@ -196,9 +196,9 @@ def cut(root):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (captions(14), ["train_caps.txt", "14 captions", "3 photos", "train_ims.npy"]),
-        (captions(2), ["train_caps.txt", "2 captions", "3 photos"]),
-        (captions(0), ["train_caps.txt", "0 captions"]),
+        (texts(14), ["train_caps.txt", "14 captions", "3 photos", "train_ims.npy"]),
+        (texts(2), ["train_caps.txt", "2 captions", "3 photos"]),
+        (texts(0), ["train_caps.txt", "0 captions"]),
         (
             lambda root: (root / "train_caps.txt").write_text("a dog\n\n" + "a dog\n" * 13),
             ["train_caps.txt, line 2 is empty"],
@@ -266,7 +266,7 @@ def test_what_does_not_fit_is_named_with_its_numbers(tmp_path, change, said):
     ],
 )
 def test_offsets_that_do_not_fit(tmp_path, offsets, said):
-    write(tmp_path, "train", made_up(6, 4), captions_of(3), offsets=np.array(offsets))
+    write(tmp_path, "train", made_up(6, 4), texts_of(3), offsets=np.array(offsets))
     with pytest.raises(InputError) as refused:
         Precomputed(str(tmp_path)).records("train")
     assert said in str(refused.value)
@@ -280,7 +280,7 @@ def test_a_folder_with_nothing_in_it(tmp_path):
 
 
 def test_a_split_that_was_named_must_be_there(tmp_path):
-    write(tmp_path, "train", made_up(2, 3, 4), captions_of(2))
+    write(tmp_path, "train", made_up(2, 3, 4), texts_of(2))
     with pytest.raises(InputError, match=r"testall_ims\.npy is missing"):
         Precomputed(str(tmp_path), splits={"test": "testall"}).records("test")
     with pytest.raises(InputError, match="'dev'; there are train, val, test"):
@@ -290,11 +290,11 @@ def test_a_split_that_was_named_must_be_there(tmp_path):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_batch_of_rows_is_what_they_are_one_by_one(workers, tmp_path):
     regions = made_up(4, 3, 8).astype(np.float16)
-    write(tmp_path, "train", regions, captions_of(4))
+    write(tmp_path, "train", regions, texts_of(4))
     source = Precomputed(str(tmp_path))
     records = source.records("train")[::-1]
     (batch,) = evaluation_loader(records, source.batch, Loading(4, num_workers=workers))
-    assert torch.equal(batch.photos.tokens, torch.from_numpy(regions[::-1].copy()))
-    assert batch.photos.mask.all()
-    batch.photos.tokens.zero_()  # the file stays as it is
+    assert torch.equal(batch.images.tokens, torch.from_numpy(regions[::-1].copy()))
+    assert batch.images.mask.all()
+    batch.images.tokens.zero_()  # the file stays as it is
     assert torch.equal(source.batch(records[:1]).tokens[0], torch.from_numpy(regions[3]))

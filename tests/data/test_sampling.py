@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from itm_lightning.data import Record, RegionSource
 from itm_lightning.data.loading.loaders import Loading, training_loader
-from itm_lightning.data.loading.samples import OneCaptionDataset, PairDataset
+from itm_lightning.data.loading.samples import OneTextDataset, PairDataset
 from itm_lightning.data.loading.sampling import buckets, training_batches
 
 COUNTS = (2, 5, 1, 3, 4, 2, 5, 3)  # captions of each photo
@@ -20,16 +20,16 @@ COUNTS = (2, 5, 1, 3, 4, 2, 5, 3)  # captions of each photo
 
 def records():
     made, first = [], 0
-    for photo, count in enumerate(COUNTS):
+    for image, count in enumerate(COUNTS):
         ids = tuple(range(first, first + count))
-        captions = tuple("word " * (1 + number * 7 % 10) for number in ids)
-        made.append(Record(10 * photo, captions, ids, str(photo)))
+        texts = tuple("word " * (1 + number * 7 % 10) for number in ids)
+        made.append(Record(10 * image, texts, ids, str(image)))
         first += count
     return made
 
 
 RECORDS = records()
-LENGTHS = [len(caption.split()) for record in RECORDS for caption in record.captions]
+LENGTHS = [len(text.split()) for record in RECORDS for text in record.texts]
 PAIRS = sum(COUNTS)
 
 
@@ -65,11 +65,11 @@ def epochs(number, batch_size=4, workers=0, seed=0, **how):
 def check(batch):
     """Photo, caption and ids belong together."""
     assert torch.equal(batch.image_ids, batch.text_image_ids)
-    captions = {k: c for r in RECORDS for k, c in zip(r.caption_ids, r.captions, strict=True)}
-    assert batch.captions == [captions[number] for number in batch.text_ids.tolist()]
-    assert torch.equal(batch.photos.tokens[:, 0, 0], batch.image_ids.float())
-    assert batch.photos.mask.sum(dim=1).tolist() == [1 + i % 3 for i in batch.image_ids.tolist()]
-    assert batch.photos.tokens[~batch.photos.mask].abs().sum() == 0
+    texts = {k: c for r in RECORDS for k, c in zip(r.text_ids, r.texts, strict=True)}
+    assert batch.texts == [texts[number] for number in batch.text_ids.tolist()]
+    assert torch.equal(batch.images.tokens[:, 0, 0], batch.image_ids.float())
+    assert batch.images.mask.sum(dim=1).tolist() == [1 + i % 3 for i in batch.image_ids.tolist()]
+    assert batch.images.tokens[~batch.images.mask].abs().sum() == 0
     return batch
 
 
@@ -81,17 +81,17 @@ class TestEpochs:
             assert [len(batch) for batch in epoch] == [5] * 5
             assert sorted(joined(epoch)) == list(range(PAIRS))
 
-    def test_one_caption_a_photo_drawn_anew(self, workers, bucketed):
-        how = {"workers": workers, "bucketed": bucketed, "one_caption": True}
+    def test_one_text_a_image_drawn_anew(self, workers, bucketed):
+        how = {"workers": workers, "bucketed": bucketed, "one_text": True}
         found = epochs(60, batch_size=4, **how)
         for epoch in found:
             assert [len(batch) for batch in epoch] == [4, 4]
             taken = sorted(joined(epoch))
-            assert [photo_of(number) for number in taken] == list(range(len(COUNTS)))
+            assert [image_of(number) for number in taken] == list(range(len(COUNTS)))
         assert set(joined(joined(found))) == set(range(PAIRS))  # each has its turn
 
     def test_the_seed_decides(self, workers, bucketed):
-        how = {"workers": workers, "bucketed": bucketed, "one_caption": True}
+        how = {"workers": workers, "bucketed": bucketed, "one_text": True}
         first = epochs(3, **how)
         torch.rand(1)  # what else draws, changes nothing
         assert epochs(3, **how) == first
@@ -99,7 +99,7 @@ class TestEpochs:
         assert first[0] != first[1]
 
     def test_an_epoch_goes_on_in_its_midst(self, workers, bucketed):
-        how = {"bucketed": bucketed, "one_caption": True}
+        how = {"bucketed": bucketed, "one_text": True}
         loading = Loading(2, workers)
         whole, resumed = (
             training_loader(RECORDS, Numbered().batch, loading, 0, **how) for _ in range(2)
@@ -118,12 +118,12 @@ def joined(lists):
     return list(itertools.chain(*lists))
 
 
-def photo_of(pair):
-    return [photo for photo, count in enumerate(COUNTS) for _ in range(count)][pair]
+def image_of(pair):
+    return [image for image, count in enumerate(COUNTS) for _ in range(count)][pair]
 
 
 def test_processes_change_no_batch():
-    assert epochs(1, workers=2, one_caption=True) == epochs(1, one_caption=True)
+    assert epochs(1, workers=2, one_text=True) == epochs(1, one_text=True)
 
 
 class Augmented(Numbered):
@@ -139,7 +139,7 @@ def test_augmentation_follows_from_seed_and_epoch(workers):
         loading = Loading(4, workers)
         loader = training_loader(RECORDS, Augmented().batch, loading, seed)
         loader.load_state_dict({"batches": skipped})
-        return [batch.photos.tokens for batch in begun(loader, epoch)]
+        return [batch.images.tokens for batch in begun(loader, epoch)]
 
     before = torch.get_rng_state(), np.random.get_state()[1], random.getstate()
     first = seen(0)
@@ -154,10 +154,10 @@ def test_augmentation_follows_from_seed_and_epoch(workers):
     assert random.getstate() == before[2]
 
 
-def test_captions_of_each_photo_are_drawn_evenly():
-    dataset = OneCaptionDataset(RECORDS, Numbered().batch)
-    generator, photos = torch.Generator(), torch.arange(len(COUNTS))
-    draws = torch.cat([dataset.draw(photos, generator) for _ in range(6000)])
+def test_texts_of_each_image_are_drawn_evenly():
+    dataset = OneTextDataset(RECORDS, Numbered().batch)
+    generator, images = torch.Generator(), torch.arange(len(COUNTS))
+    draws = torch.cat([dataset.draw(images, generator) for _ in range(6000)])
     drawn = draws.bincount(minlength=PAIRS)
     expected = [1 / count for count in COUNTS for _ in range(count)]
     torch.testing.assert_close(drawn / 6000, torch.tensor(expected), rtol=0, atol=0.03)
@@ -196,7 +196,7 @@ def test_fewer_pairs_than_a_batch_are_still_a_batch():
     assert len(batch) == PAIRS
 
 
-@pytest.mark.parametrize("dataset", [PairDataset, OneCaptionDataset])
+@pytest.mark.parametrize("dataset", [PairDataset, OneTextDataset])
 @pytest.mark.parametrize("bucketed", [False, True])
 def test_lightning_deals_the_batches_to_devices(dataset, bucketed):
     """Each gets as many, none the same, and together all: by Lightning's own code."""
@@ -216,8 +216,8 @@ def test_lightning_deals_the_batches_to_devices(dataset, bucketed):
         assert {len(batch) for batch in batches} == {2}
     assert len(dealt[0]) == len(dealt[1])
     assert not set(dealt[0]) & set(dealt[1])
-    photos = {photo_of(pair) for share in dealt for pair in share}
-    assert photos == set(range(len(COUNTS)))
+    images = {image_of(pair) for share in dealt for pair in share}
+    assert images == set(range(len(COUNTS)))
 
 
 def test_batches_are_full_on_every_device(monkeypatch):
@@ -233,7 +233,7 @@ def test_a_loader_is_told_of_the_gpu():
 
 
 def test_datasets_travel_to_processes_that_are_not_forked():
-    dataset = OneCaptionDataset(RECORDS, Numbered().batch)
+    dataset = OneTextDataset(RECORDS, Numbered().batch)
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again.__getitems__([3, 4]).text_ids, torch.tensor([3, 4]))
     assert isinstance(training_batches(again, 2, bucketed=False, seed=0).sampler, RandomSampler)

@@ -17,7 +17,7 @@ from itm_lightning.data.sources.scenes import Scenes
 from itm_lightning.data.sources.scenes.render import GRAIN, SUBPIXELS, coverage, render
 from itm_lightning.data.sources.scenes.world import COLOURS, SHAPES, draw_scene
 from itm_lightning.errors import InputError
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.registry import get
 
 GAP = 3  # pixels at least between the things of a photo of 64
@@ -52,10 +52,10 @@ def scenes():
     return [draw_scene(Random(f"scene {number}"), 64) for number in range(60)]
 
 
-def claims(caption, boxes):
+def claims(text, boxes):
     """What the caption says of the photo with these boxes, statement by statement: true or not."""
     by_name = {box.name.split(" ", 1)[1]: box for box in boxes}
-    mentions = list(THING.finditer(caption))
+    mentions = list(THING.finditer(text))
     things = [by_name.get(f"{mention[2]} {mention[3]}") for mention in mentions]
     yield bool(things)
     if None in things:
@@ -67,25 +67,25 @@ def claims(caption, boxes):
     for (one, other), (before, after) in zip(
         itertools.pairwise(things), itertools.pairwise(mentions), strict=True
     ):
-        between = caption[before.end() : after.start()]
+        between = text[before.end() : after.start()]
         yield from (true(one, other) for word, true in RELATIONS.items() if word in between)
     for words, relation in ROWS.items():
-        if words in caption:
+        if words in text:
             yield all(RELATIONS[relation](*pair) for pair in itertools.pairwise(things))
-    for word in re.findall(r"\b(two|three|four)\b", caption):
+    for word in re.findall(r"\b(two|three|four)\b", text):
         yield NUMBERS[word] == len(boxes)
 
 
-def holds(caption, boxes):
-    return all(claims(caption, boxes))
+def holds(text, boxes):
+    return all(claims(text, boxes))
 
 
-def relates(caption):
-    return any(word in caption for word in (*RELATIONS, *ROWS))
+def relates(text):
+    return any(word in text for word in (*RELATIONS, *ROWS))
 
 
-def words(caption):
-    return Counter(re.findall(r"\w+", caption))
+def words(text):
+    return Counter(re.findall(r"\w+", text))
 
 
 @pytest.mark.parametrize(
@@ -101,53 +101,53 @@ def words(caption):
         ("three things: a red ring and a blue square", False),
     ],
 )
-def test_the_reader_of_these_tests_tells_true_from_false(caption, true):
+def test_the_reader_of_these_tests_tells_true_from_false(text, true):
     boxes = [Box("small red ring", 2, 20, 14, 32), Box("big blue square", 30, 22, 52, 44)]
-    assert holds(caption, boxes) is true
+    assert holds(text, boxes) is true
 
 
 def test_it_is_registered_and_rebuilt_from_its_recipe():
     source = get("source", "Scenes")(seed=3, val=6)
-    assert from_recipe(recipe(source)).records("val") == source.records("val")
+    assert from_config(to_config(source)).records("val") == source.records("val")
 
 
 def test_counts_and_ids(source):
     for split, count in (("train", 3000), ("val", 500), ("test", 500)):
         records = source.records(split)
         assert len(records) == len({record.image_id for record in records}) == count
-        assert len({i for record in records for i in record.caption_ids}) == 5 * count
+        assert len({i for record in records for i in record.text_ids}) == 5 * count
         assert source.records(split) is records
 
 
-def test_five_different_true_captions_name_nearly_everything(records):
+def test_five_different_true_texts_name_nearly_everything(records):
     for record in records:
-        assert len(record.captions) == len(record.caption_ids) == len(set(record.captions)) == 5
-        for caption in record.captions:
-            assert holds(caption, record.boxes), caption
-            named = len(THING.findall(caption))
+        assert len(record.texts) == len(record.text_ids) == len(set(record.texts)) == 5
+        for text in record.texts:
+            assert holds(text, record.boxes), text
+            named = len(THING.findall(text))
             assert max(2, len(record.boxes) - 1) <= named <= len(record.boxes)
 
 
-def test_captions_tell_photos_apart(records):
-    captions = [(caption, record) for record in records for caption in record.captions]
+def test_texts_tell_images_apart(records):
+    texts = [(text, record) for record in records for text in record.texts]
     names = [{box.name.split(" ", 1)[1] for box in record.boxes} for record in records]
     alone = 0
-    for caption, own in captions:
-        said = {f"{colour} {shape}" for _, colour, shape in THING.findall(caption)}
+    for text, own in texts:
+        said = {f"{colour} {shape}" for _, colour, shape in THING.findall(text)}
         fits = [r for r, has in zip(records, names, strict=True) if said <= has]
-        alone += [r for r in fits if holds(caption, r.boxes)] == [own]
-    assert alone > 0.97 * len(captions)
-    assert sum(relates(caption) for caption, _ in captions) > 0.75 * len(captions)
-    assert len({THING.sub("X", caption) for caption, _ in captions}) > 300  # wordings
+        alone += [r for r in fits if holds(text, r.boxes)] == [own]
+    assert alone > 0.97 * len(texts)
+    assert sum(relates(text) for text, _ in texts) > 0.75 * len(texts)
+    assert len({THING.sub("X", text) for text, _ in texts}) > 300  # wordings
 
 
-def test_twins_share_words_and_templates_and_each_caption_is_true_of_one_only(records):
-    paired = [record for record in records if record.twin is not None]
+def test_twins_share_words_and_templates_and_each_text_is_true_of_one_only(records):
+    paired = [record for record in records if record.minimal_pair is not None]
     assert len(paired) == 100
     for one, other in zip(paired[::2], paired[1::2], strict=True):
-        assert (one.twin, other.twin) == (other.image_id, one.image_id)
+        assert (one.minimal_pair, other.minimal_pair) == (other.image_id, one.image_id)
         assert records.index(other) == records.index(one) + 1
-        for mine, its in zip(one.captions, other.captions, strict=True):
+        for mine, its in zip(one.texts, other.texts, strict=True):
             assert words(mine) == words(its)
             assert THING.sub("X", mine) == THING.sub("X", its)
             assert holds(mine, one.boxes)
@@ -163,7 +163,7 @@ def test_twins_swap_one_kind_of_thing_and_all_kinds_occur(source, records):
         assert sorted(old[0] + old[1]) == sorted(new[0] + new[1])
         return tuple(a != b for a, b in zip(old[0], new[0], strict=True))
 
-    paired = [record for record in records if record.twin is not None]
+    paired = [record for record in records if record.minimal_pair is not None]
     changes = Counter(itertools.starmap(swapped, zip(paired[::2], paired[1::2], strict=True)))
     places = {(True, True, True), (False, True, True)}
     assert set(changes) == places | {(False, True, False), (True, False, False)}
@@ -174,7 +174,7 @@ def test_twins_have_one_background(source, records):
     bare = np.ones((64, 64), dtype=bool)
     for box in one.boxes + other.boxes:
         bare[int(box.top) : int(box.bottom), int(box.left) : int(box.right)] = False
-    first, second = (np.asarray(source.photo(record)) for record in (one, other))
+    first, second = (np.asarray(source.image(record)) for record in (one, other))
     assert (first[bare] == second[bare]).all()
     assert (first != second).any()
 
@@ -182,7 +182,7 @@ def test_twins_have_one_background(source, records):
 @pytest.mark.parametrize(("count", "pairs", "paired"), [(9, 1.0, 8), (10, 0.0, 0), (10, 0.5, 4)])
 def test_the_share_of_pairs_is_never_exceeded(count, pairs, paired):
     records = Scenes(val=count, pairs=pairs).records("val")
-    assert sum(record.twin is not None for record in records) == paired
+    assert sum(record.minimal_pair is not None for record in records) == paired
 
 
 def test_boxes_fit_the_pixels_tightly(scenes):
@@ -204,9 +204,9 @@ def test_boxes_fit_the_pixels_tightly(scenes):
 
 def test_things_stand_apart_and_wear_their_colour(scenes):
     for scene in scenes:
-        photo = render(scene).astype(int)
+        image = render(scene).astype(int)
         for look, box in zip(scene.looks, scene.boxes(), strict=True):
-            region = photo[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
+            region = image[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
             close = (abs(region - COLOURS[look.colour]) <= GRAIN).all(axis=2)
             full = coverage(look.shape, look.size.side) == SUBPIXELS**2
             assert full.sum() >= 12  # a small star
@@ -263,35 +263,35 @@ def test_labels_are_the_colours_and_shapes_that_occur(records):
 
 
 def test_splits_and_seeds_differ(source):
-    photos = {
-        source.photo(source.records(split)[number]).tobytes()
+    images = {
+        source.image(source.records(split)[number]).tobytes()
         for split in ("train", "val", "test")
         for number in range(20)
     }
-    assert len(photos) == 60
-    assert Scenes(seed=1).records("val")[0].captions != source.records("val")[0].captions
+    assert len(images) == 60
+    assert Scenes(seed=1).records("val")[0].texts != source.records("val")[0].texts
 
 
 @pytest.mark.parametrize("size", [32, 97, 224])
-def test_size_is_the_photos_size(size):
+def test_size_is_the_images_size(size):
     source = Scenes(val=10, size=size)
     for record in source.records("val"):
-        photo = source.photo(record)
-        assert (photo.mode, photo.size) == ("RGB", (size, size))
+        image = source.image(record)
+        assert (image.mode, image.size) == ("RGB", (size, size))
         assert all(box.right <= size and box.bottom <= size for box in record.boxes)
 
 
 def test_a_worker_process_sees_the_same(source, records):
     copied = pickle.loads(pickle.dumps(source))
-    assert copied.photo(records[7]).tobytes() == source.photo(records[7]).tobytes()
+    assert copied.image(records[7]).tobytes() == source.image(records[7]).tobytes()
 
 
-def test_golden_captions_and_pixels(source):
+def test_golden_texts_and_pixels(source):
     digest = hashlib.sha256()
     for split, number in itertools.product(("train", "val", "test"), (0, 1, 200, 499)):
         record = source.records(split)[number]
-        digest.update("\n".join(record.captions).encode())
-        digest.update(source.photo(record).tobytes())
+        digest.update("\n".join(record.texts).encode())
+        digest.update(source.image(record).tobytes())
     assert digest.hexdigest() == "603c4de85da8cd81c9e7218bc6f367419951efd041943ddf8eee476ef65ca575"
 
 
@@ -316,9 +316,9 @@ def test_an_empty_split_is_fine():
     assert Scenes(val=0).records("val") == ()
 
 
-def test_an_unknown_split_or_photo_is_named(source, records):
+def test_an_unknown_split_or_image_is_named(source, records):
     with pytest.raises(InputError, match="'dev'; there are train, val, test"):
         source.records("dev")
     for location in ("test/500", "test/-1", "test", "dev/0"):
         with pytest.raises(InputError, match=location.split("/")[0]):
-            source.photo(replace(records[0], location=location))
+            source.image(replace(records[0], location=location))

@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 
 from itm_lightning.data import Flickr30k, Karpathy, Record
 from itm_lightning.data.loading import stream as module
-from itm_lightning.data.loading.decoding import DecodedPhotos
+from itm_lightning.data.loading.decoding import DecodedImages
 from itm_lightning.data.loading.loaders import Loading, training_loader
 from itm_lightning.data.loading.stream import StreamDataset, StreamedSource, shuffled
 from itm_lightning.errors import InputError
@@ -33,7 +33,7 @@ class Numbers(StreamedSource):
             for i in range(self.n)
         ]
 
-    def photo(self, record):
+    def image(self, record):
         raise AssertionError("a stream is not read at random")
 
     def encoded(self, record):
@@ -49,13 +49,13 @@ def red(image):
 
 def dataset(train, batch_size=4, source=None, seed=0):
     source = source or Numbers()
-    photos = DecodedPhotos(source, red)
-    return StreamDataset(source.records(""), photos, batch_size, seed if train else None)
+    images = DecodedImages(source, red)
+    return StreamDataset(source.records(""), images, batch_size, seed if train else None)
 
 
 def loaded(data, workers, drop_last=False):
     def listed(samples):
-        return [(s.record.image_id, s.captions, int(s.photo)) for s in samples]
+        return [(s.record.image_id, s.texts, int(s.image)) for s in samples]
 
     loader = DataLoader(data, 4, num_workers=workers, collate_fn=listed, drop_last=drop_last)
     batches = list(loader)
@@ -99,7 +99,7 @@ def test_ranks_have_as_many_samples_each_and_all_together(monkeypatch, train, ra
     for number in range(ranks):
         monkeypatch.setattr(module, "rank", lambda number=number: number)
         data = dataset(train)
-        share = [(s.record.image_id, s.captions) for s in data]
+        share = [(s.record.image_id, s.texts) for s in data]
         assert len(share) == len(data)
         lengths.add(len(share))
         found += share
@@ -118,7 +118,7 @@ def test_epochs_are_shuffled_anew_and_by_the_seed():
         data = dataset(train=True, seed=seed)
         for epoch in range(2):
             data.set_epoch(epoch)
-            yield [(s.record.image_id, s.captions) for s in data]
+            yield [(s.record.image_id, s.texts) for s in data]
 
     first, second = epochs(3)
     assert first != second
@@ -132,15 +132,15 @@ def anyhow(image):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2, 3])
-@pytest.mark.parametrize("photos", [5, 23])
-def test_an_epoch_goes_on_in_its_midst(workers, photos):
-    source = Numbers(photos)
-    read = DecodedPhotos(source, anyhow)
+@pytest.mark.parametrize("images", [5, 23])
+def test_an_epoch_goes_on_in_its_midst(workers, images):
+    source = Numbers(images)
+    read = DecodedImages(source, anyhow)
     loading = Loading(4, workers)
 
     def seen(loader, epoch):
         _set_sampler_epoch(loader, epoch)
-        return [(b.text_ids.tolist(), b.photos.tolist()) for b in loader]
+        return [(b.text_ids.tolist(), b.images.tolist()) for b in loader]
 
     whole = training_loader(source.records(""), read, loading, seed=7)
     expected = [seen(whole, epoch) for epoch in range(2)]
@@ -155,13 +155,13 @@ def test_an_epoch_goes_on_in_its_midst(workers, photos):
 
 def test_what_is_skipped_is_not_decoded():
     data = dataset(train=True)
-    data.transform = lambda photo: asked.append(photo)
+    data.transform = lambda image: asked.append(image)
     asked = []
     data.skip(10)
     assert len(list(data)) == len(asked) == len(PAIRS) - 40
 
 
-def test_a_photo_is_read_once_for_all_of_its_captions():
+def test_a_image_is_read_once_for_all_of_its_texts():
     source = Numbers()
     list(dataset(train=True, source=source))
     assert source.asked == list(range(23))
@@ -190,13 +190,13 @@ def test_a_parquet_stream_is_what_its_files_hold(karpathy_root, tmp_path):
     assert isinstance(source, StreamedSource)
     plain = Karpathy(str(karpathy_root))
     there = pickle.loads(pickle.dumps(source))  # as a loader's process gets it
-    data = StreamDataset(there.records("train"), DecodedPhotos(there, lambda p: p), 4)
+    data = StreamDataset(there.records("train"), DecodedImages(there, lambda p: p), 4)
     for sample, record in zip(data, plain.records("train"), strict=True):
-        assert sample.record.captions == record.captions
-        assert sample.photo.tobytes() == plain.photo(record).tobytes()
+        assert sample.record.texts == record.texts
+        assert sample.image.tobytes() == plain.image(record).tobytes()
 
 
-def test_a_photo_that_does_not_decode_is_named():
+def test_a_image_that_does_not_decode_is_named():
     class Broken(Numbers):
         def encoded(self, record):
             return super().encoded(record)[:45]

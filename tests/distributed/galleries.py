@@ -7,22 +7,22 @@ from itm_lightning.similarity import Cosine, CrossAttention
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
 
-N_PHOTOS = 29
+N_IMAGES = 29
 # one to five captions, and none at all: those photos are distractors
-COUNTS = [(i * 7) % 6 for i in range(N_PHOTOS)]
+COUNTS = [(i * 7) % 6 for i in range(N_IMAGES)]
 OWNER = torch.tensor([i for i, count in enumerate(COUNTS) for _ in range(count)])
-IMAGE_IDS = torch.arange(N_PHOTOS) * 11 % 101 + 3  # in no order
+IMAGE_IDS = torch.arange(N_IMAGES) * 11 % 101 + 3  # in no order
 TEXT_IDS = torch.arange(len(OWNER)) * 17 % 103
-LAYOUT = {int(IMAGE_IDS[i]): TEXT_IDS[i == OWNER].tolist() for i in range(N_PHOTOS) if COUNTS[i]}
+LAYOUT = {int(IMAGE_IDS[i]): TEXT_IDS[i == OWNER].tolist() for i in range(N_IMAGES) if COUNTS[i]}
 
 
 def features(ties):
     """Photos and captions; where ties are wanted, few different ones, and scores that are equal."""
-    images = made_up_features(N_PHOTOS, 6, seed=1)
+    images = made_up_features(N_IMAGES, 6, seed=1)
     texts = made_up_features(len(OWNER), 5, seed=2)
     if not ties:
         return images, texts
-    return images[torch.arange(N_PHOTOS) % 4], texts[torch.arange(len(OWNER)) % 6]
+    return images[torch.arange(N_IMAGES) % 4], texts[torch.arange(len(OWNER)) % 6]
 
 
 def head(name):
@@ -31,40 +31,40 @@ def head(name):
 
 def padded(rank, size):
     """What a DistributedSampler gives: shares of one size, filled up with photos from the start."""
-    total = -(-N_PHOTOS // size) * size
-    return [i % N_PHOTOS for i in range(total)][rank::size]
+    total = -(-N_IMAGES // size) * size
+    return [i % N_IMAGES for i in range(total)][rank::size]
 
 
 def all_on_the_last(rank, size):
-    return range(N_PHOTOS) if rank == size - 1 else []
+    return range(N_IMAGES) if rank == size - 1 else []
 
 
 def none_on_the_last(rank, size):
-    return range(rank, N_PHOTOS, size - 1) if rank < size - 1 else []
+    return range(rank, N_IMAGES, size - 1) if rank < size - 1 else []
 
 
 SHARES = {share.__name__: share for share in (padded, all_on_the_last, none_on_the_last)}
 
 
-def seen(metric, photos, ties=False, text_ids=True):
+def seen(metric, image_rows, ties=False, text_ids=True):
     """The metric, after batches of three photos with their captions, hardly padded."""
     images, texts = features(ties)
-    photos = list(photos)
-    for start in range(0, len(photos), 3):
-        batch = torch.tensor(photos[start : start + 3])
-        captions = torch.cat([OWNER.eq(photo).nonzero()[:, 0] for photo in batch.unique()])
-        ids = IMAGE_IDS[batch], IMAGE_IDS[OWNER[captions]]
+    image_rows = list(image_rows)
+    for start in range(0, len(image_rows), 3):
+        batch = torch.tensor(image_rows[start : start + 3])
+        text_rows = torch.cat([OWNER.eq(image).nonzero()[:, 0] for image in batch.unique()])
+        ids = IMAGE_IDS[batch], IMAGE_IDS[OWNER[text_rows]]
         metric.update(
             images[batch].trim(),
-            texts[captions].trim(),
+            texts[text_rows].trim(),
             *ids,
-            TEXT_IDS[captions] if text_ids else None,
+            TEXT_IDS[text_rows] if text_ids else None,
         )
     return metric
 
 
-def metric_of(name, photos, **kwargs):
-    return seen(BidirectionalRecall(head(name)), photos, **kwargs)
+def metric_of(name, images, **kwargs):
+    return seen(BidirectionalRecall(head(name)), images, **kwargs)
 
 
 def broken(ties=False):

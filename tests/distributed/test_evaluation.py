@@ -14,12 +14,12 @@ from itm_lightning.ranking import blocks, rank_and_top_k, top_k
 from itm_lightning.ranking import rank as ranks_of
 from itm_lightning.similarity import Cosine, CrossAttention
 from tests.distributed import galleries
-from tests.distributed.galleries import IMAGE_IDS, LAYOUT, N_PHOTOS, OWNER, SHARES, metric_of
+from tests.distributed.galleries import IMAGE_IDS, LAYOUT, N_IMAGES, OWNER, SHARES, metric_of
 from tests.distributed.processes import in_groups
 
 WORLDS = (4, 3, 2)
 CASES = [*((share, False) for share in SHARES), ("padded", True)]
-TWINS = {int(IMAGE_IDS[i]): int(IMAGE_IDS[i + 1]) for i in range(0, N_PHOTOS - 1, 2)}
+TWINS = {int(IMAGE_IDS[i]): int(IMAGE_IDS[i + 1]) for i in range(0, N_IMAGES - 1, 2)}
 SMALL = 100 * 16  # bytes: units of few photos, groups of few captions
 
 
@@ -39,7 +39,7 @@ def scored(share, name, **kwargs):
     found = metric.compute(), ranks, near, alone, ids
     if not kwargs.get("text_ids", True):
         return found
-    protocols = Retrieval(), Coco1K(2, len(LAYOUT) // 2, captions_per_photo=3)
+    protocols = Retrieval(), Coco1K(2, len(LAYOUT) // 2, texts_per_image=3)
     layout = dict(list(LAYOUT.items())[: len(LAYOUT) // 2 * 2])
     return (
         *found,
@@ -52,10 +52,10 @@ def a_nan_on_one():
     """Photo 0 lies on the first process, and is scored by whoever has its unit."""
     metric = BidirectionalRecall(Cosine())
     images, texts = galleries.broken()
-    for photo in range(rank(), N_PHOTOS, world_size()):
-        captions = OWNER.eq(photo).nonzero()[:, 0]
-        ids = IMAGE_IDS[photo : photo + 1], IMAGE_IDS[OWNER[captions]]
-        metric.update(images[photo : photo + 1], texts[captions], *ids)
+    for image in range(rank(), N_IMAGES, world_size()):
+        text_features = OWNER.eq(image).nonzero()[:, 0]
+        ids = IMAGE_IDS[image : image + 1], IMAGE_IDS[OWNER[text_features]]
+        metric.update(images[image : image + 1], texts[text_features], *ids)
     return metric.compute()
 
 
@@ -68,7 +68,7 @@ class FailsOnTheLast(Cosine):
 
 def a_failure_on_one():
     metric = BidirectionalRecall(FailsOnTheLast())
-    return galleries.seen(metric, range(rank(), N_PHOTOS, world_size())).compute()
+    return galleries.seen(metric, range(rank(), N_IMAGES, world_size())).compute()
 
 
 def one_id_for_two_things():
@@ -118,15 +118,15 @@ def a_group_of_two():
 
 def most_held():
     """The most rows of photos and of captions that a process prepares, and the most pairs."""
-    held = {"photos": 0, "captions": [], "pairs": []}
+    held = {"images": 0, "texts": [], "pairs": []}
 
     class Watching(CrossAttention):
         def prepare_images(self, images):
-            held["photos"] += len(images)
+            held["images"] += len(images)
             return super().prepare_images(images)
 
         def prepare_texts(self, texts):
-            held["captions"].append(len(texts))
+            held["texts"].append(len(texts))
             return super().prepare_texts(texts)
 
         def score(self, images, texts):
@@ -208,7 +208,7 @@ def test_equals_one_process_bit_for_bit(outcomes, world, share, name, ties):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-def test_captions_without_ids_are_known_by_their_photo(outcomes, world):
+def test_texts_without_ids_are_known_by_their_image(outcomes, world):
     expected = SCENARIOS["no ids"]()
     assert all(same(process["no ids"], expected) for process in outcomes[world])
 
@@ -252,7 +252,7 @@ def test_plain_features_and_batches_are_the_business_of_one(outcomes, world):
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_group_of_processes_scores_for_itself(outcomes, world):
-    expected = metric_of("pooled", range(N_PHOTOS)).compute()
+    expected = metric_of("pooled", range(N_IMAGES)).compute()
     for process in outcomes[world][-2:]:
         assert process["a_group_of_two"] == expected
 
@@ -260,13 +260,13 @@ def test_a_group_of_processes_scores_for_itself(outcomes, world):
 @pytest.mark.parametrize("world", WORLDS)
 def test_each_holds_its_share(outcomes, world):
     shares = [process["most_held"] for process in outcomes[world]]
-    photos = [held["photos"] for held, _ in shares]
-    assert sum(photos) == N_PHOTOS
-    assert max(photos) - min(photos) <= 4  # a unit
+    images = [held["images"] for held, _ in shares]
+    assert sum(images) == N_IMAGES
+    assert max(images) - min(images) <= 4  # a unit
     for held, local in shares:
-        assert local == -(-N_PHOTOS // world)  # what the sampler gave it, and no more
-        assert max(held["pairs"]) < N_PHOTOS * len(OWNER) / 20
-        assert max(held["captions"]) < len(OWNER) / 4
+        assert local == -(-N_IMAGES // world)  # what the sampler gave it, and no more
+        assert max(held["pairs"]) < N_IMAGES * len(OWNER) / 20
+        assert max(held["texts"]) < len(OWNER) / 4
 
 
 def test_one_process_alone_refuses_an_empty_gallery():

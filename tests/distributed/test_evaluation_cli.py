@@ -18,8 +18,8 @@ pytestmark = pytest.mark.timeout(300)
 
 # 70 photos make three units of the scoring grid: of four processes one has none, and of no number
 # of processes but two does each see as many photos as the others
-PHOTOS = 70
-SCENES = {"train": 8, "val": 4, "test": PHOTOS, "pairs": 0.5}
+IMAGES = 70
+SCENES = {"train": 8, "val": 4, "test": IMAGES, "pairs": 0.5}
 CONFIG = {
     "seed_everything": 0,
     "trainer": TINY_TRAINER,
@@ -44,16 +44,16 @@ def finish(folder, *processes):
     return printed
 
 
-def one_to_five_captions(folder):
+def one_to_five_texts(folder):
     """The same photos as files, with captions in number as their place says."""
     source, lines = Scenes(**SCENES), []
     for split in ("train", "val", "test"):
         (folder / split).mkdir(parents=True)
         for number, record in enumerate(source.records(split)):
             name = f"{split}/{number:02}.png"
-            source.photo(record).save(folder / name)
-            captions = record.captions[: 1 + number % 5]
-            lines.append(json.dumps({"file_name": name, "caption": captions, "split": split}))
+            source.image(record).save(folder / name)
+            texts = record.texts[: 1 + number % 5]
+            lines.append(json.dumps({"file_name": name, "caption": texts, "split": split}))
     (folder / "metadata.jsonl").write_text("\n".join(lines))
     return {"class_path": "Folder", "init_args": {"root": str(folder)}}
 
@@ -62,7 +62,7 @@ def scores_tie(folder):
     """Whole numbers from -16 to 0, of captions in varying number."""
     config = copy.deepcopy(CONFIG)
     config["model"]["similarity"] = {"class_path": "Hamming"}
-    config["data"]["source"] = one_to_five_captions(folder / "photos")
+    config["data"]["source"] = one_to_five_texts(folder / "photos")
     return config
 
 

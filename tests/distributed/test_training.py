@@ -55,7 +55,7 @@ def test_a_gradient_cache_changes_nothing_with_dropout_too(outcomes, world, name
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_each_process_scores_its_own_photos_once(outcomes, world):
+def test_each_process_scores_its_own_images_once(outcomes, world):
     sizes = SHARES[world]
     for process, own in zip(outcomes[world], sizes, strict=True):
         rows, blocks = (process["scored"][name] for name in BY)

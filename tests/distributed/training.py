@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from itm_lightning.distributed import Alone, all_processes
+from itm_lightning.distributed import SingleProcess, all_processes
 from itm_lightning.objectives import (
     MMD,
     Diversity,
@@ -109,7 +109,7 @@ class Model(nn.Module):
         )
 
     def encode(self, encoder, side):
-        kept = self.head.keep(side.trim())
+        kept = self.head.select(side.trim())
         fields = kept.tokens, kept.pooled
         tokens, pooled = (None if field is None else encoder(field) for field in fields)
         return Features(tokens, kept.mask, pooled)
@@ -118,9 +118,9 @@ class Model(nn.Module):
         """Notes the shape of every block of scores that the head makes."""
         shapes, score = [], self.head.score
 
-        def noting(photos, captions):
-            shapes.append((len(photos), len(captions)))
-            return score(photos, captions)
+        def noting(images, texts):
+            shapes.append((len(images), len(texts)))
+            return score(images, texts)
 
         self.head.score = noting
         return shapes
@@ -159,7 +159,7 @@ def trained(step, world, rank=None):
     starts = torch.tensor([0, *SHARES[world]]).cumsum(0).tolist()
     shares = [(i, slice(starts[i], starts[i + 1])) for i in range(world)]
     if rank is None:
-        share, loss = model(Alone(), *shares)
+        share, loss = model(SingleProcess(), *shares)
     else:
         if step.sync:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)

@@ -12,14 +12,14 @@ import pytest
 import torch
 from PIL import Image
 
-CAPTIONS = ["A dog's ball.", "", "two men in red hats ride 2 horses past a dog", "a dog"]
+TEXTS = ["A dog's ball.", "", "two men in red hats ride 2 horses past a dog", "a dog"]
 TINY = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
     "num_attention_heads": 2,
     "intermediate_size": 32,
 }
-PHOTO = {**TINY, "image_size": 32, "patch_size": 16}
+IMAGE = {**TINY, "image_size": 32, "patch_size": 16}
 WORDS = ["a", "dog", "'", "s", "ball", ".", "two", "men", "in", "red", "ride", "2", "past"]
 
 
@@ -65,25 +65,25 @@ def t5(t):
 
 
 def clip(t):
-    config = t.CLIPConfig(text_config=text_settings(16), vision_config=PHOTO, projection_dim=8)
+    config = t.CLIPConfig(text_config=text_settings(16), vision_config=IMAGE, projection_dim=8)
     size = {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}}
     return [t.CLIPModel(config), tokeniser("<s>", "</s>", "<pad>"), t.CLIPImageProcessor(**size)]
 
 
 def siglip(t):
-    config = t.SiglipConfig(text_config=text_settings(16), vision_config=PHOTO)
+    config = t.SiglipConfig(text_config=text_settings(16), vision_config=IMAGE)
     processor = t.SiglipImageProcessor(size={"height": 32, "width": 32})
     return [t.SiglipModel(config), tokeniser("<s>", "</s>", "</s>"), processor]
 
 
 def vit(t):
     processor = t.ViTImageProcessor(size={"height": 32, "width": 32})
-    return [t.ViTModel(t.ViTConfig(**PHOTO)), processor]
+    return [t.ViTModel(t.ViTConfig(**IMAGE)), processor]
 
 
 def dinov2(t):
     size = {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}}
-    return [t.Dinov2Model(t.Dinov2Config(**PHOTO)), t.BitImageProcessor(**size)]
+    return [t.Dinov2Model(t.Dinov2Config(**IMAGE)), t.BitImageProcessor(**size)]
 
 
 def resnet(t):
@@ -119,7 +119,7 @@ def folder_copy(folders, tmp_path):
 
 
 @pytest.fixture
-def photo():
+def image():
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
 

@@ -10,11 +10,11 @@ import torch
 from PIL import Image
 
 from itm_lightning.encoders import restoring
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.pooling import AttentionPooling, MaxPooling
 from itm_lightning.registry import get, list_registered
 from itm_lightning.types import Features
-from tests.encoders.conftest import CAPTIONS
+from tests.encoders.conftest import TEXTS
 
 # how to make a small one of each; an encoder without an example fails its tests
 EXAMPLES = {
@@ -30,7 +30,7 @@ EXAMPLES = {
 }
 IMAGE_ENCODERS = list_registered("image_encoder")
 WITHOUT_TRUNK = ["RegionFeatures"]  # they read regions, and pixels not at all
-PHOTO_ENCODERS = [name for name in IMAGE_ENCODERS if name not in WITHOUT_TRUNK]
+IMAGE_ENCODERS = [name for name in IMAGE_ENCODERS if name not in WITHOUT_TRUNK]
 TEXT_ENCODERS = list_registered("text_encoder")
 KINDS = {
     **dict.fromkeys(IMAGE_ENCODERS, "image_encoder"),
@@ -41,13 +41,13 @@ KINDS = {
 def build(name, folder, **more):
     encoder = get(KINDS[name], name)(**EXAMPLES[name](folder, **more))
     if name in TEXT_ENCODERS:
-        encoder.learn_vocabulary(CAPTIONS[:3])
+        encoder.learn_vocabulary(TEXTS[:3])
     return encoder
 
 
 def inputs(encoder, name):
     if name in TEXT_ENCODERS:
-        return CAPTIONS
+        return TEXTS
     if name in WITHOUT_TRUNK:
         mask = torch.tensor([[True, True, True], [True, False, False]])
         regions = torch.randn(2, 3, encoder.dim, generator=torch.Generator().manual_seed(0))
@@ -108,7 +108,7 @@ class TestEveryEncoder:
         expected = encoder(given)
         kept = io.BytesIO()
         parts = {
-            "recipe": recipe(encoder),
+            "recipe": to_config(encoder),
             "assets": encoder.assets(),
             "state": encoder.state_dict(),
         }
@@ -118,7 +118,7 @@ class TestEveryEncoder:
 
         parts = torch.load(io.BytesIO(kept.getvalue()), weights_only=True)
         with restoring():
-            again = from_recipe(parts["recipe"])
+            again = from_config(parts["recipe"])
             again.restore(parts["assets"])
         again.load_state_dict(parts["state"])
         assert type(again) is type(encoder)
@@ -155,9 +155,9 @@ class TestFrozenTrunk:
         assert encoder(inputs(encoder, name)).tokens.requires_grad
 
 
-@pytest.mark.parametrize("name", PHOTO_ENCODERS)
-class TestEveryPhotoEncoder:
-    def test_kept_tokens_stand_for_the_photos(self, name, folders):
+@pytest.mark.parametrize("name", IMAGE_ENCODERS)
+class TestEveryImageEncoder:
+    def test_kept_tokens_stand_for_the_images(self, name, folders):
         encoder = build(name, folders, trainable=False, pooling=MaxPooling())
         pixels = inputs(encoder, name)
         expected = encoder(pixels)
@@ -175,30 +175,30 @@ class TestEveryPhotoEncoder:
         torch.testing.assert_close(features.pooled[0], tokens[0, 0])
         assert torch.equal(features.mask, mask)
 
-    def test_transform(self, name, folders, photo):
+    def test_transform(self, name, folders, image):
         encoder = build(name, folders, augment=True)
         train, evaluation = encoder.transform(train=True), encoder.transform(train=False)
-        pixels = evaluation(photo)
+        pixels = evaluation(image)
         assert pixels.dtype == torch.uint8
         assert pixels.shape[0] == 3
-        assert torch.equal(pixels, evaluation(photo))
-        augmented = [train(photo) for _ in range(4)]
+        assert torch.equal(pixels, evaluation(image))
+        augmented = [train(image) for _ in range(4)]
         assert all(one.shape == pixels.shape for one in augmented)
         assert not torch.equal(augmented[0], augmented[1])
-        assert torch.equal(pickle.loads(pickle.dumps(evaluation))(photo), pixels)
+        assert torch.equal(pickle.loads(pickle.dumps(evaluation))(image), pixels)
 
-    def test_without_augmentation_training_sees_the_same_pixels(self, name, folders, photo):
+    def test_without_augmentation_training_sees_the_same_pixels(self, name, folders, image):
         encoder = build(name, folders)
-        assert torch.equal(encoder.transform(True)(photo), encoder.transform(False)(photo))
+        assert torch.equal(encoder.transform(True)(image), encoder.transform(False)(image))
 
 
 @pytest.mark.parametrize("name", TEXT_ENCODERS)
 class TestEveryTextEncoder:
     def test_padding_changes_nothing(self, name, folders):
         encoder = build(name, folders).eval()
-        together = encoder(CAPTIONS)
-        for row, caption in enumerate(CAPTIONS):
-            alone = encoder([caption])
+        together = encoder(TEXTS)
+        for row, text in enumerate(TEXTS):
+            alone = encoder([text])
             real = together.mask[row]
             assert int(real.sum()) == int(alone.mask.sum())
             torch.testing.assert_close(
@@ -206,8 +206,8 @@ class TestEveryTextEncoder:
             )
             torch.testing.assert_close(together.pooled[row], alone.pooled[0], rtol=1e-5, atol=1e-5)
 
-    def test_order_of_the_captions_is_kept(self, name, folders):
+    def test_order_of_the_texts_is_kept(self, name, folders):
         encoder = build(name, folders).eval()
-        forth, back = encoder(CAPTIONS), encoder(CAPTIONS[::-1])
+        forth, back = encoder(TEXTS), encoder(TEXTS[::-1])
         torch.testing.assert_close(back.pooled.flip(0), forth.pooled, rtol=1e-5, atol=1e-5)
         assert not torch.allclose(forth.pooled[0], forth.pooled[2])

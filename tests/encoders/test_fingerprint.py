@@ -10,7 +10,7 @@ from torch import nn
 
 from itm_lightning.encoders import PretrainedVision, RegionFeatures, TorchvisionCNN, restoring
 from itm_lightning.encoders.base import tensors_sha256
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.pooling import MaxPooling
 
 
@@ -58,10 +58,10 @@ def test_survives_json_and_a_checkpoint(weights):
     encoder = cnn(weights)
     expected = encoder.fingerprint()
     assert json.loads(json.dumps(expected)) == expected
-    parts, state = recipe(encoder), encoder.state_dict()
+    parts, state = to_config(encoder), encoder.state_dict()
     weights.unlink()
     with restoring():
-        again = from_recipe(parts)
+        again = from_config(parts)
     again.load_state_dict(state)
     assert again.fingerprint() == expected
 

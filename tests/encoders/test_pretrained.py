@@ -3,7 +3,7 @@ import torch
 
 from itm_lightning.encoders import PretrainedText, PretrainedVision, restoring
 from itm_lightning.errors import InputError
-from tests.encoders.conftest import CAPTIONS
+from tests.encoders.conftest import TEXTS
 
 VISION = {"vit": 5, "dinov2": 5, "clip": 5, "siglip": 4}  # tokens of a 32×32 photo
 TEXT = ["bert", "clip", "siglip", "t5"]
@@ -25,22 +25,22 @@ class TestVision:
         assert states.shape == (2, VISION[name], 16)
         torch.testing.assert_close(encoder(pixels).tokens, states)
 
-    def test_pixels_are_those_of_the_image_processor(self, name, folders, photo):
+    def test_pixels_are_those_of_the_image_processor(self, name, folders, image):
         from transformers import AutoImageProcessor
 
         processor = AutoImageProcessor.from_pretrained(folders(name))
         encoder = PretrainedVision(folders(name))
         transform = encoder.transform(train=False)
-        same_size = photo.resize((32, 32))
+        same_size = image.resize((32, 32))
         if name != "dinov2":  # there the photo is resized before the crop
             expected = processor(same_size, return_tensors="pt").pixel_values[0]
             torch.testing.assert_close(
                 encoder.normalise(transform(same_size)), expected, rtol=0, atol=1e-5
             )
-        expected = processor(photo, return_tensors="pt").pixel_values[0]
-        assert transform(photo).shape == expected.shape == (3, 32, 32)
+        expected = processor(image, return_tensors="pt").pixel_values[0]
+        assert transform(image).shape == expected.shape == (3, 32, 32)
         # libraries resize a little differently: a level or two of 255, over a deviation near .25
-        assert (encoder.normalise(transform(photo)) - expected).abs().mean() < 0.03
+        assert (encoder.normalise(transform(image)) - expected).abs().mean() < 0.03
 
     def test_rebuilt_without_its_folder(self, name, folder_copy):
         import shutil
@@ -66,11 +66,11 @@ def test_convolutional_grid_becomes_tokens(folders):
     torch.testing.assert_close(tokens[0, side + 1], grid[0, :, 1, 1])
 
 
-def test_without_image_processor_photos_are_imagenets(folders, photo, caplog):
+def test_without_image_processor_images_are_imagenets(folders, image, caplog):
     encoder = PretrainedVision(folders("resnet"))
     assert "no image processor" in caplog.text
-    pixels = encoder.transform(train=False)(photo.resize((224, 224)))
-    black = encoder.transform(train=False)(photo.resize((224, 224)).point(lambda _: 0))
+    pixels = encoder.transform(train=False)(image.resize((224, 224)))
+    black = encoder.transform(train=False)(image.resize((224, 224)).point(lambda _: 0))
     assert pixels.shape == (3, 224, 224)
     torch.testing.assert_close(encoder.normalise(black)[0, 0, 0], torch.tensor(-0.485 / 0.229))
 
@@ -84,11 +84,11 @@ class TestText:
         tokenizer = AutoTokenizer.from_pretrained(folders(name))
         model = oracle(folders(name), "text_model")
         model = model.get_encoder() if name == "t5" else model
-        features = PretrainedText(folders(name)).eval()(CAPTIONS)
-        for row, caption in enumerate(CAPTIONS):
+        features = PretrainedText(folders(name)).eval()(TEXTS)
+        for row, text in enumerate(TEXTS):
             # the longest caption has 13 tokens, BERT here 12 positions
             cut = {"truncation": True, "max_length": 12} if name == "bert" else {}
-            ids = tokenizer(caption, return_tensors="pt", **cut).input_ids
+            ids = tokenizer(text, return_tensors="pt", **cut).input_ids
             length = ids.shape[1]
             assert features.mask[row].tolist()[:length] == [True] * length
             assert not features.mask[row, length:].any()
@@ -102,18 +102,18 @@ class TestText:
 
         folder = folder_copy(name)
         encoder = PretrainedText(folder).eval()
-        expected = encoder(CAPTIONS)
+        expected = encoder(TEXTS)
         shutil.rmtree(folder)
         with restoring():
             again = PretrainedText(folder)
         again.restore(encoder.assets())
         again.load_state_dict(encoder.state_dict())
-        features = again.eval()(CAPTIONS)
+        features = again.eval()(TEXTS)
         assert torch.equal(features.tokens, expected.tokens)
         assert torch.equal(features.mask, expected.mask)
 
 
-def test_long_captions_are_cut(folders):
+def test_long_texts_are_cut(folders):
     long = " ".join(["dog"] * 50)
     assert PretrainedText(folders("bert"))([long]).tokens.shape[1] == 12  # its positions
     assert PretrainedText(folders("bert"), max_length=5)([long, "a"]).tokens.shape[1] == 5
@@ -122,12 +122,12 @@ def test_long_captions_are_cut(folders):
         PretrainedText(folders("bert"), max_length=13)
 
 
-def test_each_caption_is_tokenised_once(folders, monkeypatch):
+def test_each_text_is_tokenised_once(folders, monkeypatch):
     encoder = PretrainedText(folders("bert"))
     seen = []
     tokeniser = encoder._tokeniser
     monkeypatch.setattr(
-        encoder, "_tokeniser", lambda captions, **k: seen.extend(captions) or tokeniser(captions)
+        encoder, "_tokeniser", lambda texts, **k: seen.extend(texts) or tokeniser(texts)
     )
     encoder._rows(["a dog", "a ball", "a dog"])
     encoder._rows(["a ball", "two men"])
@@ -173,7 +173,7 @@ def test_missing_or_unfit_models_are_one_line(tmp_path, folders, folder_copy):
 
 def test_compiles(folders):
     vision, text = PretrainedVision(folders("vit")).eval(), PretrainedText(folders("bert")).eval()
-    for encoder, given in ((vision, torch.rand(2, 3, 32, 32)), (text, CAPTIONS)):
+    for encoder, given in ((vision, torch.rand(2, 3, 32, 32)), (text, TEXTS)):
         expected = encoder(given)
         encoder.compile(backend="eager")
         torch.testing.assert_close(encoder(given).pooled, expected.pooled, rtol=1e-4, atol=1e-5)

@@ -6,24 +6,24 @@ import torch
 from itm_lightning.encoders import RecurrentText, Vocabulary, restoring
 from itm_lightning.encoders.vocabulary import split_words
 from itm_lightning.errors import InputError
-from tests.encoders.conftest import CAPTIONS
+from tests.encoders.conftest import TEXTS
 
 
 def small(**arguments):
     encoder = RecurrentText(**{"hidden": 5, "word_dim": 4, **arguments})
-    encoder.learn_vocabulary(CAPTIONS)
+    encoder.learn_vocabulary(TEXTS)
     return encoder
 
 
 class TestVocabulary:
     def test_words(self):
         words = ["the", "dog's", "2nd", "ball", "isn't", "o'clock", "rouge", "été", "t", "shirt"]
-        caption = "The DOG'S 2nd ball isn’t 'o'clock' rouge_été, T-shirt!"
-        assert split_words(caption) == [*words[:4], "isn't", *words[5:]]
+        text = "The DOG'S 2nd ball isn’t 'o'clock' rouge_été, T-shirt!"
+        assert split_words(text) == [*words[:4], "isn't", *words[5:]]
 
     def test_most_frequent_first_then_by_name(self):
-        captions = iter(["b a c", "C c b", "d"])
-        assert Vocabulary.learn(captions).words == ["c", "b", "a", "d"]
+        texts = iter(["b a c", "C c b", "d"])
+        assert Vocabulary.learn(texts).words == ["c", "b", "a", "d"]
         assert Vocabulary.learn(["b a c", "C c b", "d"], min_count=2).words == ["c", "b"]
 
     def test_encode(self):
@@ -42,9 +42,9 @@ def test_equals_the_obvious_loop(cell, kind, dim):
     encoder = small(cell=cell, layers=2).eval()
     assert isinstance(encoder.network, kind)
     assert encoder.dim == dim
-    features = encoder(CAPTIONS)
-    for row, caption in enumerate(CAPTIONS):
-        ids = [encoder.vocabulary.id(word) for word in split_words(caption)] or [1]
+    features = encoder(TEXTS)
+    for row, text in enumerate(TEXTS):
+        ids = [encoder.vocabulary.id(word) for word in split_words(text)] or [1]
         states, _ = encoder.network(encoder.embedding.weight[ids][None])
         torch.testing.assert_close(features.tokens[row, : len(ids)], states[0])
         assert features.tokens[row, len(ids) :].abs().sum() == 0
@@ -93,14 +93,14 @@ def test_words_become_unknown_in_training_alone():
 
 def test_dropout_of_words_in_training_alone():
     encoder = small(dropout=0.5)
-    assert not torch.equal(encoder(CAPTIONS).pooled, encoder(CAPTIONS).pooled)
+    assert not torch.equal(encoder(TEXTS).pooled, encoder(TEXTS).pooled)
     encoder.eval()
-    assert torch.equal(encoder(CAPTIONS).pooled, encoder(CAPTIONS).pooled)
+    assert torch.equal(encoder(TEXTS).pooled, encoder(TEXTS).pooled)
 
 
 def test_padding_stays_zero_after_learning():
     encoder = small()
-    encoder(CAPTIONS).pooled.square().sum().backward()
+    encoder(TEXTS).pooled.square().sum().backward()
     assert encoder.embedding.weight.grad[0].abs().sum() == 0
     assert encoder.embedding.weight.grad[1].abs().sum() > 0  # the empty caption is one unknown
     assert encoder.embedding.weight[0].abs().sum() == 0
@@ -164,12 +164,12 @@ class TestVectors:
         with restoring():
             encoder = RecurrentText(hidden=5, word_dim=4, vectors=str(tmp_path / "none.txt"))
         encoder.restore({"vocabulary": ["dog"]})
-        encoder.learn_vocabulary(CAPTIONS)
+        encoder.learn_vocabulary(TEXTS)
         assert encoder.vocabulary.words == ["dog"]
 
 
 def test_compiles():
     encoder = small().eval()
-    expected = encoder(CAPTIONS)
+    expected = encoder(TEXTS)
     encoder.compile(backend="eager")
-    torch.testing.assert_close(encoder(CAPTIONS).pooled, expected.pooled)
+    torch.testing.assert_close(encoder(TEXTS).pooled, expected.pooled)

@@ -50,19 +50,19 @@ def test_training_drops_the_share_it_is_told():
     assert kept.min() < 1 - drop < kept.max()
 
 
-def test_what_stays_are_real_regions_of_the_same_photo_in_their_order():
+def test_what_stays_are_real_regions_of_the_same_image_in_their_order():
     torch.manual_seed(0)
     given = regions()
     seen = set()
     for _ in range(60):
         kept, mask = drop_regions(given.tokens, given.mask, 0.5)
         assert mask.any(dim=0).all()  # no column of padding alone
-        for photo in range(4):
-            numbers = kept[photo, mask[photo], 0].tolist()
+        for image in range(4):
+            numbers = kept[image, mask[image], 0].tolist()
             assert numbers
             assert numbers == sorted(set(numbers))
-            assert set(numbers) <= {10 * photo + k for k in range(6 - photo)}
-            assert mask[photo].tolist() == [True] * len(numbers) + [False] * (
+            assert set(numbers) <= {10 * image + k for k in range(6 - image)}
+            assert mask[image].tolist() == [True] * len(numbers) + [False] * (
                 mask.shape[1] - len(numbers)
             )
             seen |= set(numbers)
@@ -86,7 +86,7 @@ def test_gradient_reaches_the_pooling_only():
     assert list(encoder.parameters()) == []
 
 
-def test_photos_are_refused():
+def test_images_are_refused():
     encoder = RegionFeatures(3)
     for call in (encoder, encoder.trunk, encoder.transform):
         with pytest.raises(InputError, match=r"reads precomputed regions, not photos.*Precomputed"):

@@ -196,11 +196,11 @@ def test_default_weights_offline(monkeypatch):
         assert TorchvisionCNN("resnet18", weights="DEFAULT", image_size=64).dim == 512
 
 
-def test_photos_are_squashed_and_normalised(photo):
+def test_images_are_squashed_and_normalised(image):
     encoder = TorchvisionCNN("squeezenet1_1", image_size=40)
-    pixels = encoder.transform(train=False)(photo)
+    pixels = encoder.transform(train=False)(image)
     assert pixels.shape == (3, 40, 40)
-    values = torch.tensor(list(photo.resize((40, 40), 2).tobytes())).view(40, 40, 3) / 255
+    values = torch.tensor(list(image.resize((40, 40), 2).tobytes())).view(40, 40, 3) / 255
     expected = (values - torch.tensor([0.485, 0.456, 0.406])) / torch.tensor([0.229, 0.224, 0.225])
     torch.testing.assert_close(encoder.normalise(pixels), expected.permute(2, 0, 1))
     assert torch.equal(encoder.normalise(expected), expected)  # floats are normalised already

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from itm_lightning.data import Box, PhotoSource, Record
+from itm_lightning.data import Box, ImageSource, Record
 from itm_lightning.encoders import ImageEncoder
 
 
@@ -27,21 +27,21 @@ class Strips(ImageEncoder):
         return self.scale * self.network(pixels).flatten(2).transpose(1, 2)
 
 
-def to_tensor(photo):
-    return torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+def to_tensor(image):
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
-class Noise(PhotoSource):
+class Noise(ImageSource):
     """Photos of noise; every second one has a twin, labels and a box, and captions vary."""
 
-    def __init__(self, photos: int = 11):
-        self.photos = photos
+    def __init__(self, images: int = 11):
+        self.images = images
 
     def records(self, split):
-        count = {"train": self.photos, "val": 3, "test": 0}[split]
+        count = {"train": self.images, "val": 3, "test": 0}[split]
         return [self._record(split, number) for number in range(count)]
 
-    def photo(self, record):
+    def image(self, record):
         pixels = np.random.default_rng(record.image_id).integers(0, 256, (8, 8, 3), dtype=np.uint8)
         return Image.fromarray(pixels)
 
@@ -49,12 +49,12 @@ class Noise(PhotoSource):
         each = 1 + number % 3
         return Record(
             image_id=100 - number,
-            captions=tuple(f"photo {number},\ncaption {k} “ü”" for k in range(each)),
-            caption_ids=tuple(7 * number + k for k in range(each)),
+            texts=tuple(f"photo {number},\ncaption {k} “ü”" for k in range(each)),
+            text_ids=tuple(7 * number + k for k in range(each)),
             location=f"{split}/{number}.jpg",
             labels=("noise",) * (number % 2),
             boxes=(Box("noise", 0, 0.5, 3, 4),) * (number % 2),
-            twin=99 - number if number % 2 else None,
+            minimal_pair=99 - number if number % 2 else None,
         )
 
 

@@ -11,7 +11,7 @@ import torch
 from itm_lightning.data import Precomputed
 from itm_lightning.errors import InputError
 from itm_lightning.extract import extract, folder
-from itm_lightning.part import from_recipe
+from itm_lightning.part import from_config
 from itm_lightning.utils import atomic_files
 from tests.extract.conftest import Noise, Strips
 
@@ -38,7 +38,7 @@ def test_precomputed_reads_what_was_written(tmp_path, encoder, source, dtype):
         assert len(records) == len(expected)
         for read, record in zip(records, expected, strict=True):
             assert {k: getattr(read, k) for k in vars(record)} == vars(record)
-            pixels = encoder.transform(False)(source.photo(record))[None]
+            pixels = encoder.transform(False)(source.image(record))[None]
             with torch.no_grad():
                 tokens = encoder.trunk(pixels)[0].to(getattr(torch, dtype))
             assert again.regions(read).dtype == tokens.dtype
@@ -54,8 +54,8 @@ def test_the_files_are_scans(tmp_path, encoder, source):
         *(f"{s}_records.jsonl" for s in SPLITS),
     }
     assert np.load(tmp_path / "train_ims.npy").shape == (11, 16, 3)
-    captions = (tmp_path / "val_caps.txt").read_text().splitlines()
-    assert captions == [
+    texts = (tmp_path / "val_caps.txt").read_text().splitlines()
+    assert texts == [
         "photo 0, caption 0 “ü”",
         *(f"photo 1, caption {k} “ü”" for k in range(2)),
         *(f"photo 2, caption {k} “ü”" for k in range(3)),
@@ -68,9 +68,9 @@ def test_the_manifest_says_what_made_them_and_where_the_tokens_are(tmp_path, enc
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert manifest["grid"] == {"rows": 4, "columns": 4, "first": 0}
     assert manifest["splits"]["train"]["shape"] == [11, 16, 3]
-    assert manifest["splits"]["val"]["captions"] == 6
+    assert manifest["splits"]["val"]["texts"] == 6
     assert manifest["encoder"]["fingerprint"] == encoder.fingerprint()
-    made = from_recipe(manifest["encoder"]["recipe"])
+    made = from_config(manifest["encoder"]["recipe"])
     assert made.fingerprint() == encoder.fingerprint()
 
 
@@ -131,15 +131,15 @@ def test_stopped_at_any_moment_it_goes_on_to_the_same_files(tmp_path, encoder, m
 def test_it_goes_on_from_the_last_mark(tmp_path, encoder, source, monkeypatch):
     monkeypatch.setattr(folder, "_SECONDS_BETWEEN_MARKS", 0)
     seen = []
-    original = Noise.photo
+    original = Noise.image
 
-    def photo(self, record):
+    def image(self, record):
         if len(seen) == 8:
             raise Stopped
         seen.append(record.location)
         return original(self, record)
 
-    monkeypatch.setattr(Noise, "photo", photo)
+    monkeypatch.setattr(Noise, "image", image)
     with pytest.raises(Stopped):
         run(tmp_path, encoder, source, splits=("train",))
     marked = json.loads((tmp_path / "progress.json").read_text())["rows_done"]["train"]

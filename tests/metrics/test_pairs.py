@@ -15,12 +15,12 @@ def gallery(images, texts, image_ids, text_image_ids):
     return Gallery(images, texts, *ids, text_ids=None)
 
 
-def slow_accuracy(scores, image_ids, text_image_ids, twins):
+def slow_accuracy(scores, image_ids, text_image_ids, minimal_pairs):
     right = []
-    for j, photo in enumerate(text_image_ids):
-        if photo in twins:
-            own, twin = image_ids.index(photo), image_ids.index(twins[photo])
-            right.append(bool(scores[own, j] > scores[twin, j]))
+    for j, image in enumerate(text_image_ids):
+        if image in minimal_pairs:
+            own, minimal_pair = image_ids.index(image), image_ids.index(minimal_pairs[image])
+            right.append(bool(scores[own, j] > scores[minimal_pair, j]))
     return 100 * sum(right) / len(right)
 
 
@@ -29,13 +29,13 @@ def test_equals_the_obvious_loop(head):
     n = 150  # more than a block of pairs
     image_ids = torch.randperm(n, generator=torch.Generator().manual_seed(0)).tolist()
     text_image_ids = [i for i in range(n) for _ in range(i % 4)]
-    twins = {i: i ^ 1 for i in range(20, n)}
+    minimal_pairs = {i: i ^ 1 for i in range(20, n)}
     images = made_up_features(n, 3, seed=1)
     texts = made_up_features(len(text_image_ids), 3, seed=2)
-    expected = slow_accuracy(head(images, texts), image_ids, text_image_ids, twins)
-    one_way = {a: b for a, b in twins.items() if a < b}
+    expected = slow_accuracy(head(images, texts), image_ids, text_image_ids, minimal_pairs)
+    one_way = {a: b for a, b in minimal_pairs.items() if a < b}
     made = gallery(images, texts, image_ids, text_image_ids)
-    assert pairs_accuracy(head, made, twins) == pytest.approx(expected)
+    assert pairs_accuracy(head, made, minimal_pairs) == pytest.approx(expected)
     assert pairs_accuracy(head, made, one_way) == pytest.approx(expected)
     assert 30 < expected < 70
 
@@ -47,9 +47,9 @@ def test_ties_count_against_the_head():
 
 def test_a_bag_of_words_gets_half_at_best():
     words = Features.from_pooled(torch.randn(6, 4)[[0, 1, 2] * 2])  # twins' captions are one bag
-    photos = Features.from_pooled(torch.randn(6, 4))
+    images = Features.from_pooled(torch.randn(6, 4))
     ids = [0, 1, 2, 3, 4, 5]
-    accuracy = pairs_accuracy(Cosine(), gallery(photos, words, ids, ids), {0: 3, 1: 4, 2: 5})
+    accuracy = pairs_accuracy(Cosine(), gallery(images, words, ids, ids), {0: 3, 1: 4, 2: 5})
     assert accuracy == 50
 
 
@@ -60,7 +60,7 @@ def test_pairs_that_are_not_whole_are_left_out():
     assert math.isnan(pairs_accuracy(Cosine(), made, {3: 9}))
 
 
-def test_a_photo_with_two_twins_is_refused():
+def test_a_image_with_two_twins_is_refused():
     eye = Features.from_pooled(torch.eye(3))
     with pytest.raises(InputError, match="photo id 2 has two twins"):
         pairs_accuracy(Cosine(), gallery(eye, eye, [1, 2, 3], [1, 2, 3]), {1: 2, 3: 2})

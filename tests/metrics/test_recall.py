@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchmetrics import MetricCollection
 
-from itm_lightning.distributed import Alone, Spread
+from itm_lightning.distributed import SingleProcess, Spread
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
 from itm_lightning.ranking import blocks, rank
@@ -19,13 +19,13 @@ TEXT_IMAGE_IDS = torch.tensor([10, 30, 10, 20, 40, 30, 10, 20, 30, 30])
 IMAGES, TEXTS = made_up_features(4, 6, seed=1), made_up_features(10, 5, seed=2)
 
 
-def update(metric, photos, captions, text_ids=None):
+def update(metric, images, texts, text_ids=None):
     """A batch of those rows, with no more padding than it needs."""
     metric.update(
-        IMAGES[photos].trim(),
-        TEXTS[captions].trim(),
-        IMAGE_IDS[photos],
-        TEXT_IMAGE_IDS[captions],
+        IMAGES[images].trim(),
+        TEXTS[texts].trim(),
+        IMAGE_IDS[images],
+        TEXT_IMAGE_IDS[texts],
         None if text_ids is None else torch.tensor(text_ids),
     )
 
@@ -50,12 +50,12 @@ def test_equals_the_published_implementation():
     metric = BidirectionalRecall(Cosine())
     ids, owner = torch.arange(200), torch.arange(1000) // 5
     for start in range(0, 200, 64):
-        photos, captions = slice(start, start + 64), slice(5 * start, 5 * (start + 64))
+        images, texts = slice(start, start + 64), slice(5 * start, 5 * (start + 64))
         metric.update(
-            Features.from_pooled(data["images"][photos]),
-            Features.from_pooled(data["captions"][captions]),
-            ids[photos],
-            owner[captions],
+            Features.from_pooled(data["images"][images]),
+            Features.from_pooled(data["captions"][texts]),
+            ids[images],
+            owner[texts],
         )
     table = metric.compute()
     for way in ("i2t", "t2i"):
@@ -64,7 +64,7 @@ def test_equals_the_published_implementation():
         assert ours == pytest.approx(data[way].tolist(), abs=1e-9)
 
 
-def test_a_photo_may_come_with_each_of_its_captions():
+def test_a_image_may_come_with_each_of_its_texts():
     metric = BidirectionalRecall(Cosine())
     for j in range(10):
         update(metric, [IMAGE_IDS.tolist().index(TEXT_IMAGE_IDS[j])], [j], [j])
@@ -74,7 +74,7 @@ def test_a_photo_may_come_with_each_of_its_captions():
     assert metric.compute() == retrieval_recall(Cosine()(IMAGES, TEXTS), IMAGE_IDS, TEXT_IMAGE_IDS)
 
 
-def test_captions_that_come_again_count_once():
+def test_texts_that_come_again_count_once():
     metric = filled(Cosine())
     metric.reset()
     update(metric, [0, 1, 2], [0, 3, 1, 8], [0, 3, 1, 8])
@@ -247,7 +247,7 @@ def test_one_id_for_two_things_is_refused(head):
         metric.compute()
 
 
-def test_ids_for_some_captions_only_are_refused():
+def test_ids_for_some_texts_only_are_refused():
     metric = BidirectionalRecall(Cosine())
     update(metric, [0, 1], [0, 1], [0, 1])
     update(metric, [2, 3], [2])
@@ -264,7 +264,7 @@ def test_vectors_of_zero_are_no_clash():
 
 @pytest.mark.parametrize("head", [Cosine(), CrossAttention()])
 def test_features_that_do_not_fit_wait_on_the_cpu(head, monkeypatch):
-    kept = [head.keep(side) for side in (IMAGES, TEXTS)]
+    kept = [head.select(side) for side in (IMAGES, TEXTS)]
     tensors = [t for side in kept for t in (side.tokens, side.mask, side.pooled) if t is not None]
     needed = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     monkeypatch.setattr(blocks, "feature_bytes", lambda device: needed)
@@ -282,9 +282,9 @@ def test_features_that_do_not_fit_wait_on_the_cpu(head, monkeypatch):
 
 def test_features_that_wait_elsewhere_are_handed_over_part_by_part():
     elsewhere = torch.device("cpu", 0)  # to torch another device than "cpu"
-    images, texts = (Spread.of(side, elsewhere, Alone()) for side in (IMAGES, TEXTS))
+    images, texts = (Spread.of(side, elsewhere, SingleProcess()) for side in (IMAGES, TEXTS))
     assert images.whole() is images
-    assert Spread.of(IMAGES, IMAGES.device, Alone()).whole() is IMAGES
+    assert Spread.of(IMAGES, IMAGES.device, SingleProcess()).whole() is IMAGES
     found = rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
     assert found.t2i.device.type == "cpu"
     expected = rank(Cosine(), IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS)

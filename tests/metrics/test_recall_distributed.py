@@ -10,39 +10,39 @@ from itm_lightning.similarity import Cosine, CrossAttention
 from tests.distributed.processes import in_groups
 from tests.made_up import made_up_features
 
-N_PHOTOS = 7
-OWNER = torch.tensor([i for i in range(N_PHOTOS) for _ in range(1 + i % 3)])
-IMAGES, TEXTS = made_up_features(N_PHOTOS, 6, seed=1), made_up_features(len(OWNER), 5, seed=2)
-IMAGE_IDS = torch.arange(N_PHOTOS) * 11 + 3
+N_IMAGES = 7
+OWNER = torch.tensor([i for i in range(N_IMAGES) for _ in range(1 + i % 3)])
+IMAGES, TEXTS = made_up_features(N_IMAGES, 6, seed=1), made_up_features(len(OWNER), 5, seed=2)
+IMAGE_IDS = torch.arange(N_IMAGES) * 11 + 3
 HEADS = {"pooled": Cosine(), "tokens": CrossAttention()}
 
 
-def see(metric, photos, with_text_ids=False):
+def see(metric, images, with_text_ids=False):
     """One sample a batch: a photo with all its captions, as little padded as it may be."""
-    for photo in photos:
-        captions = OWNER.eq(photo).nonzero()[:, 0]
+    for image in images:
+        texts = OWNER.eq(image).nonzero()[:, 0]
         metric.update(
-            IMAGES[photo : photo + 1].trim(),
-            TEXTS[captions].trim(),
-            IMAGE_IDS[photo : photo + 1],
-            IMAGE_IDS[OWNER[captions]],
-            captions if with_text_ids else None,
+            IMAGES[image : image + 1].trim(),
+            TEXTS[texts].trim(),
+            IMAGE_IDS[image : image + 1],
+            IMAGE_IDS[OWNER[texts]],
+            texts if with_text_ids else None,
         )
 
 
 def padded_share():
     """What a DistributedSampler gives: shares of one size, filled up with photos from the start."""
-    size = -(-N_PHOTOS // world_size())
-    photos = [i % N_PHOTOS for i in range(size * world_size())]
-    return photos[rank() :: world_size()]
+    size = -(-N_IMAGES // world_size())
+    images = [i % N_IMAGES for i in range(size * world_size())]
+    return images[rank() :: world_size()]
 
 
 def all_on_the_first():
-    return range(N_PHOTOS) if rank() == 0 else []
+    return range(N_IMAGES) if rank() == 0 else []
 
 
 def uneven_share():
-    return range(1, N_PHOTOS) if rank() else [0]
+    return range(1, N_IMAGES) if rank() else [0]
 
 
 SHARES = {share.__name__: share for share in (padded_share, all_on_the_first, uneven_share)}
@@ -55,16 +55,16 @@ def recall(share, head, with_text_ids):
     return metric.compute(), len(gallery.images), len(gallery.texts)
 
 
-def captions_of_one_photo_apart(with_text_ids):
+def texts_of_one_image_apart(with_text_ids):
     metric = BidirectionalRecall(Cosine())
-    for caption in range(rank(), len(OWNER), world_size()):
-        photo = int(OWNER[caption])
+    for text in range(rank(), len(OWNER), world_size()):
+        image = int(OWNER[text])
         metric.update(
-            IMAGES[photo : photo + 1],
-            TEXTS[caption : caption + 1],
-            IMAGE_IDS[photo : photo + 1],
-            IMAGE_IDS[OWNER[caption : caption + 1]],
-            torch.tensor([caption]) if with_text_ids else None,
+            IMAGES[image : image + 1],
+            TEXTS[text : text + 1],
+            IMAGE_IDS[image : image + 1],
+            IMAGE_IDS[OWNER[text : text + 1]],
+            torch.tensor([text]) if with_text_ids else None,
         )
     return metric.compute()
 
@@ -88,8 +88,8 @@ SCENARIOS = {
     for head in HEADS
     for with_ids in (False, True)
 } | {
-    "apart": (captions_of_one_photo_apart, False),
-    "apart, with ids": (captions_of_one_photo_apart, True),
+    "apart": (texts_of_one_image_apart, False),
+    "apart, with ids": (texts_of_one_image_apart, True),
     "gathered": (gathered,),
 }
 
@@ -113,7 +113,7 @@ def outcomes(tmp_path_factory):
 
 def single_process(head):
     metric = BidirectionalRecall(HEADS[head])
-    see(metric, range(N_PHOTOS))
+    see(metric, range(N_IMAGES))
     return metric.compute()
 
 
@@ -123,13 +123,13 @@ def single_process(head):
 @pytest.mark.parametrize("share", SHARES)
 def test_equals_a_single_process(outcomes, world, share, head, with_text_ids):
     for process in outcomes[world]:
-        table, n_photos, n_captions = process[share, head, with_text_ids]
+        table, n_images, n_texts = process[share, head, with_text_ids]
         assert table == single_process(head)
-        assert (n_photos, n_captions) == (N_PHOTOS, len(OWNER))
+        assert (n_images, n_texts) == (N_IMAGES, len(OWNER))
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_captions_of_one_photo_on_several_processes_need_ids(outcomes, world):
+def test_texts_of_one_image_on_several_processes_need_ids(outcomes, world):
     for process in outcomes[world]:
         assert "pass text_ids to update" in process["apart"]
         assert process["apart, with ids"] == single_process("pooled")

@@ -13,11 +13,11 @@ from itm_lightning.objectives import (
     FeatureObjective,
     InfoNCE,
     InformationBottleneck,
+    LocalComparison,
     Triplet,
     WeightedSum,
-    WholeBatch,
 )
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.similarity import Gaussian, Lorentz
 from itm_lightning.similarity.spaces import Gaussians, exponential_map
 from itm_lightning.types import Features
@@ -31,7 +31,7 @@ SCORES = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 
 def batch(images, texts, *ids):
     n = len(images)
-    return WholeBatch(SCORES[:n, :n], images, texts, *ids)
+    return LocalComparison(SCORES[:n, :n], images, texts, *ids)
 
 
 @pytest.fixture(params=OBJECTIVES)
@@ -46,14 +46,14 @@ def sides_for(objective, seed=1, dtype=torch.float32):
         for f in (made_up_features(4, n, seed=seed + n) for n in (5, 3))
     ]
     head = HEADS.get(type(objective))
-    return sides if head is None else head.to(dtype).lift(*sides)
+    return sides if head is None else head.to(dtype).to_head_space(*sides)
 
 
 def test_the_loss_is_finite_and_reaches_the_features(objective):
     images, texts = made_up_features(4, 5, seed=1), made_up_features(4, 3, seed=2)
     leaves = [x.requires_grad_() for side in (images, texts) for x in (side.tokens, side.pooled)]
     head = HEADS.get(type(objective))
-    lifted = (images, texts) if head is None else head.lift(images, texts)
+    lifted = (images, texts) if head is None else head.to_head_space(images, texts)
     loss = objective.loss(batch(*lifted))
     assert loss.shape == ()
     assert loss.dtype == torch.float32
@@ -96,7 +96,7 @@ def test_scores_alone_are_not_enough(objective):
 
 def test_survives_a_recipe(objective):
     images, texts = sides_for(objective)
-    again = from_recipe(recipe(objective))
+    again = from_config(to_config(objective))
     torch.testing.assert_close(
         again.loss(batch(images, texts)), objective.loss(batch(images, texts))
     )
@@ -142,16 +142,16 @@ def points(*rows):
     return exponential_map(torch.tensor(rows))
 
 
-def test_a_photo_beyond_its_caption_on_the_same_ray_is_entailed():
-    captions, photos = points([1.0, 0.0], [0.0, 0.5]), points([3.0, 0.0], [0.0, 0.6])
-    assert Entailment().loss(batch(photos, captions)) == 0
+def test_a_image_beyond_its_text_on_the_same_ray_is_entailed():
+    texts, images = points([1.0, 0.0], [0.0, 0.5]), points([3.0, 0.0], [0.0, 0.6])
+    assert Entailment().loss(batch(images, texts)) == 0
 
 
 def test_entailment_by_hand():
     """Straight back to the vertex is an angle of π; the aperture's sine is 2K over sinh 1."""
-    photos, captions = points([0.5, 0.0], [3.0, 0.0]), points([1.0, 0.0], [1.0, 0.0])
+    images, texts = points([0.5, 0.0], [3.0, 0.0]), points([1.0, 0.0], [1.0, 0.0])
     aperture = math.asin(0.2 / math.sinh(1))
-    loss = Entailment().loss(batch(photos, captions))
+    loss = Entailment().loss(batch(images, texts))
     assert loss.item() == pytest.approx((math.pi - aperture) / 2, abs=3e-4)
 
 
@@ -161,8 +161,8 @@ def test_entailment_is_not_symmetric():
 
 
 def test_a_wider_radius_forgives_more():
-    captions, photos = points([1.0, 0.0]), points([1.0, 1.0])
-    strict, lenient = (Entailment(r).loss(batch(photos, captions)) for r in (0.01, 0.4))
+    texts, images = points([1.0, 0.0]), points([1.0, 1.0])
+    strict, lenient = (Entailment(r).loss(batch(images, texts)) for r in (0.01, 0.4))
     assert 0 < lenient < strict
 
 
@@ -232,7 +232,7 @@ def test_gradients_are_those_of_the_formulas(objective):
     read = [x for x in (*v, *t) if x is not None]
     assert torch.autograd.gradcheck(
         lambda *_: objective.loss(
-            WholeBatch(SCORES.double(), rebuilt(images, v), rebuilt(texts, t))
+            LocalComparison(SCORES.double(), rebuilt(images, v), rebuilt(texts, t))
         ),
         read,
         fast_mode=True,

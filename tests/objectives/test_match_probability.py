@@ -18,9 +18,9 @@ def slow_loss(scores, ids, scale, shift, pseudo):
         ) / len(pairs)
 
     own = 2 * mean(lambda i, j: i == j)
-    among_captions = mean(lambda i, j: logit[i][j] >= logit[i][i])
-    among_photos = mean(lambda i, j: logit[i][j] >= logit[j][j])
-    return own + pseudo * (among_captions + among_photos)
+    among_texts = mean(lambda i, j: logit[i][j] >= logit[i][i])
+    among_images = mean(lambda i, j: logit[i][j] >= logit[j][j])
+    return own + pseudo * (among_texts + among_images)
 
 
 @pytest.mark.parametrize("ids", [IDS, torch.arange(4)])

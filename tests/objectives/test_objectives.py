@@ -5,8 +5,14 @@ import torch
 
 from itm_lightning import registry
 from itm_lightning.errors import InputError
-from itm_lightning.objectives import FeatureObjective, InfoNCE, Triplet, WeightedSum, WholeBatch
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.objectives import (
+    FeatureObjective,
+    InfoNCE,
+    LocalComparison,
+    Triplet,
+    WeightedSum,
+)
+from itm_lightning.part import from_config, to_config
 from itm_lightning.similarity import Cosine, OrderEmbedding
 from itm_lightning.types import Features
 from tests.made_up import golden
@@ -66,17 +72,17 @@ def test_half_precision_scores_give_a_float32_loss(objective, scores):
 
 
 def test_survives_a_recipe(objective, scores):
-    torch.testing.assert_close(from_recipe(recipe(objective))(scores), objective(scores))
+    torch.testing.assert_close(from_config(to_config(objective))(scores), objective(scores))
 
 
 def test_negatives_and_positives_by_hand(scores):
     negatives = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]).bool()
-    batch = WholeBatch(scores, image_ids=IDS, text_image_ids=IDS)
-    for queries in (batch.photo_queries, batch.caption_queries):
+    batch = LocalComparison(scores, image_ids=IDS, text_image_ids=IDS)
+    for queries in (batch.image_queries, batch.text_queries):
         assert queries.negatives.equal(negatives)
         assert queries.positives.equal(torch.eye(4).bool())
-        assert queries.counted.equal(negatives | torch.eye(4).bool())
-        assert queries.own.squeeze(1).equal(scores.diagonal())
+        assert queries.valid.equal(negatives | torch.eye(4).bool())
+        assert queries.positive_scores.squeeze(1).equal(scores.diagonal())
 
 
 @pytest.mark.parametrize(
@@ -85,8 +91,8 @@ def test_negatives_and_positives_by_hand(scores):
 @pytest.mark.parametrize(("kind", "hardest"), [("sum", False), ("max", True)])
 def test_triplet_equals_the_published_implementation(head, measure, margin, kind, hardest):
     data = golden("triplet")
-    images, captions = (Features.from_pooled(data[side]) for side in ("images", "captions"))
-    scores = head(images, captions)
+    images, texts = (Features.from_pooled(data[side]) for side in ("images", "captions"))
+    scores = head(images, texts)
     torch.testing.assert_close(scores, data[f"{measure}_scores"], atol=1e-5, rtol=0)
     loss = Triplet(margin=margin, hardest=hardest)(scores)
     torch.testing.assert_close(loss, data[f"triplet__{measure}__{kind}"], atol=1e-5, rtol=1e-6)

@@ -20,7 +20,7 @@ def test_starts_as_published():
     assert Sigmoid()(SCORES).item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_another_caption_of_the_photo_is_neither_positive_nor_negative():
+def test_another_text_of_the_image_is_neither_positive_nor_negative():
     expected = 0.0
     for i in range(4):
         for j in range(4):

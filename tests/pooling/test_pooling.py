@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.pooling import AttentionPooling, MaxPooling, MeanPooling
 from itm_lightning.registry import get, list_registered
 
@@ -51,7 +51,7 @@ class TestEveryPooling:
             assert tensor.grad.isfinite().all()
 
     def test_recipe_builds_it_again(self, pooling, tokens, mask):
-        again = from_recipe(recipe(pooling))
+        again = from_config(to_config(pooling))
         again.build(6)
         again.load_state_dict(pooling.state_dict())
         torch.testing.assert_close(again.eval()(tokens, mask), pooling(tokens, mask))

@@ -9,12 +9,12 @@ from itm_lightning.ranking import rank, ranks_from_scores, top_k
 from itm_lightning.similarity import CrossAttention, DotProduct, Ensemble
 from tests.made_up import made_up_features
 
-N_PHOTOS = 40
-OWNER = torch.tensor([i for i in range(N_PHOTOS) for _ in range(1 + i % 3)])
-IDS = torch.arange(N_PHOTOS) * 7 + 1
+N_IMAGES = 40
+OWNER = torch.tensor([i for i in range(N_IMAGES) for _ in range(1 + i % 3)])
+IDS = torch.arange(N_IMAGES) * 7 + 1
 HEADS = [DotProduct(), CrossAttention()]
 # the second model sees other regions and other words, of another width
-IMAGES = [made_up_features(N_PHOTOS, 5, 8, seed=1), made_up_features(N_PHOTOS, 3, 6, seed=2)]
+IMAGES = [made_up_features(N_IMAGES, 5, 8, seed=1), made_up_features(N_IMAGES, 3, 6, seed=2)]
 TEXTS = [made_up_features(len(OWNER), 9, 8, seed=3), made_up_features(len(OWNER), 4, 6, seed=4)]
 GALLERY = Views.of_models(IMAGES), Views.of_models(TEXTS)
 WEIGHTS = [1.0, 3.0]

@@ -31,14 +31,14 @@ class Table(PooledSimilarity):
 
 def slow_ranks(scores, image_ids, text_image_ids):
     i2t, t2i = [], []
-    for i, photo in enumerate(image_ids.tolist()):
-        own = [float(scores[i, j]) for j, p in enumerate(text_image_ids.tolist()) if p == photo]
-        others = [float(scores[i, j]) for j, p in enumerate(text_image_ids.tolist()) if p != photo]
+    for i, image in enumerate(image_ids.tolist()):
+        own = [float(scores[i, j]) for j, p in enumerate(text_image_ids.tolist()) if p == image]
+        others = [float(scores[i, j]) for j, p in enumerate(text_image_ids.tolist()) if p != image]
         if own:
             i2t.append(1 + sum(score >= max(own) for score in others))
-    for j, photo in enumerate(text_image_ids.tolist()):
-        own = float(scores[image_ids.tolist().index(photo), j])
-        others = [float(scores[i, j]) for i, p in enumerate(image_ids.tolist()) if p != photo]
+    for j, image in enumerate(text_image_ids.tolist()):
+        own = float(scores[image_ids.tolist().index(image), j])
+        others = [float(scores[i, j]) for i, p in enumerate(image_ids.tolist()) if p != image]
         t2i.append(1 + sum(score >= own for score in others))
     return i2t, t2i
 
@@ -127,7 +127,7 @@ def test_real_heads_rank_the_same_in_any_blocks(head):
         assert (ranks.i2t.tolist(), ranks.t2i.tolist()) == expected
 
 
-def test_photos_are_prepared_once_and_captions_twice():
+def test_images_are_prepared_once_and_texts_twice():
     class Counting(Cosine):
         prepared = 0
 
@@ -169,7 +169,7 @@ def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
     assert capsys.readouterr().err == ""
 
 
-def test_captions_are_scored_in_groups_of_like_length():
+def test_texts_are_scored_in_groups_of_like_length():
     seen = []
 
     class Watching(CrossAttention):
@@ -187,9 +187,9 @@ def test_captions_are_scored_in_groups_of_like_length():
 
 def test_equals_the_published_ranks():
     data = golden("recall")
-    images, captions = (Features.from_pooled(data[side]) for side in ("images", "captions"))
+    images, texts = (Features.from_pooled(data[side]) for side in ("images", "captions"))
     ranks = rank(
-        Cosine(), images, captions, torch.arange(200), torch.arange(1000) // 5, block_elements=9000
+        Cosine(), images, texts, torch.arange(200), torch.arange(1000) // 5, block_elements=9000
     )
     assert (ranks.i2t - 1).tolist() == data["i2t_ranks"].tolist()
     assert (ranks.t2i - 1).tolist() == data["t2i_ranks"].tolist()

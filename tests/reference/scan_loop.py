@@ -4,14 +4,14 @@ import torch
 from torch.nn import functional as F
 
 
-def scan_scores(images, captions, lengths, direction="t2i", temperature=9.0, lse_temperature=6.0):
+def scan_scores(images, texts, lengths, direction="t2i", temperature=9.0, lse_temperature=6.0):
     """Scores (N, M) with clipped, l2-normalised attention and LogSumExp.
 
     Unit tokens: images (N, R, D), captions (M, L, D) of which lengths (M,) are real.
     """
     columns = []
-    for caption, length in zip(captions, lengths.tolist(), strict=True):
-        words = caption[:length].expand(len(images), -1, -1)
+    for text, length in zip(texts, lengths.tolist(), strict=True):
+        words = text[:length].expand(len(images), -1, -1)
         queries, context = (words, images) if direction == "t2i" else (images, words)
         attended = attended_vectors(queries, context, temperature)
         cosines = F.cosine_similarity(queries, attended, dim=-1)  # (N, queries)

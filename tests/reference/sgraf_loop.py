@@ -11,25 +11,25 @@ from torch.nn import functional as F
 from tests.reference.scan_loop import attended_vectors
 
 
-def sgr_scores(images, captions, lengths, state):
+def sgr_scores(images, texts, lengths, state):
     """Scores (N, M) by similarity graph reasoning, in as many steps as there are parameters."""
-    return _scores(images, captions, lengths, state, _reason)
+    return _scores(images, texts, lengths, state, _reason)
 
 
-def saf_scores(images, captions, lengths, state):
+def saf_scores(images, texts, lengths, state):
     """Scores (N, M) by similarity attention filtration."""
-    return _scores(images, captions, lengths, state, _filter)
+    return _scores(images, texts, lengths, state, _filter)
 
 
-def _scores(images, captions, lengths, state, match):
-    photos = _photo_vectors(images, state)
+def _scores(images, texts, lengths, state, match):
+    golden_images = _image_vectors(images, state)
     columns = []
-    for caption, length in zip(captions, lengths.tolist(), strict=True):
-        words = caption[:length].expand(len(images), -1, -1)
-        sentence = _sentence_vector(caption[:length], state)
+    for text, length in zip(texts, lengths.tolist(), strict=True):
+        words = text[:length].expand(len(images), -1, -1)
+        sentence = _sentence_vector(text[:length], state)
         attended = F.normalize(attended_vectors(words, images, 9.0), dim=-1)
         local = _similarity_vectors(attended, words, state, "sim_tranloc_w")
-        overall = _similarity_vectors(photos, sentence, state, "sim_tranglo_w")
+        overall = _similarity_vectors(golden_images, sentence, state, "sim_tranglo_w")
         nodes = torch.cat([overall.unsqueeze(1), local], dim=1)  # (N, 1 + words, S)
         score = _linear(match(nodes, state), state, "sim_eval_w").sigmoid()
         columns.append(score.squeeze(1))
@@ -58,7 +58,7 @@ def _filter(nodes, state):
     return F.normalize((weights @ nodes).squeeze(1), dim=-1)
 
 
-def _photo_vectors(images, state):
+def _image_vectors(images, state):
     name = "v_global_w.embedding_"
     local = _batch_norm(_linear(images, state, name + "local.0"), state, name + "local.1")
     mean = _linear(images.mean(dim=1), state, name + "global.0")

@@ -16,7 +16,7 @@ def random_config(tiny_config):
     """Dropout, noise on words, augmented photos, captions drawn, a schedule by the step."""
     source = tiny_config["data"]["source"]["init_args"]
     source.update(train=44, val=8, test=8)
-    tiny_config["data"].update(batch_size=4, one_caption=True, bucketed=True)
+    tiny_config["data"].update(batch_size=4, one_text=True, bucketed=True)
     tiny_config["trainer"].update(max_epochs=EPOCHS, accumulate_grad_batches=2)
     tiny_config["model"]["image_encoder"]["init_args"]["augment"] = True
     tiny_config["model"]["text_encoder"]["init_args"]["word_noise"] = 0.3

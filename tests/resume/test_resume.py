@@ -91,7 +91,7 @@ def test_sigterm_loses_no_step(run, random_config, tmp_path, hook, nth, step):
                 "model.image_encoder.init_args.trainable": False,
                 "data.augmented_views": 3,
                 "data.bucketed": False,
-                "data.one_caption": False,
+                "data.one_text": False,
                 "data.batch_size": 20,
             },
             [("on_train_batch_end", 5), ("on_train_batch_end", 3)],

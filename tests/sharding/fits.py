@@ -68,13 +68,13 @@ class Losses(pl.Callback):
 
 def matcher_of(fit, text_folder):
     text = RecurrentText(hidden=8, word_dim=8) if fit.recurrent else PretrainedText(text_folder)
-    photos = TorchvisionCNN(fit.network, image_size=64, trainable=not fit.frozen)
+    images = TorchvisionCNN(fit.network, image_size=64, trainable=not fit.frozen)
     # a head of single numbers, which it clamps in place; an optimiser that steps through all
     # tensors at once, as it does by itself on a GPU
     optimizer = partial(torch.optim.AdamW, lr=1e-3, foreach=True)
     head, factors = Lorentz(8), {"text_encoder": 0.5}
     settings = {"dim": 8, "optimizer": optimizer, "lr_factors": factors, **fit.model}
-    return Matcher(photos, text, head, Sigmoid(), **settings)
+    return Matcher(images, text, head, Sigmoid(), **settings)
 
 
 def trainer_of(strategy, folder, **settings):

@@ -10,9 +10,9 @@ from torch.distributed.tensor import DTensor
 
 from itm_lightning.encoders import PretrainedText, PretrainedVision, RecurrentText, TorchvisionCNN
 from itm_lightning.sharding import blocks, clip_norm, clip_value, separate, shard, shardable
-from tests.encoders.conftest import CAPTIONS, MODELS
+from tests.encoders.conftest import MODELS, TEXTS
 
-PHOTOS = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+IMAGES = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
 TEXT = ("bert", "t5", "clip", "siglip")
 KINDS = [(name, PretrainedText) for name in TEXT] + [
     (name, PretrainedVision) for name in MODELS if name not in {"bert", "t5"}
@@ -57,7 +57,7 @@ def test_a_pretrained_trunk_is_sharded_block_by_block(folders, mesh, name, kind)
     encoder = kind(folders(name)).eval()
     layers = list(blocks(encoder.network))
     assert len(layers) == (1 if name == "t5" else 2)
-    assert_same_sharded(encoder, CAPTIONS if kind is PretrainedText else PHOTOS, mesh)
+    assert_same_sharded(encoder, TEXTS if kind is PretrainedText else IMAGES, mesh)
     assert all(isinstance(layer, FSDPModule) for layer in layers)
 
 
@@ -66,7 +66,7 @@ def test_a_pretrained_trunk_is_sharded_block_by_block(folders, mesh, name, kind)
 )
 def test_a_network_of_torchvision_is_sharded_as_a_whole(mesh, name):
     encoder = TorchvisionCNN(name, image_size=32).eval()
-    assert_same_sharded(encoder, PHOTOS, mesh)
+    assert_same_sharded(encoder, IMAGES, mesh)
 
 
 def test_recurrent_networks_stay_whole():

@@ -16,9 +16,9 @@ COLUMNS = [name for name in GOLDEN if "__" in name]
 
 
 def golden_features():
-    captions, lengths = GOLDEN["captions"], GOLDEN["caption_lengths"]
-    mask = torch.arange(captions.shape[1])[None] < lengths[:, None]
-    return Features.from_tokens(GOLDEN["images"]), Features.from_tokens(captions, mask)
+    texts, lengths = GOLDEN["captions"], GOLDEN["caption_lengths"]
+    mask = torch.arange(texts.shape[1])[None] < lengths[:, None]
+    return Features.from_tokens(GOLDEN["images"]), Features.from_tokens(texts, mask)
 
 
 @pytest.mark.parametrize("column", COLUMNS)

@@ -24,11 +24,11 @@ def test_weights_are_relative():
 
 
 def test_keeps_what_any_of_its_heads_reads():
-    both = Ensemble([Cosine(), CrossAttention()]).keep(IMAGES)
+    both = Ensemble([Cosine(), CrossAttention()]).select(IMAGES)
     assert both.tokens is not None
     assert both.pooled is not None
-    assert Ensemble([Cosine(), Bilinear(8)]).keep(IMAGES).tokens is None
-    assert Ensemble([CrossAttention()]).keep(IMAGES).pooled is None
+    assert Ensemble([Cosine(), Bilinear(8)]).select(IMAGES).tokens is None
+    assert Ensemble([CrossAttention()]).select(IMAGES).pooled is None
 
 
 def test_a_block_is_as_large_as_its_most_demanding_head_needs():

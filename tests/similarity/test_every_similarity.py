@@ -7,7 +7,7 @@ import torch
 
 from itm_lightning import similarity
 from itm_lightning.errors import InputError
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
 from tests.similarity.heads import DIM, HEADS, SPARSE, WITHOUT_GRADIENT, heads_that_are
@@ -30,7 +30,7 @@ def texts():
     return made_up_features(6, length=4, seed=2)
 
 
-def test_scores_every_photo_against_every_caption(head, images, texts):
+def test_scores_every_image_against_every_text(head, images, texts):
     scores = head(images, texts)
     assert scores.shape == (5, 6)
     for i in range(5):
@@ -49,7 +49,7 @@ def test_padding_is_excluded_whatever_it_holds(head, images, texts):
     torch.testing.assert_close(head(padded(images), padded(texts)), head(images, texts))
 
 
-def test_permuting_photos_and_captions_permutes_scores(head, images, texts):
+def test_permuting_images_and_texts_permutes_scores(head, images, texts):
     rows, columns = torch.tensor([3, 0, 4, 1, 2]), torch.tensor([5, 2, 0, 1, 4, 3])
     permuted = head(images[rows], texts[columns])
     torch.testing.assert_close(permuted, head(images, texts)[rows][:, columns])
@@ -62,12 +62,12 @@ def test_what_is_prepared_can_be_sliced_into_blocks(head, images, texts):
 
 
 def test_keep_is_all_that_the_head_reads(head, images, texts):
-    kept = head(head.keep(images), head.keep(texts))
+    kept = head(head.select(images), head.select(texts))
     torch.testing.assert_close(kept, head(images, texts), rtol=0, atol=0)
 
 
 def test_features_it_cannot_read_are_refused(head, images, texts):
-    read = head.keep(images)
+    read = head.select(images)
     without = (
         Features(images.tokens, images.mask, None)
         if read.tokens is None
@@ -104,7 +104,7 @@ def test_scores_are_float32_under_autocast_and_near_the_exact_ones(head, images,
 
 
 def test_survives_recipe_and_pickle(head, images, texts):
-    again = from_recipe(recipe(head))
+    again = from_config(to_config(head))
     again.load_state_dict(head.state_dict())
     again.train(head.training)
     for copy in (again, pickle.loads(pickle.dumps(head))):

@@ -21,7 +21,7 @@ def test_by_hand():
 
 def test_equals_the_obvious_loop():
     head = Gaussian(8)
-    sides = head.lift(made_up_features(3, 4, seed=1), made_up_features(4, 4, seed=2))
+    sides = head.to_head_space(made_up_features(3, 4, seed=1), made_up_features(4, 4, seed=2))
     (v, log_v), (t, log_t) = ((side.pooled, side.log_variance) for side in sides)
     for i in range(3):
         for j in range(4):
@@ -36,7 +36,7 @@ def test_is_the_mean_squared_distance_of_samples():
     with torch.no_grad():
         samples = [
             side.pooled + (side.log_variance / 2).exp() * torch.randn(200_000, 2, 4)
-            for side in head.lift(features, features)
+            for side in head.to_head_space(features, features)
         ]
         squares = (samples[0][:, :, None] - samples[1][:, None]).square().sum(-1).mean(0)
         torch.testing.assert_close(head(features, features), -squares, atol=0.02, rtol=0)
@@ -44,6 +44,6 @@ def test_is_the_mean_squared_distance_of_samples():
 
 def test_starts_with_variances_as_large_as_the_mean():
     features = made_up_features(50, 1, dim=256)
-    images, _ = Gaussian(256).lift(features, features)
+    images, _ = Gaussian(256).to_head_space(features, features)
     total = images.log_variance.exp().sum(-1)
     assert 0.9 < total.mean() < 1.1

@@ -77,7 +77,9 @@ def test_parameters_stay_within_their_bounds_and_still_learn_there():
 def test_what_it_lifts_is_what_it_compares():
     features = Features.from_pooled(torch.randn(3, 4))
     head = Lorentz(4)
-    torch.testing.assert_close(head.score(*head.lift(features, features)), head(features, features))
+    torch.testing.assert_close(
+        head.score(*head.to_head_space(features, features)), head(features, features)
+    )
 
 
 def test_a_curvature_that_is_none_is_refused():

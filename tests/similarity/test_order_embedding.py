@@ -9,8 +9,8 @@ from tests.made_up import golden
 
 def test_equals_the_published_implementation():
     data = golden("triplet")
-    images, captions = (Features.from_pooled(data[side]) for side in ("images", "captions"))
-    scores = OrderEmbedding()(images, captions)
+    images, texts = (Features.from_pooled(data[side]) for side in ("images", "captions"))
+    scores = OrderEmbedding()(images, texts)
     torch.testing.assert_close(scores, data["order_scores"], atol=1e-5, rtol=0)
 
 

@@ -90,9 +90,9 @@ def test_permuting_rows_permutes_scores(head, images, texts, random):
 @given(images=some_features(), texts=some_features(), row=some_rows, column=some_rows)
 @a_few
 def test_blocks_change_nothing(head, images, texts, row, column):
-    photos, captions = head.prepare_images(images), head.prepare_texts(texts)
-    rows = [part for part in (photos[:row], photos[row:]) if len(part)]
-    columns = [part for part in (captions[:column], captions[column:]) if len(part)]
+    rows, columns = head.prepare_images(images), head.prepare_texts(texts)
+    rows = [part for part in (rows[:row], rows[row:]) if len(part)]
+    columns = [part for part in (columns[:column], columns[column:]) if len(part)]
     blocks = [torch.cat([head.score(r, c) for c in columns], dim=1) for r in rows]
     torch.testing.assert_close(torch.cat(blocks), head(images, texts), atol=1e-6, rtol=1e-6)
 
@@ -123,7 +123,7 @@ def test_gradients_are_those_of_the_formula(head):
     sides = [
         map_values(made_up_features(2, 3, DIM, seed), torch.Tensor.double) for seed in (11, 12)
     ]
-    kept = [head.keep(side) for side in sides]
+    kept = [head.select(side) for side in sides]
     read = [x for side in kept for x in (side.tokens, side.pooled) if x is not None]
     learnt = [*(x.requires_grad_() for x in read), *head.parameters()]
     # gradcheck changes its inputs in place: the head need not be handed them

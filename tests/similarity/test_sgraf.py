@@ -42,9 +42,12 @@ class TestPublishedImplementation:
         return {k.removeprefix("state."): v for k, v in data.items() if k.startswith("state.")}
 
     def test_gives_these_scores(self, name, data, state):
-        captions, lengths = data["captions"], data["caption_lengths"]
-        mask = torch.arange(captions.shape[1]) < lengths[:, None]
-        images, texts = Features.from_tokens(data["images"]), Features.from_tokens(captions, mask)
+        golden_texts, lengths = data["captions"], data["caption_lengths"]
+        mask = torch.arange(golden_texts.shape[1]) < lengths[:, None]
+        images, texts = (
+            Features.from_tokens(data["images"]),
+            Features.from_tokens(golden_texts, mask),
+        )
         scores = with_state(name, state, dim=64, sim_dim=32)(images, texts)
         torch.testing.assert_close(scores, data["scores"], atol=1e-5, rtol=0)
 
@@ -94,7 +97,7 @@ class TestLoop:
         torch.testing.assert_close(head(images, texts), scores, atol=1e-7, rtol=0)
 
 
-def test_a_photo_with_fewer_regions_uses_the_first_statistics(name):
+def test_a_image_with_fewer_regions_uses_the_first_statistics(name):
     state = made_up_state(name, 8, 4, regions=5)
     head = with_state(name, state, 8, 4, regions=5)
     images, texts = unit_features(3, 3, 8, 1, ragged=False), unit_features(2, 4, 8, 2)
@@ -111,7 +114,7 @@ def test_words_and_gaps_may_alternate(name):
     torch.testing.assert_close(head(images, gaps), head(images, texts))
 
 
-def test_a_caption_without_words_and_a_photo_without_regions_have_scores(name):
+def test_a_text_without_words_and_a_image_without_regions_have_scores(name):
     images, texts = made_up_features(3, 5, seed=1), made_up_features(4, 3, seed=2)
     images.mask[1], texts.mask[2] = False, False
     assert HEADS[name][0](8, 4).eval()(images, texts).isfinite().all()
@@ -134,7 +137,7 @@ def test_other_parameters_than_the_authors_are_refused():
 
 
 @pytest.mark.parametrize("n", [1, 4])
-def test_learns_even_from_a_single_photo(name, n):
+def test_learns_even_from_a_single_image(name, n):
     torch.manual_seed(0)
     head = HEADS[name][0](8, 4, regions=5).train()
     images, texts = made_up_features(n, 5, seed=1), made_up_features(n, 3, seed=2)

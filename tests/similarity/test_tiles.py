@@ -37,8 +37,8 @@ def test_tiles_are_even_and_about_square(monkeypatch, n, m, tiles_of):
 
 @given(n=st.integers(1, 200), m=st.integers(1, 200), pairs=st.integers(1, 1000))
 def test_tiles_hold_hardly_more_than_they_may(n, m, pairs):
-    photos, captions = tiles._shape(n, m, pairs)
-    assert photos * captions <= 1.5 * pairs + 1
+    images, texts = tiles._shape(n, m, pairs)
+    assert images * texts <= 1.5 * pairs + 1
 
 
 def test_a_pair_larger_than_a_tile_is_scored_all_the_same(monkeypatch):

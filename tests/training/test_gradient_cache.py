@@ -16,7 +16,7 @@ from itm_lightning.training.gradient_cache import encode_by_chunks
 from itm_lightning.types import Batch, Features
 from tests.test_matcher import trainer
 
-CAPTIONS = ["a red ring", "two things left of a very small blue box", "a", "a box", "red"]
+TEXTS = ["a red ring", "two things left of a very small blue box", "a", "a box", "red"]
 
 
 def matcher(network="squeezenet1_1", gradient_cache=None):
@@ -35,12 +35,12 @@ def matcher(network="squeezenet1_1", gradient_cache=None):
 def step(gradient_cache, encode):
     """Loss and gradients of a step in float64; ``encode`` makes features of the batch."""
     model = matcher(gradient_cache=gradient_cache)
-    model.text_encoder.learn_vocabulary(CAPTIONS)
+    model.text_encoder.learn_vocabulary(TEXTS)
     model.double().log = lambda *args, **kwargs: None
     model._encode = encode.__get__(model) if encode else model._encode
-    ids, photos = torch.arange(5), torch.rand(5, 3, 64, 64, dtype=torch.float64)
+    ids, images = torch.arange(5), torch.rand(5, 3, 64, 64, dtype=torch.float64)
     torch.manual_seed(1)
-    loss = model.training_step(Batch(photos, CAPTIONS, ids, ids, ids, [()] * 5), 0)
+    loss = model.training_step(Batch(images, TEXTS, ids, ids, ids, [()] * 5), 0)
     loss.backward()
     return loss.detach(), [p.grad for p in model.parameters()]
 
@@ -48,8 +48,8 @@ def step(gradient_cache, encode):
 def two_by_two(model, batch):
     """What a cache of two encodes, kept."""
     parts = [slice(start, start + 2) for start in (0, 2, 4)]
-    images = Features.cat([model.encode_images(batch.photos[part]) for part in parts])
-    return images, Features.cat([model.encode_texts(batch.captions[part]) for part in parts])
+    images = Features.cat([model.encode_images(batch.images[part]) for part in parts])
+    return images, Features.cat([model.encode_texts(batch.texts[part]) for part in parts])
 
 
 def test_a_step_is_that_of_the_same_chunks_kept():
@@ -68,16 +68,16 @@ class Watched(nn.Module):
         self.first, self.second = nn.Linear(8, 64), nn.Linear(64, 8)
         self.alive, self.most = weakref.WeakSet(), 0
 
-    def forward(self, photos):
-        hidden = self.first(photos).tanh()
+    def forward(self, images):
+        hidden = self.first(images).tanh()
         self.alive.add(hidden)
         self.most = max(self.most, len(self.alive))
         return Features.from_pooled(self.second(hidden))
 
 
 def test_one_chunks_activations_at_most_are_in_memory():
-    encoder, photos = Watched(), torch.randn(12, 8)
-    features = encode_by_chunks(encoder, photos, 3, photos)
+    encoder, images = Watched(), torch.randn(12, 8)
+    features = encode_by_chunks(encoder, images, 3, images)
     assert len(encoder.alive) == 0
     features.pooled.square().sum().backward()
     assert encoder.most == 1

@@ -11,8 +11,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from itm_lightning.data.loading.decoding import DecodedPhotos
-from itm_lightning.data.loading.samples import PhotoDataset, SeededDataset, SeededRows
+from itm_lightning.data.loading.decoding import DecodedImages
+from itm_lightning.data.loading.samples import ImageDataset, SeededDataset, SeededRows
 from itm_lightning.data.source import Record
 from itm_lightning.types import Features
 from itm_lightning.utils.seeds import seed_of
@@ -47,7 +47,7 @@ class FrozenTokens:
 def frozen_tokens(
     trunk: Callable[[Tensor], Tensor],
     records: Sequence[Record],
-    photos: DecodedPhotos,
+    images: DecodedImages,
     views: int,
     device: torch.device,
     num_workers: int,
@@ -59,7 +59,7 @@ def frozen_tokens(
     Args:
         trunk: pixels ``(B, 3, H, W)`` to tokens ``(B, L, D)``.
         records: the photos, ``N``.
-        photos: decodes and transforms them.
+        images: decodes and transforms them.
         views: how often it sees each photo; more than once where the transform augments.
         device: where the trunk is.
         num_workers: decoding processes.
@@ -69,7 +69,7 @@ def frozen_tokens(
     Returns:
         The tokens, on the CPU.
     """
-    dataset = PhotoDataset([record for record in records for _ in range(views)], photos)
+    dataset = ImageDataset([record for record in records for _ in range(views)], images)
     batch_size = _CPU_BATCH if device.type == "cpu" else _BATCH
     batches: Any = [
         SeededRows(batch.tolist(), seed_of("views", seed, number))
@@ -99,4 +99,4 @@ def frozen_tokens(
 
 
 def _pixels(batch: Any) -> Tensor:
-    return batch.photos
+    return batch.images

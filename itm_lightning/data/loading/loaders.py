@@ -10,11 +10,11 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from itm_lightning.data.loading.decoding import DecodedPhotos, ReadPhotos
+from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
 from itm_lightning.data.loading.samples import (
-    OneCaptionDataset,
+    ImageDataset,
+    OneTextDataset,
     PairDataset,
-    PhotoDataset,
     SeededDataset,
     as_read,
     collate,
@@ -79,10 +79,10 @@ class Loading:
 
 def training_loader(
     records: Sequence[Record],
-    read: ReadPhotos,
+    read: ReadImages,
     loading: Loading,
     seed: int,
-    one_caption: bool = False,
+    one_text: bool = False,
     bucketed: bool = False,
 ) -> TrainingLoader:
     """Shuffled batches of pairs.
@@ -92,7 +92,7 @@ def training_loader(
         read: reads the photos of records.
         loading: how batches are read.
         seed: the run's: with the epoch, it decides the batches and how their photos are augmented.
-        one_caption: take one caption of each photo, drawn anew in each epoch; not from a stream.
+        one_text: take one caption of each photo, drawn anew in each epoch; not from a stream.
         bucketed: captions of similar length in a batch; not from a stream.
     """
     size = loading.batch_size
@@ -103,24 +103,24 @@ def training_loader(
         loader = TrainingLoader(stream, batch_size=size, drop_last=drop_last, **joined)
         loader.sampler.set_epoch = stream.set_epoch  # type: ignore[attr-defined]  # Lightning asks
         return loader
-    dataset = (OneCaptionDataset if one_caption else PairDataset)(records, read)
+    dataset = (OneTextDataset if one_text else PairDataset)(records, read)
     batches = training_batches(dataset, size, bucketed, seed)
     return TrainingLoader(SeededDataset(dataset), batch_sampler=batches, **_settings(loading))
 
 
 def evaluation_loader(
-    records: Sequence[Record], read: ReadPhotos, loading: Loading
+    records: Sequence[Record], read: ReadImages, loading: Loading
 ) -> DataLoader[Batch]:
     """Batches of photos with all of their captions, in order; arguments as above."""
     size = loading.batch_size
     if _is_stream(read):
         stream: Any = StreamDataset(records, read, size)
         return DataLoader(stream, batch_size=size, **_settings(loading, collate))
-    return DataLoader(PhotoDataset(records, read), batch_size=size, **_settings(loading))
+    return DataLoader(ImageDataset(records, read), batch_size=size, **_settings(loading))
 
 
-def _is_stream(read: ReadPhotos) -> TypeGuard[DecodedPhotos]:
-    return isinstance(read, DecodedPhotos) and isinstance(read.source, StreamedSource)
+def _is_stream(read: ReadImages) -> TypeGuard[DecodedImages]:
+    return isinstance(read, DecodedImages) and isinstance(read.source, StreamedSource)
 
 
 def _settings(loading: Loading, collate_fn: Callable[[Any], Batch] = as_read) -> dict[str, Any]:

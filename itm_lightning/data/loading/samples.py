@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 from typing_extensions import override
 
-from itm_lightning.data.loading.decoding import ReadPhotos
+from itm_lightning.data.loading.decoding import ReadImages
 from itm_lightning.data.source import Record
 from itm_lightning.types import Batch, Features
 from itm_lightning.utils.seeds import seeded
@@ -56,10 +56,10 @@ Choice = tuple[Record, tuple[int, ...]]
 """A photo, and which of its captions."""
 
 
-class PhotoDataset(Dataset[Batch]):
+class ImageDataset(Dataset[Batch]):
     """One sample a photo, with all of its captions: how a split is evaluated."""
 
-    def __init__(self, records: Sequence[Record], read: ReadPhotos) -> None:
+    def __init__(self, records: Sequence[Record], read: ReadImages) -> None:
         self.records = records
         self.read = read
 
@@ -68,22 +68,22 @@ class PhotoDataset(Dataset[Batch]):
 
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         records = [self.records[row] for row in rows]
-        chosen = [(record, tuple(range(len(record.captions)))) for record in records]
+        chosen = [(record, tuple(range(len(record.texts)))) for record in records]
         return _batch(chosen, self.read(records))
 
 
 class PairDataset(Dataset[Batch]):
     """One sample a caption, with its photo: how a split is trained on."""
 
-    def __init__(self, records: Sequence[Record], read: ReadPhotos) -> None:
+    def __init__(self, records: Sequence[Record], read: ReadImages) -> None:
         self.records = records
         self.read = read
         # tensors: of a list, every process would come to have its own copy
-        self._counts = torch.tensor([len(record.captions) for record in records])
+        self._counts = torch.tensor([len(record.texts) for record in records])
         self._starts = self._counts.cumsum(0) - self._counts
         self._rows = torch.arange(len(records)).repeat_interleave(self._counts)
         self._image_ids = torch.tensor([record.image_id for record in records])
-        self._text_ids = torch.tensor([k for record in records for k in record.caption_ids])
+        self._text_ids = torch.tensor([k for record in records for k in record.text_ids])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -94,8 +94,8 @@ class PairDataset(Dataset[Batch]):
         records = [self.records[row] for row in rows.tolist()]
         image_ids = self._image_ids[rows]
         return Batch(
-            photos=self.read(records),
-            captions=[r.captions[number] for r, number in zip(records, numbers, strict=True)],
+            images=self.read(records),
+            texts=[r.texts[number] for r, number in zip(records, numbers, strict=True)],
             image_ids=image_ids,
             text_image_ids=image_ids,
             text_ids=self._text_ids[pairs],
@@ -106,12 +106,12 @@ class PairDataset(Dataset[Batch]):
         """The pairs that an epoch takes for a sampler's numbers, all below ``len``: themselves."""
         return numbers
 
-    def caption_lengths(self) -> Tensor:
+    def text_lengths(self) -> Tensor:
         """Words of each pair's caption, ``(P,)``, as blanks part them."""
-        return torch.tensor([len(c.split()) for record in self.records for c in record.captions])
+        return torch.tensor([len(c.split()) for record in self.records for c in record.texts])
 
 
-class OneCaptionDataset(PairDataset):
+class OneTextDataset(PairDataset):
     """The same pairs, of which an epoch takes one a photo: its length is the number of photos."""
 
     @override
@@ -134,25 +134,25 @@ def as_read(batch: Batch) -> Batch:
 class Sample:
     """A photo's pixels ``(3, H, W)``, with captions, where samples come one by one."""
 
-    photo: Tensor
+    image: Tensor
     record: Record
-    captions: tuple[int, ...]  # which of the record's captions
+    texts: tuple[int, ...]  # which of the record's captions
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Joins samples into a :class:`~itm_lightning.types.Batch`."""
-    chosen = [(sample.record, sample.captions) for sample in samples]
-    return _batch(chosen, default_collate([sample.photo for sample in samples]))
+    chosen = [(sample.record, sample.texts) for sample in samples]
+    return _batch(chosen, default_collate([sample.image for sample in samples]))
 
 
-def _batch(chosen: Sequence[Choice], photos: Tensor | Features) -> Batch:
+def _batch(chosen: Sequence[Choice], images: Tensor | Features) -> Batch:
     """Photos with the captions chosen of them, which stay strings."""
     pairs = [(record, k) for record, numbers in chosen for k in numbers]
     return Batch(
-        photos=photos,
-        captions=[record.captions[k] for record, k in pairs],
+        images=images,
+        texts=[record.texts[k] for record, k in pairs],
         image_ids=torch.tensor([record.image_id for record, _ in chosen], dtype=torch.int64),
         text_image_ids=torch.tensor([record.image_id for record, _ in pairs], dtype=torch.int64),
-        text_ids=torch.tensor([record.caption_ids[k] for record, k in pairs], dtype=torch.int64),
+        text_ids=torch.tensor([record.text_ids[k] for record, k in pairs], dtype=torch.int64),
         labels=[record.labels for record, _ in chosen],
     )

@@ -106,7 +106,7 @@ def training_batches(
     """
     # A batch of few has few negatives: the remainder waits for the next epoch's shuffle.
     drop_last = len(dataset) // world_size() >= batch_size
-    lengths = dataset.caption_lengths() if bucketed else None
+    lengths = dataset.text_lengths() if bucketed else None
     shuffle = Shuffle(dataset, seed)
     return TrainingBatches(shuffle, batch_size, drop_last, dataset, seed, lengths)
 

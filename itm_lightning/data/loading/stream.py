@@ -11,10 +11,10 @@ from typing import TypeVar
 import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
-from itm_lightning.data.loading.decoding import DecodedPhotos
+from itm_lightning.data.loading.decoding import DecodedImages
 from itm_lightning.data.loading.samples import Choice, Sample
-from itm_lightning.data.source import PhotoSource, Record
-from itm_lightning.data.sources.image_files import photo_in
+from itm_lightning.data.source import ImageSource, Record
+from itm_lightning.data.sources.image_files import image_in
 from itm_lightning.distributed import rank, world_size
 from itm_lightning.utils.seeds import generator, seed_of, seeded
 
@@ -25,7 +25,7 @@ ItemT = TypeVar("ItemT")
 _WAITING = 2048
 
 
-class StreamedSource(PhotoSource):
+class StreamedSource(ImageSource):
     """A dataset whose photos are cheap to read in the order of its records, and in no other.
 
     The data module reads it through a :class:`StreamDataset`.
@@ -53,7 +53,7 @@ class StreamDataset(IterableDataset[Sample]):
 
     Args:
         records: the split's photos, in the order of the source's records.
-        photos: the streamed source, and the transform of its photos.
+        images: the streamed source, and the transform of its photos.
         batch_size: samples a batch.
         seed: the run's, to train; ``None`` to evaluate.
     """
@@ -61,13 +61,13 @@ class StreamDataset(IterableDataset[Sample]):
     def __init__(
         self,
         records: Sequence[Record],
-        photos: DecodedPhotos,
+        images: DecodedImages,
         batch_size: int,
         seed: int | None = None,
     ) -> None:
-        assert isinstance(photos.source, StreamedSource)
-        self.source = photos.source
-        self.transform = photos.transform
+        assert isinstance(images.source, StreamedSource)
+        self.source = images.source
+        self.transform = images.transform
         self.batch_size = batch_size
         self.seed = seed
         train = seed is not None
@@ -111,9 +111,9 @@ class StreamDataset(IterableDataset[Sample]):
             yield sample
 
     def _sample(self, data: bytes, choice: Choice) -> Sample:
-        record, captions = choice
-        photo = photo_in(data, f"{record.location} of {type(self.source).__name__}")
-        return Sample(self.transform(photo), record, captions)
+        record, texts = choice
+        image = image_in(data, f"{record.location} of {type(self.source).__name__}")
+        return Sample(self.transform(image), record, texts)
 
     def _undecoded(self, share: Share) -> Iterator[tuple[bytes, Choice]]:
         """The samples of this process; what a photo's samples share is read once."""
@@ -165,8 +165,8 @@ def share_of(worker: int, workers: int, batches: int, skipped: int) -> Share:
 
 
 def _choices(record: Record, train: bool) -> list[Choice]:
-    captions = range(len(record.captions))
-    return [(record, (k,)) for k in captions] if train else [(record, tuple(captions))]
+    texts = range(len(record.texts))
+    return [(record, (k,)) for k in texts] if train else [(record, tuple(texts))]
 
 
 def shuffled(

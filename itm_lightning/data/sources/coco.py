@@ -12,14 +12,14 @@ from itm_lightning.data.source import Record
 from itm_lightning.data.sources.coco_captions import CocoObjects
 from itm_lightning.data.sources.hub import HubSource
 from itm_lightning.data.sources.hub_tables import Repository
-from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import Row
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
 
 @register("source")
-class Coco(PhotoFileSource, HubSource):
+class Coco(ImageFileSource, HubSource):
     """COCO in Karpathy's split (Karpathy & Fei-Fei 2015), its table through ``datasets``.
 
     The repository holds captions and file names, no photos; those are COCO's 2014 archives,
@@ -40,13 +40,13 @@ class Coco(PhotoFileSource, HubSource):
         config: which of the repository's configurations, where it has several.
         folder_column: the column of the photos' sub-folders; ``null`` where there are none.
         file_column: the column of file names.
-        caption_column: the column of captions, a list or one.
+        text_column: the column of captions, a list or one.
         id_column: the column of COCO's photo ids.
-        caption_id_column: the column of caption ids; ``null`` numbers them.
+        text_id_column: the column of caption ids; ``null`` numbers them.
         split_column: the column that says train, val or test; ``null`` goes by the Hub's splits.
         splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
             (``{"train": ["train"]}`` leaves ``restval`` out).
-        captions_per_photo: keep the first so many captions of each photo; all by default. COCO's
+        texts_per_image: keep the first so many captions of each photo; all by default. COCO's
             protocols keep 5.
         instances: COCO's ``instances_*.json``: labels and boxes in its 80 categories.
         streaming: read the table where it lies and keep nothing on disk. The photos are files in
@@ -61,25 +61,25 @@ class Coco(PhotoFileSource, HubSource):
         config: str | None = None,
         folder_column: str | None = "filepath",
         file_column: str = "filename",
-        caption_column: str = "sentences",
+        text_column: str = "sentences",
         id_column: str = "cocoid",
-        caption_id_column: str | None = "sentids",
+        text_id_column: str | None = "sentids",
         split_column: str | None = None,
         splits: dict[str, list[str]] | None = None,
-        captions_per_photo: int | None = None,
+        texts_per_image: int | None = None,
         instances: list[str] | None = None,
         streaming: bool = False,
     ) -> None:
         columns = {
             "folder_column": folder_column,
             "file_column": file_column,
-            "caption_column": caption_column,
+            "text_column": text_column,
             "id_column": id_column,
-            "caption_id_column": caption_id_column,
+            "text_id_column": text_id_column,
             "split_column": split_column,
         }
         at = Repository(repository, revision, config)
-        super().__init__(at, columns, splits, captions_per_photo, streaming)
+        super().__init__(at, columns, splits, texts_per_image, streaming)
         self.images = Path(images)
         self.folder_column = folder_column
         self.file_column = file_column
@@ -87,7 +87,7 @@ class Coco(PhotoFileSource, HubSource):
 
     @property
     @override
-    def photo_folder(self) -> Path:
+    def image_folder(self) -> Path:
         return self.images
 
     @property

@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import override
 
 from itm_lightning.data.source import Box, Record
-from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import read_json
 from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
@@ -73,7 +73,7 @@ def _names(paths: Sequence[Path]) -> str:
 
 
 @register("source")
-class CocoCaptions(PhotoFileSource):
+class CocoCaptions(ImageFileSource):
     """COCO (Lin et al. 2014; Chen et al. 2015): official ``captions_*.json`` and image folders.
 
     The defaults fit COCO 2017 as unpacked side by side; its test captions are not public. For the
@@ -89,7 +89,7 @@ class CocoCaptions(PhotoFileSource):
         val_images: the folder of the val photos.
         test_images: the folder of the test photos.
         instances: ``instances_*.json``: labels and boxes in COCO's 80 categories.
-        captions_per_photo: keep the first so many captions of each photo; all by default. COCO's
+        texts_per_image: keep the first so many captions of each photo; all by default. COCO's
             protocols keep 5.
     """
 
@@ -103,18 +103,18 @@ class CocoCaptions(PhotoFileSource):
         val_images: str = "val2017",
         test_images: str = "test2017",
         instances: list[str] | None = None,
-        captions_per_photo: int | None = None,
+        texts_per_image: int | None = None,
     ) -> None:
         self.root = Path(root)
         self.files = {"train": train, "val": val, "test": test}
         self.folders = {"train": train_images, "val": val_images, "test": test_images}
         self.objects = CocoObjects([self.root / path for path in instances or ()])
-        self.captions_per_photo = captions_per_photo
+        self.texts_per_image = texts_per_image
         self._records: dict[str, tuple[Record, ...]] = {}
 
     @property
     @override
-    def photo_folder(self) -> Path:
+    def image_folder(self) -> Path:
         return self.root
 
     @property
@@ -138,35 +138,35 @@ class CocoCaptions(PhotoFileSource):
         path = self.root / file
         content = read_json(path, f"data.source.{split}")
         try:
-            captions = _captions(content, path)
+            texts = _texts(content, path)
             images = [(image["id"], image["file_name"]) for image in content["images"]]
         except (KeyError, TypeError) as error:
             raise InputError(f"{path} is no captions JSON of COCO: it lacks {error}") from error
-        records = (self._record(split, *image, captions) for image in images)
+        records = (self._record(split, *image, texts) for image in images)
         return well_formed(records, path)
 
     def _record(
-        self, split: str, number: int, name: str, captions: dict[int, dict[int, str]]
+        self, split: str, number: int, name: str, texts: dict[int, dict[int, str]]
     ) -> Record:
-        kept = list(captions.get(number, {}).items())[: self.captions_per_photo]
+        kept = list(texts.get(number, {}).items())[: self.texts_per_image]
         record = Record(
             image_id=number,
-            captions=tuple(caption for _, caption in kept),
-            caption_ids=tuple(caption_id for caption_id, _ in kept),
+            texts=tuple(text for _, text in kept),
+            text_ids=tuple(text_id for text_id, _ in kept),
             location=str(Path(self.folders[split]) / name),
         )
         return self.objects.on(record, number)
 
 
-def _captions(content: dict[str, Any], path: Path) -> dict[int, dict[int, str]]:
+def _texts(content: dict[str, Any], path: Path) -> dict[int, dict[int, str]]:
     """Captions by id, by photo."""
-    photos = {image["id"] for image in content["images"]}
-    captions: dict[int, dict[int, str]] = defaultdict(dict)
+    images = {image["id"] for image in content["images"]}
+    texts: dict[int, dict[int, str]] = defaultdict(dict)
     for entry in content["annotations"]:
-        if entry["image_id"] not in photos:
+        if entry["image_id"] not in images:
             raise InputError(
                 f"{path}: caption {entry['id']} is of photo {entry['image_id']}, "
                 "which is not among its images: mend either"
             )
-        captions[entry["image_id"]][entry["id"]] = entry["caption"]
-    return captions
+        texts[entry["image_id"]][entry["id"]] = entry["caption"]
+    return texts

@@ -9,7 +9,7 @@ from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.hub import HubSource
 from itm_lightning.data.sources.hub_tables import Repository
-from itm_lightning.data.sources.image_files import check_decodes, opened, photo_in
+from itm_lightning.data.sources.image_files import check_decodes, image_in, opened
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -23,7 +23,7 @@ class Flickr30k(HubSource):
     - ``nlphuji/flickr30k``: all rows in one Hub split, Karpathy's split in a column. The repository
       itself holds a loading script, which ``datasets`` no longer runs; its revision
       ``refs/convert/parquet`` holds the same rows as Parquet.
-    - ``AnyModal/flickr30k``: ``revision: main``, ``caption_column: original_alt_text``.
+    - ``AnyModal/flickr30k``: ``revision: main``, ``text_column: original_alt_text``.
     - a local folder of either's Parquet files: ``repository: path/to/folder``.
     - COCO or others with their photos in the rows, in Hub splits of their own:
       ``revision: main``, ``split_column: null``, and the columns that they have.
@@ -33,13 +33,13 @@ class Flickr30k(HubSource):
         revision: branch, tag or commit; without meaning for a local folder.
         config: which of the repository's configurations, where it has several.
         image_column: the column of photos: ``datasets``' images, or the bytes of their files.
-        caption_column: the column of captions, a list or one.
+        text_column: the column of captions, a list or one.
         id_column: the column of photo ids; ``null`` numbers them.
-        caption_id_column: the column of caption ids; ``null`` numbers them.
+        text_id_column: the column of caption ids; ``null`` numbers them.
         split_column: the column that says train, val or test; ``null`` goes by the Hub's splits.
         splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
             (``{"test": ["evaluation"]}``).
-        captions_per_photo: keep the first so many captions of each photo; all by default.
+        texts_per_image: keep the first so many captions of each photo; all by default.
         streaming: read photos where they lie, in the order of the rows, and keep nothing on disk;
             training shuffles through a buffer. Photos are then not checked beforehand. The object
             is a :class:`StreamedFlickr30k`.
@@ -51,24 +51,24 @@ class Flickr30k(HubSource):
         revision: str | None = "refs/convert/parquet",
         config: str | None = None,
         image_column: str = "image",
-        caption_column: str = "caption",
+        text_column: str = "caption",
         id_column: str | None = "img_id",
-        caption_id_column: str | None = "sentids",
+        text_id_column: str | None = "sentids",
         split_column: str | None = "split",
         splits: dict[str, list[str]] | None = None,
-        captions_per_photo: int | None = None,
+        texts_per_image: int | None = None,
         *,
         streaming: bool = False,
     ) -> None:
         columns = {
             "image_column": image_column,
-            "caption_column": caption_column,
+            "text_column": text_column,
             "id_column": id_column,
-            "caption_id_column": caption_id_column,
+            "text_id_column": text_id_column,
             "split_column": split_column,
         }
         at = Repository(repository, revision, config)
-        super().__init__(at, columns, splits, captions_per_photo, streaming)
+        super().__init__(at, columns, splits, texts_per_image, streaming)
         self.image_column = image_column
 
     @override
@@ -76,12 +76,12 @@ class Flickr30k(HubSource):
         return [column for column in super().text_columns() if column != self.image_column]
 
     @override
-    def photo(self, record: Record) -> Image.Image:
-        return photo_in(self.encoded(record), self._photo_name(record))
+    def image(self, record: Record) -> Image.Image:
+        return image_in(self.encoded(record), self._image_name(record))
 
     @override
     def verify(self, record: Record) -> None:
-        name = self._photo_name(record)
+        name = self._image_name(record)
         with opened(self.encoded(record), name) as image:
             check_decodes(image, name)
 
@@ -92,12 +92,12 @@ class Flickr30k(HubSource):
         data = cell.get("bytes") if isinstance(cell, dict) else cell
         if not isinstance(data, bytes):
             raise InputError(
-                f"photo {self._photo_name(record)} is missing: column {self.image_column!r} "
+                f"photo {self._image_name(record)} is missing: column {self.image_column!r} "
                 "(data.source.image_column) holds no bytes there"
             )
         return data
 
-    def _photo_name(self, record: Record) -> str:
+    def _image_name(self, record: Record) -> str:
         return f"{record.location} of {self.repository.name}"
 
 

@@ -12,13 +12,13 @@ from typing import Any
 from typing_extensions import override
 
 from itm_lightning.data.source import Record
-from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import (
     READERS,
     USUAL,
     Row,
     SplitNames,
-    as_captions,
+    as_texts,
     cell,
     numbered_rows,
 )
@@ -28,13 +28,13 @@ from itm_lightning.registry import register
 
 
 @dataclass
-class _Photo:
+class _ImageEntry:
     split: str
-    captions: list[Any] = field(default_factory=list)
+    texts: list[Any] = field(default_factory=list)
 
 
 @register("source")
-class Folder(PhotoFileSource):
+class Folder(ImageFileSource):
     """Photos in a folder and their captions in ``metadata.jsonl``, ``.csv`` or ``.parquet``.
 
     The layout of the Hub's ``imagefolder``: the table stands in ``root``, or one in each of its
@@ -47,11 +47,11 @@ class Folder(PhotoFileSource):
         metadata: a table elsewhere or under another name, such as a CSV of path and caption;
             relative to ``root`` (or absolute), and its paths are relative to ``root``.
         file_column: the column of photo paths.
-        caption_column: the column of captions.
+        text_column: the column of captions.
         split_column: the column of splits, where there is one.
         splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
             (``{"test": ["evaluation"]}``).
-        captions_per_photo: keep the first so many captions of each photo; all by default.
+        texts_per_image: keep the first so many captions of each photo; all by default.
     """
 
     def __init__(
@@ -59,22 +59,22 @@ class Folder(PhotoFileSource):
         root: str,
         metadata: str | None = None,
         file_column: str = "file_name",
-        caption_column: str = "caption",
+        text_column: str = "caption",
         split_column: str = "split",
         splits: dict[str, list[str]] | None = None,
-        captions_per_photo: int | None = None,
+        texts_per_image: int | None = None,
     ) -> None:
         self.root = Path(root)
         self.metadata = metadata
         self.file_column = file_column
-        self.caption_column = caption_column
+        self.text_column = text_column
         self.split_column = split_column
         self.splits = SplitNames(splits)
-        self.captions_per_photo = captions_per_photo
+        self.texts_per_image = texts_per_image
 
     @property
     @override
-    def photo_folder(self) -> Path:
+    def image_folder(self) -> Path:
         return self.root
 
     @property
@@ -88,36 +88,36 @@ class Folder(PhotoFileSource):
 
     @functools.cached_property
     def _records(self) -> dict[str, tuple[Record, ...]]:
-        photos = self._photos()
-        self.splits.check((photo.split for photo in photos.values()), self.listing)
-        caption_ids = itertools.count()
+        images = self._images()
+        self.splits.check((image.split for image in images.values()), self.listing)
+        text_ids = itertools.count()
         records: dict[str, list[Record]] = {split: [] for split in USUAL}
-        for number, (location, photo) in enumerate(photos.items()):
-            captions = tuple(photo.captions[: self.captions_per_photo])
-            ids = tuple(itertools.islice(caption_ids, len(captions)))
+        for number, (location, image) in enumerate(images.items()):
+            texts = tuple(image.texts[: self.texts_per_image])
+            ids = tuple(itertools.islice(text_ids, len(texts)))
             for split in USUAL:
-                if photo.split in self.splits[split]:
-                    records[split].append(Record(number, captions, ids, location))
+                if image.split in self.splits[split]:
+                    records[split].append(Record(number, texts, ids, location))
         return {split: well_formed(found, self.listing) for split, found in records.items()}
 
-    def _photos(self) -> dict[str, _Photo]:
+    def _images(self) -> dict[str, _ImageEntry]:
         """What the tables say, by path under the root."""
-        photos: dict[str, _Photo] = {}
+        images: dict[str, _ImageEntry] = {}
         for table in self._tables():
             folder = Path() if self.metadata else table.parent.relative_to(self.root)
             for where, row in numbered_rows(table):
                 file = cell(row, self.file_column, "data.source.file_column", where)
-                captions = cell(row, self.caption_column, "data.source.caption_column", where)
+                texts = cell(row, self.text_column, "data.source.text_column", where)
                 location = (folder / str(file)).as_posix()
                 split = self._split(row, location, where)
-                photo = photos.setdefault(location, _Photo(split))
-                if photo.split != split:
+                image = images.setdefault(location, _ImageEntry(split))
+                if image.split != split:
                     raise InputError(
                         f"{where} puts photo {location} into split {split}, "
-                        f"another row into {photo.split}"
+                        f"another row into {image.split}"
                     )
-                photo.captions.extend(as_captions(captions))
-        return photos
+                image.texts.extend(as_texts(texts))
+        return images
 
     def _split(self, row: Row, location: str, where: str) -> str:
         if self.split_column in row:

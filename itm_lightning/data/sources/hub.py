@@ -9,23 +9,23 @@ from typing import Any, ClassVar, cast
 
 from typing_extensions import override
 
-from itm_lightning.data.source import PhotoSource, Record
+from itm_lightning.data.source import ImageSource, Record
 from itm_lightning.data.sources.hub_tables import HubTable, Repository, StoredTable, StreamedTable
-from itm_lightning.data.sources.tables import Row, SplitNames, as_captions, no_column
+from itm_lightning.data.sources.tables import Row, SplitNames, as_texts, no_column
 from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
 
 
-class HubSource(PhotoSource):
+class HubSource(ImageSource):
     """A dataset whose captions are rows of a repository on the Hub, one row a photo.
 
     Args:
         repository: where the rows are.
-        columns: column by flag: ``caption_column``; ``id_column`` and ``caption_id_column``,
+        columns: column by flag: ``text_column``; ``id_column`` and ``text_id_column``,
             ``None`` to number photos and captions; ``split_column``, ``None`` where the Hub's own
             splits are the splits; and those that the subclass adds.
         splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual.
-        captions_per_photo: keep the first so many captions of each photo; ``None`` keeps all.
+        texts_per_image: keep the first so many captions of each photo; ``None`` keeps all.
         streaming: read the rows where they lie instead of downloading them first.
     """
 
@@ -42,13 +42,13 @@ class HubSource(PhotoSource):
         repository: Repository,
         columns: Mapping[str, str | None],
         splits: dict[str, list[str]] | None,
-        captions_per_photo: int | None,
+        texts_per_image: int | None,
         streaming: bool,
     ) -> None:
         self.repository = repository
         self.columns = dict(columns)
         self.splits = SplitNames(splits)
-        self.captions_per_photo = captions_per_photo
+        self.texts_per_image = texts_per_image
         self.streaming = streaming
         self._records: dict[str, tuple[Record, ...]] = {}
 
@@ -65,9 +65,9 @@ class HubSource(PhotoSource):
     @override
     def records(self, split: str) -> Sequence[Record]:
         if split not in self._records:
-            caption_ids = itertools.count()
+            text_ids = itertools.count()
             records = [
-                self._record(position, location, row, caption_ids)
+                self._record(position, location, row, text_ids)
                 for position, (location, row) in enumerate(self._rows_of(split))
             ]
             self._records[split] = well_formed(records, self._name)
@@ -100,19 +100,19 @@ class HubSource(PhotoSource):
         for number, row in enumerate(self.table.rows(hub_split, self.text_columns())):
             yield f"{hub_split}/{number}", row
 
-    def _record(self, position: int, location: str, row: Row, caption_ids: Iterator[int]) -> Record:
-        captions = as_captions(row[self.columns["caption_column"]])  # type: ignore[index]
-        ids = self._whole_numbers(row, "caption_id_column", location)
+    def _record(self, position: int, location: str, row: Row, text_ids: Iterator[int]) -> Record:
+        texts = as_texts(row[self.columns["text_column"]])  # type: ignore[index]
+        ids = self._whole_numbers(row, "text_id_column", location)
         if ids is None:
-            ids = list(itertools.islice(caption_ids, len(captions)))
-        if len(ids) != len(captions):
+            ids = list(itertools.islice(text_ids, len(texts)))
+        if len(ids) != len(texts):
             raise InputError(
-                f"row {location} of {self._name} has {len(captions)} captions but {len(ids)} ids: "
-                "set data.source.caption_id_column to null to number them"
+                f"row {location} of {self._name} has {len(texts)} captions but {len(ids)} ids: "
+                "set data.source.text_id_column to null to number them"
             )
-        kept = slice(self.captions_per_photo)
+        kept = slice(self.texts_per_image)
         image_ids = self._whole_numbers(row, "id_column", location) or [position]
-        record = Record(image_ids[0], captions[kept], tuple(ids[kept]), location)
+        record = Record(image_ids[0], texts[kept], tuple(ids[kept]), location)
         return self.completed(record, row)
 
     def _whole_numbers(self, row: Row, flag: str, location: str) -> list[int] | None:

@@ -9,19 +9,19 @@ from pathlib import Path
 from PIL import Image
 from typing_extensions import override
 
-from itm_lightning.data.source import PhotoSource, Record
+from itm_lightning.data.source import ImageSource, Record
 from itm_lightning.errors import InputError, one_line
 
 # libjpeg decodes to an eighth of the size without most of the arithmetic, but reads every byte.
 _DRAFT_SIZE = (32, 32)
 
 
-class PhotoFileSource(PhotoSource):
+class ImageFileSource(ImageSource):
     """A dataset whose photos are files: a record's ``location`` is its path under a folder."""
 
     @property
     @abstractmethod
-    def photo_folder(self) -> Path:
+    def image_folder(self) -> Path:
         """The folder that the records' locations start from."""
 
     @property
@@ -30,7 +30,7 @@ class PhotoFileSource(PhotoSource):
         """The file or table that names the photos, for error messages."""
 
     @override
-    def photo(self, record: Record) -> Image.Image:
+    def image(self, record: Record) -> Image.Image:
         with self._open(record) as image:
             return as_rgb(decoded(image, self._path(record)))
 
@@ -40,7 +40,7 @@ class PhotoFileSource(PhotoSource):
             check_decodes(image, self._path(record))
 
     def _path(self, record: Record) -> Path:
-        return self.photo_folder / record.location
+        return self.image_folder / record.location
 
     def _open(self, record: Record) -> Image.Image:
         path = self._path(record)
@@ -78,7 +78,7 @@ def decoded(image: Image.Image, name: object) -> Image.Image:
     return image
 
 
-def photo_in(data: bytes, name: object) -> Image.Image:
+def image_in(data: bytes, name: object) -> Image.Image:
     """The photo, RGB, in the bytes of its file.
 
     Raises:

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.coco_captions import CocoObjects
-from itm_lightning.data.sources.image_files import PhotoFileSource
+from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import USUAL, read_json
 from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
@@ -19,7 +19,7 @@ from itm_lightning.registry import register
 
 
 @register("source")
-class Karpathy(PhotoFileSource):
+class Karpathy(ImageFileSource):
     """Flickr8k, Flickr30k or COCO as Karpathy & Fei-Fei (2015) split and distributed them.
 
     The JSON holds ``{"images": [{"filename", "split", "imgid", "sentences": [{"raw", "sentid"}],
@@ -30,7 +30,7 @@ class Karpathy(PhotoFileSource):
         annotations: the JSON, relative to ``root`` (or absolute); by default the one file
             ``dataset*.json`` in ``root``.
         images: the image folder, relative to ``root`` (or absolute).
-        captions_per_photo: keep the first so many captions of each photo; all by default. COCO's
+        texts_per_image: keep the first so many captions of each photo; all by default. COCO's
             protocols keep 5.
         instances: COCO's ``instances_*.json``, relative to ``root`` (or absolute): labels and
             boxes of its photos.
@@ -41,18 +41,18 @@ class Karpathy(PhotoFileSource):
         root: str,
         annotations: str | None = None,
         images: str = "images",
-        captions_per_photo: int | None = None,
+        texts_per_image: int | None = None,
         instances: list[str] | None = None,
     ) -> None:
         self.root = Path(root)
         self.annotations = annotations
         self.images = self.root / images
-        self.captions_per_photo = captions_per_photo
+        self.texts_per_image = texts_per_image
         self.objects = CocoObjects([self.root / path for path in instances or ()])
 
     @property
     @override
-    def photo_folder(self) -> Path:
+    def image_folder(self) -> Path:
         return self.images
 
     @property
@@ -94,11 +94,11 @@ class Karpathy(PhotoFileSource):
         return found[0]
 
     def _record(self, entry: dict[str, Any]) -> Record:
-        sentences = entry["sentences"][: self.captions_per_photo]
+        sentences = entry["sentences"][: self.texts_per_image]
         record = Record(
             image_id=entry.get("cocoid", entry["imgid"]),  # what COCO's other files call it
-            captions=tuple(sentence["raw"] for sentence in sentences),
-            caption_ids=tuple(sentence["sentid"] for sentence in sentences),
+            texts=tuple(sentence["raw"] for sentence in sentences),
+            text_ids=tuple(sentence["sentid"] for sentence in sentences),
             location=str(Path(entry.get("filepath", "")) / entry["filename"]),
         )
         return self.objects.on(record, record.image_id)

@@ -127,7 +127,7 @@ def no_column(where: str, column: str, flag: str, columns: Any) -> str:
     return f"{where} has no column {column!r} ({flag}); it has {', '.join(map(str, columns))}"
 
 
-def as_captions(value: Any) -> tuple[Any, ...]:
+def as_texts(value: Any) -> tuple[Any, ...]:
     """A cell of one caption or of a list of them; whether they are text is checked later."""
     if value is None or isinstance(value, str):
         return (value,)

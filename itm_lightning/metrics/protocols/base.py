@@ -28,17 +28,17 @@ class Evaluation:
     Attributes:
         scores: those of :func:`itm_lightning.metrics.recall_from_ranks` under every protocol, and
             a protocol's own.
-        photos: how many were ranked, over all folds.
-        captions: how many were ranked, over all folds.
-        captions_per_photo: the fewest and the most that a photo kept.
+        images: how many were ranked, over all folds.
+        texts: how many were ranked, over all folds.
+        texts_per_image: the fewest and the most that a photo kept.
         queries: how many, by direction.
         models: how many models' scores were averaged.
     """
 
     scores: dict[str, float]
-    photos: int
-    captions: int
-    captions_per_photo: tuple[int, int]
+    images: int
+    texts: int
+    texts_per_image: tuple[int, int]
     queries: dict[str, int]
     models: int = 1
 
@@ -49,12 +49,12 @@ class Protocol(Part, ABC):
     A subclass writes :meth:`scores`, and sets the attributes where it is for one dataset.
 
     Attributes:
-        photos: how many photos the protocol is defined over; ``None`` where any number will do.
-        captions_per_photo: the first so many of each photo are kept; ``None`` keeps all.
+        images: how many photos the protocol is defined over; ``None`` where any number will do.
+        texts_per_image: the first so many of each photo are kept; ``None`` keeps all.
     """
 
-    photos: int | None = None
-    captions_per_photo: int | None = None
+    images: int | None = None
+    texts_per_image: int | None = None
 
     def check(self, layout: Layout) -> None:
         """Checks before any long work that the protocol is for such a split.
@@ -62,14 +62,14 @@ class Protocol(Part, ABC):
         Raises:
             InputError: it is not; the message says what was expected, what there is, and the mend.
         """
-        if self.captions_per_photo is not None and self.captions_per_photo < 1:
+        if self.texts_per_image is not None and self.texts_per_image < 1:
             raise InputError(
-                f"protocol.captions_per_photo is {self.captions_per_photo}; it must be at least 1, "
+                f"protocol.texts_per_image is {self.texts_per_image}; it must be at least 1, "
                 "or null for all"
             )
-        if self.photos is not None and len(layout) != self.photos:
+        if self.images is not None and len(layout) != self.images:
             raise InputError(
-                f"protocol {type(self).__name__} is over {self.photos} photos, and here are "
+                f"protocol {type(self).__name__} is over {self.images} photos, and here are "
                 f"{len(layout)}: give it the whole split that it was made for, or choose "
                 "--protocol Retrieval, which takes any number"
             )
@@ -87,16 +87,16 @@ class Protocol(Part, ABC):
                 or see :func:`itm_lightning.ranking.rank`.
         """
         there = set(gallery.image_ids.tolist())
-        layout = {photo: texts for photo, texts in layout.items() if photo in there}
+        layout = {image: texts for image, texts in layout.items() if image in there}
         self.check(layout)
-        kept = {photo: texts[: self.captions_per_photo] for photo, texts in layout.items()}
+        kept = {image: texts[: self.texts_per_image] for image, texts in layout.items()}
         gallery = part_of(gallery, kept)
         counts = gallery.text_image_ids.unique(return_counts=True)[1]
         return Evaluation(
             scores=self.scores(similarity, gallery, kept),
-            photos=len(gallery.images),
-            captions=len(gallery.texts),
-            captions_per_photo=(int(counts.min()), int(counts.max())),
+            images=len(gallery.images),
+            texts=len(gallery.texts),
+            texts_per_image=(int(counts.min()), int(counts.max())),
             queries=self.queries(gallery),
         )
 
@@ -113,16 +113,16 @@ def part_of(gallery: Gallery, layout: Layout) -> Gallery:
     """The photos and captions of the gallery that the layout names."""
     if gallery.text_ids is None:
         raise InputError("a protocol knows captions by their ids: pass text_ids to update")
-    photos = _among(gallery.image_ids, list(layout))
-    captions = _among(gallery.text_ids, [text for texts in layout.values() for text in texts])
-    if photos.all() and captions.all():
+    kept_images = _among(gallery.image_ids, list(layout))
+    kept_texts = _among(gallery.text_ids, [text for texts in layout.values() for text in texts])
+    if kept_images.all() and kept_texts.all():
         return gallery  # no copy of what may be gigabytes
     return Gallery(
-        images=gallery.images[photos],
-        texts=gallery.texts[captions],
-        image_ids=gallery.image_ids[photos],
-        text_image_ids=gallery.text_image_ids[captions],
-        text_ids=gallery.text_ids[captions],
+        images=gallery.images[kept_images],
+        texts=gallery.texts[kept_texts],
+        image_ids=gallery.image_ids[kept_images],
+        text_image_ids=gallery.text_image_ids[kept_texts],
+        text_ids=gallery.text_ids[kept_texts],
     )
 
 

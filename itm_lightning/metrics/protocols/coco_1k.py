@@ -24,14 +24,14 @@ class Coco1K(Protocol):
     Args:
         folds: how many.
         fold_size: photos of each.
-        captions_per_photo: keep the first so many of each photo; ``None`` keeps all.
+        texts_per_image: keep the first so many of each photo; ``None`` keeps all.
 
     Raises:
         InputError: there is no fold, or no photo in it.
     """
 
     def __init__(
-        self, folds: int = 5, fold_size: int = 1000, captions_per_photo: int | None = 5
+        self, folds: int = 5, fold_size: int = 1000, texts_per_image: int | None = 5
     ) -> None:
         if folds < 1 or fold_size < 1:
             raise InputError(
@@ -39,13 +39,13 @@ class Coco1K(Protocol):
                 "least 1"
             )
         self.fold_size = fold_size
-        self.photos = folds * fold_size
-        self.captions_per_photo = captions_per_photo
+        self.images = folds * fold_size
+        self.texts_per_image = texts_per_image
 
     @override
     def scores(self, similarity: Similarity, gallery: Gallery, layout: Layout) -> dict[str, float]:
-        photos = list(layout.items())
-        starts = range(0, len(photos), self.fold_size)
-        folds = [dict(photos[start : start + self.fold_size]) for start in starts]
+        images = list(layout.items())
+        starts = range(0, len(images), self.fold_size)
+        folds = [dict(images[start : start + self.fold_size]) for start in starts]
         tables = [gallery_recall(similarity, part_of(gallery, fold)) for fold in folds]
         return as_floats(mean_over_folds(tables))

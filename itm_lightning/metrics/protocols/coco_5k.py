@@ -13,11 +13,11 @@ class Coco5K(Retrieval):
     Karpathy & Fei-Fei (2015), Deep visual-semantic alignments for generating image descriptions.
 
     Args:
-        captions_per_photo: keep the first so many of each photo. The literature's 5 make 25,000
+        texts_per_image: keep the first so many of each photo. The literature's 5 make 25,000
             captions; ``None`` keeps all 25,010.
     """
 
-    photos = 5000
+    images = 5000
 
-    def __init__(self, captions_per_photo: int | None = 5) -> None:
-        self.captions_per_photo = captions_per_photo
+    def __init__(self, texts_per_image: int | None = 5) -> None:
+        self.texts_per_image = texts_per_image

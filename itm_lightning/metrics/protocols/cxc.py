@@ -21,7 +21,7 @@ class CxC(JudgedCoco):
     source that gives COCO's image and caption ids.
 
     Args:
-        captions_per_photo: as of :class:`Coco5K`.
+        texts_per_image: as of :class:`Coco5K`.
     """
 
     annotation = "cxc"

@@ -13,10 +13,10 @@ class Flickr30k1K(Retrieval):
     Karpathy & Fei-Fei (2015), Deep visual-semantic alignments for generating image descriptions.
 
     Args:
-        captions_per_photo: keep the first so many of each photo; ``None`` keeps all.
+        texts_per_image: keep the first so many of each photo; ``None`` keeps all.
     """
 
-    photos = 1000
+    images = 1000
 
-    def __init__(self, captions_per_photo: int | None = 5) -> None:
-        self.captions_per_photo = captions_per_photo
+    def __init__(self, texts_per_image: int | None = 5) -> None:
+        self.texts_per_image = texts_per_image

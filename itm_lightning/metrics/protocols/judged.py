@@ -96,8 +96,8 @@ class JudgedCoco(Coco5K):
     def check(self, layout: Layout) -> None:
         super().check(layout)
         judged = judgements(self.annotation)
-        captions = {text for texts in layout.values() for text in texts[: self.captions_per_photo]}
-        sides = ("image", judged.i2t, layout.keys()), ("caption", judged.t2i, captions)
+        kept_texts = {text for texts in layout.values() for text in texts[: self.texts_per_image]}
+        sides = ("image", judged.i2t, layout.keys()), ("caption", judged.t2i, kept_texts)
         for kind, queries, there in sides:
             missing = queries.keys() - there
             if missing:

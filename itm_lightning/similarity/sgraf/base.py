@@ -145,8 +145,10 @@ class Sgraf(Aligning, TokenSimilarity):
         of_words = similarity_vectors(weights, images.tokens, words, local.weight, local.bias)
         # two global vectors are compared as if one had seen the other, and nothing else
         sights = weights.new_ones(len(images), len(texts), 1)
-        photos = images.overall.unsqueeze(1)
-        of_wholes = similarity_vectors(sights, photos, texts.overall, overall.weight, overall.bias)
+        overall_images = images.overall.unsqueeze(1)
+        of_wholes = similarity_vectors(
+            sights, overall_images, texts.overall, overall.weight, overall.bias
+        )
         return _laid_out(of_wholes, of_words, texts.mask)
 
 

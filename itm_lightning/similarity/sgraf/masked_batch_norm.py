@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.distributed import Alone, Processes, all_processes
+from itm_lightning.distributed import Processes, SingleProcess, all_processes
 from itm_lightning.distributed.collectives import summed
 
 _EPS = 1e-5
@@ -80,7 +80,7 @@ class MaskedBatchNorm(nn.Module):
         return summed(F.pad(values.sum(dim=(0, 2)), (0, lacking)), self._processes())
 
     def _processes(self) -> Processes:
-        return all_processes() if self.synchronised else Alone()
+        return all_processes() if self.synchronised else SingleProcess()
 
     @torch.no_grad()
     def _remember(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:

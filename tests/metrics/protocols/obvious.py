@@ -20,15 +20,15 @@ def made_up_gallery(layout, dim=64, seed=0):
     there are many, some of a query's scores are equal.
     """
     random = np.random.default_rng(seed)
-    photos = random.integers(-200, 201, (len(layout), dim))
+    images = random.integers(-200, 201, (len(layout), dim))
     owner = np.repeat(np.arange(len(layout)), [len(texts) for texts in layout.values()])
-    captions = photos[owner] + random.integers(-400, 401, (len(owner), dim))
+    text_vectors = images[owner] + random.integers(-400, 401, (len(owner), dim))
     image_ids = np.array(list(layout))
     text_ids = np.array([text for texts in layout.values() for text in texts])
     i, j = random.permutation(len(image_ids)), random.permutation(len(text_ids))
     return Gallery(
-        images=Features.from_pooled(torch.from_numpy(photos[i]).float()),
-        texts=Features.from_pooled(torch.from_numpy(captions[j]).float()),
+        images=Features.from_pooled(torch.from_numpy(images[i]).float()),
+        texts=Features.from_pooled(torch.from_numpy(text_vectors[j]).float()),
         image_ids=torch.from_numpy(image_ids[i]),
         text_image_ids=torch.from_numpy(image_ids[owner[j]]),
         text_ids=torch.from_numpy(text_ids[j]),
@@ -37,10 +37,10 @@ def made_up_gallery(layout, dim=64, seed=0):
 
 def score_table(gallery, layout):
     """Scores ``(N, M)`` in the layout's order, and each caption's row of photos."""
-    photo = {image: i for i, image in enumerate(gallery.image_ids.tolist())}
-    caption = {text: j for j, text in enumerate(gallery.text_ids.tolist())}
-    i = [photo[image] for image in layout]
-    j = [caption[text] for texts in layout.values() for text in texts]
+    image_row = {image: i for i, image in enumerate(gallery.image_ids.tolist())}
+    text_row = {text: j for j, text in enumerate(gallery.text_ids.tolist())}
+    i = [image_row[image] for image in layout]
+    j = [text_row[text] for texts in layout.values() for text in texts]
     scores = gallery.images.pooled.numpy()[i] @ gallery.texts.pooled.numpy()[j].T
     return scores, np.repeat(np.arange(len(i)), [len(texts) for texts in layout.values()])
 

@@ -12,9 +12,9 @@ from itm_lightning.metrics.protocols.judged import Judgements, judgements
 from itm_lightning.types import Features
 from tests.metrics.protocols.obvious import Dot, made_up_gallery, obvious_ranking, score_table
 
-PHOTOS = (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21)
-LAYOUT = {photo: [10 * photo + k for k in range(6)] for photo in PHOTOS}
-KEPT = {photo: texts[:5] for photo, texts in LAYOUT.items()}
+IMAGES = (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21)
+LAYOUT = {image: [10 * image + k for k in range(6)] for image in IMAGES}
+KEPT = {image: texts[:5] for image, texts in LAYOUT.items()}
 # some queries only, with answers beyond their own; 999 was dropped from the gallery
 JUDGED = Judgements(
     i2t={31: frozenset({310, 311, 52, 704}), 5: frozenset({50}), 63: frozenset({170, 630, 999})},
@@ -24,7 +24,7 @@ JUDGED = Judgements(
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    monkeypatch.setattr(Coco5K, "photos", len(PHOTOS))
+    monkeypatch.setattr(Coco5K, "images", len(IMAGES))
 
 
 @pytest.fixture
@@ -83,12 +83,12 @@ def test_queries_are_counted_by_annotation():
 
 @pytest.mark.usefixtures("_judged")
 def test_ids_that_are_not_cocos_are_refused():
-    photos = dict(enumerate(LAYOUT.values()))
+    images = dict(enumerate(LAYOUT.values()))
     with pytest.raises(InputError, match=r"2 of the 3 image ids .* 31 among .* gives COCO's ids"):
-        EccvCaption().check(photos)
-    captions = {photo: range(1000 * photo, 1000 * photo + 5) for photo in LAYOUT}
+        EccvCaption().check(images)
+    texts = {image: range(1000 * image, 1000 * image + 5) for image in LAYOUT}
     with pytest.raises(InputError, match=r"CxC .* 3 of the 3 caption ids .* 24 among"):
-        CxC().check(captions)
+        CxC().check(texts)
 
 
 @pytest.mark.parametrize("protocol", [EccvCaption(), CxC()])

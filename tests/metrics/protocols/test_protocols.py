@@ -7,7 +7,7 @@ from itm_lightning import get, list_registered
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.protocols import Coco1K, Coco5K, Flickr30k1K, Retrieval
-from itm_lightning.part import from_recipe, recipe
+from itm_lightning.part import from_config, to_config
 from itm_lightning.similarity import Cosine
 from itm_lightning.types import Features
 from tests.made_up import golden
@@ -21,34 +21,34 @@ from tests.metrics.protocols.obvious import (
 
 # ids and numbers of captions in no order at all; photo 70 has more than five, photo 8 fewer
 LAYOUT = {
-    photo: [10 * photo + (k * 7) % 10 for k in range(count)]
-    for photo, count in zip(
+    image: [10 * image + (k * 7) % 10 for k in range(count)]
+    for image, count in zip(
         (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21), [5, 5, 7, 3] * 3, strict=True
     )
 }
-FIRST_FIVE = {photo: texts[:5] for photo, texts in LAYOUT.items()}
+FIRST_FIVE = {image: texts[:5] for image, texts in LAYOUT.items()}
 GALLERY = made_up_gallery(LAYOUT, dim=8)
 
 
 @pytest.fixture(params=[Flickr30k1K, Coco5K])
 def small(request, monkeypatch):
     """A protocol of one gallery, made small."""
-    monkeypatch.setattr(request.param, "photos", len(LAYOUT))
+    monkeypatch.setattr(request.param, "images", len(LAYOUT))
     return request.param
 
 
 @pytest.mark.parametrize("name", list_registered("protocol"))
 def test_every_protocol_comes_back_from_its_recipe(name):
-    chosen = {} if name == "Retrieval" else {"captions_per_photo": 4}
-    again = from_recipe(recipe(get("protocol", name)(**chosen)))
+    chosen = {} if name == "Retrieval" else {"texts_per_image": 4}
+    again = from_config(to_config(get("protocol", name)(**chosen)))
     assert type(again).__name__ == name
-    assert again.captions_per_photo == chosen.get("captions_per_photo")
+    assert again.texts_per_image == chosen.get("texts_per_image")
 
 
 def test_retrieval_is_everything_against_everything():
     found = Retrieval().evaluate(Dot(), GALLERY, LAYOUT)
     assert found.scores == pytest.approx(obvious_recall(*score_table(GALLERY, LAYOUT)), abs=1e-9)
-    assert (found.photos, found.captions, found.captions_per_photo) == (12, 60, (3, 7))
+    assert (found.images, found.texts, found.texts_per_image) == (12, 60, (3, 7))
     assert found.queries == {"i2t": 12, "t2i": 60}
 
 
@@ -60,13 +60,13 @@ def test_retrieval_is_what_the_metric_computes():
     assert Retrieval().evaluate(Dot(), GALLERY, LAYOUT).scores == expected
 
 
-def test_the_first_five_captions_are_kept(small):
+def test_the_first_five_texts_are_kept(small):
     found = small().evaluate(Dot(), GALLERY, LAYOUT)
     expected = obvious_recall(*score_table(GALLERY, FIRST_FIVE))
     assert found.scores == pytest.approx(expected, abs=1e-9)
-    assert (found.captions, found.captions_per_photo) == (54, (3, 5))
-    everything = small(captions_per_photo=None).evaluate(Dot(), GALLERY, LAYOUT)
-    assert everything.captions == 60
+    assert (found.texts, found.texts_per_image) == (54, (3, 5))
+    everything = small(texts_per_image=None).evaluate(Dot(), GALLERY, LAYOUT)
+    assert everything.texts == 60
     assert everything.scores == Retrieval().evaluate(Dot(), GALLERY, LAYOUT).scores
 
 
@@ -75,7 +75,7 @@ def test_folds_are_consecutive_in_the_datasets_order(folds, size):
     found = Coco1K(folds, size).evaluate(Dot(), GALLERY, LAYOUT)
     expected = obvious_folds(*score_table(GALLERY, FIRST_FIVE), folds)
     assert found.scores == pytest.approx(expected, abs=1e-9)
-    assert (found.photos, found.captions, found.queries["i2t"]) == (12, 54, 12)
+    assert (found.images, found.texts, found.queries["i2t"]) == (12, 54, 12)
 
 
 def test_rsum_of_folds_is_no_multiple_of_an_average():
@@ -88,7 +88,7 @@ def test_rsum_of_folds_is_no_multiple_of_an_average():
         owner,
         torch.arange(1000),
     )
-    layout = {photo: range(5 * photo, 5 * photo + 5) for photo in range(200)}
+    layout = {image: range(5 * image, 5 * image + 5) for image in range(200)}
     found = Coco1K(folds=5, fold_size=40).evaluate(Cosine(), gallery, layout).scores
     scores = (data["images"] @ data["captions"].T).numpy()
     assert found == pytest.approx(obvious_folds(scores, owner.numpy(), 5), abs=1e-9)
@@ -120,9 +120,9 @@ def test_a_whole_gallery_is_not_copied():
     seen = []
 
     class Watching(Dot):
-        def keep(self, features):
+        def select(self, features):
             seen.append(features)
-            return super().keep(features)
+            return super().select(features)
 
     Retrieval().evaluate(Watching(), GALLERY, LAYOUT)
     assert any(features is GALLERY.texts for features in seen)
@@ -131,7 +131,7 @@ def test_a_whole_gallery_is_not_copied():
 @pytest.mark.parametrize(
     ("protocol", "expected"), [(Flickr30k1K(), 1000), (Coco5K(), 5000), (Coco1K(), 5000)]
 )
-def test_another_number_of_photos_is_refused(protocol, expected):
+def test_another_number_of_images_is_refused(protocol, expected):
     with pytest.raises(InputError, match=rf"{type(protocol).__name__} is over {expected} .* 12:"):
         protocol.check(LAYOUT)
     with pytest.raises(InputError, match="--protocol Retrieval"):
@@ -139,21 +139,21 @@ def test_another_number_of_photos_is_refused(protocol, expected):
 
 
 def test_a_part_of_the_split_is_refused_and_plain_retrieval_takes_it(small):
-    half = {photo: LAYOUT[photo] for photo in list(LAYOUT)[:6]}
+    half = {image: LAYOUT[image] for image in list(LAYOUT)[:6]}
     gallery = made_up_gallery(half)
     with pytest.raises(InputError, match="over 12 photos, and here are 6"):
         small().evaluate(Dot(), gallery, LAYOUT)
-    assert Retrieval().evaluate(Dot(), gallery, LAYOUT).photos == 6
+    assert Retrieval().evaluate(Dot(), gallery, LAYOUT).images == 6
 
 
-def test_captions_without_ids_are_refused():
+def test_texts_without_ids_are_refused():
     rest = GALLERY.image_ids, GALLERY.text_image_ids, None
     with pytest.raises(InputError, match="text_ids"):
         Retrieval().evaluate(Dot(), Gallery(GALLERY.images, GALLERY.texts, *rest), LAYOUT)
 
 
 def test_numbers_below_one_are_refused():
-    with pytest.raises(InputError, match=r"protocol\.captions_per_photo is 0"):
-        Coco5K(captions_per_photo=0).check(LAYOUT)
+    with pytest.raises(InputError, match=r"protocol\.texts_per_image is 0"):
+        Coco5K(texts_per_image=0).check(LAYOUT)
     with pytest.raises(InputError, match=r"protocol\.folds is 0"):
         Coco1K(folds=0)

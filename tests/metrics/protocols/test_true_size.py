@@ -19,7 +19,7 @@ from tests.metrics.protocols.obvious import (
     score_table,
 )
 
-CAPTIONS = REPO.parent / "shared" / "text" / "coco_karpathy_test_5k.jsonl.gz"
+TEXTS = REPO.parent / "shared" / "text" / "coco_karpathy_test_5k.jsonl.gz"
 # what the package calls the scores, and we
 JUDGED = [
     (EccvCaption(), {"eccv_map_at_r": "mAP@R", "eccv_rprecision": "R-Precision", "eccv_r1": "R@1"}),
@@ -28,12 +28,12 @@ JUDGED = [
 GIGABYTE = 2**20  # in kB
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(not CAPTIONS.is_file(), reason=f"needs {CAPTIONS.name} in ../shared/text"),
+    pytest.mark.skipif(not TEXTS.is_file(), reason=f"needs {TEXTS.name} in ../shared/text"),
 ]
 
 
 def coco_layout():
-    with gzip.open(CAPTIONS, "rt") as lines:
+    with gzip.open(TEXTS, "rt") as lines:
         rows = [json.loads(line) for line in lines]
     return {row["image_id"]: row["caption_ids"] for row in rows}
 
@@ -70,10 +70,10 @@ def test_eccv_caption_and_cxc_equal_the_package(gallery, layout, table, protocol
     package = pytest.importorskip("eccv_caption", reason="needs pip install eccv_caption")
     metrics = package.Metrics()
     judged = getattr(metrics, f"{protocol.annotation}_gts")
-    photos, captions = np.array(list(layout)), np.concatenate(list(layout.values()))
+    images, texts = np.array(list(layout)), np.concatenate(list(layout.values()))
     rankings = {
-        "i2t": rankings_of(table[0], photos, captions, judged["i2t"]),
-        "t2i": rankings_of(np.ascontiguousarray(table[0].T), captions, photos, judged["t2i"]),
+        "i2t": rankings_of(table[0], images, texts, judged["i2t"]),
+        "t2i": rankings_of(np.ascontiguousarray(table[0].T), texts, images, judged["t2i"]),
     }
     targets = [*names, f"{protocol.annotation}_recalls"]
     expected = metrics.compute_all_metrics(*rankings.values(), targets)

@@ -49,7 +49,7 @@ class SplitFiles:
         return self.root / f"{self.prefix}_boxes.npy"
 
     @property
-    def captions(self) -> Path:
+    def texts(self) -> Path:
         """A caption a line."""
         return self.root / f"{self.prefix}_caps.txt"
 

@@ -23,27 +23,27 @@ def read_scan(files: SplitFiles, regions: Regions) -> list[RowRecord]:
         InputError: the numbers of rows and lines do not fit, a line is empty, or a photo is listed
             twice.
     """
-    captions = read_lines(files.captions)
-    repeats = _repeats(regions) if len(regions) == len(captions) else 1
-    photos = len(regions) // repeats
-    each, rest = divmod(len(captions), photos)
+    texts = read_lines(files.texts)
+    repeats = _repeats(regions) if len(regions) == len(texts) else 1
+    images = len(regions) // repeats
+    each, rest = divmod(len(texts), images)
     if rest or not each:
         raise InputError(
-            f"{files.captions} has {len(captions)} captions, no whole multiple of the {photos} "
+            f"{files.texts} has {len(texts)} captions, no whole multiple of the {images} "
             f"photos in {regions.path.name}"
         )
-    names, caption_ids = _ids(files, photos, each)
-    image_ids = _image_ids(names, files.ids) or range(photos)
+    names, text_ids = _ids(files, images, each)
+    image_ids = _image_ids(names, files.ids) or range(images)
     return [
         RowRecord(
-            image_id=image_ids[photo],
-            captions=tuple(captions[photo * each : (photo + 1) * each]),
-            caption_ids=tuple(caption_ids[photo * each : (photo + 1) * each]),
-            location=names[photo] if names else f"{files.prefix}/{photo}",
+            image_id=image_ids[image],
+            texts=tuple(texts[image * each : (image + 1) * each]),
+            text_ids=tuple(text_ids[image * each : (image + 1) * each]),
+            location=names[image] if names else f"{files.prefix}/{image}",
             prefix=files.prefix,
-            row=photo * repeats,
+            row=image * repeats,
         )
-        for photo in range(photos)
+        for image in range(images)
     ]
 
 
@@ -63,18 +63,18 @@ def _repeats(regions: Regions) -> int:
     return repeats
 
 
-def _ids(files: SplitFiles, photos: int, each: int) -> tuple[list[str], list[int]]:
+def _ids(files: SplitFiles, images: int, each: int) -> tuple[list[str], list[int]]:
     """The photos' names (empty where there are none) and the captions' ids."""
-    counted = list(range(photos * each))
+    counted = list(range(images * each))
     if not files.ids.exists():
         return [], counted
     lines = read_lines(files.ids)
-    if len(lines) == photos:
+    if len(lines) == images:
         return lines, counted
-    if len(lines) != photos * each:
+    if len(lines) != images * each:
         raise InputError(
-            f"{files.ids} has {len(lines)} lines; the {photos} photos and {photos * each} "
-            f"captions need {photos} or {photos * each}"
+            f"{files.ids} has {len(lines)} lines; the {images} photos and {images * each} "
+            f"captions need {images} or {images * each}"
         )
     if lines == [line for line in lines[::each] for _ in range(each)]:
         return lines[::each], counted
@@ -89,8 +89,8 @@ def _ids(files: SplitFiles, photos: int, each: int) -> tuple[list[str], list[int
 def _image_ids(names: list[str], path: Path) -> list[int]:
     """The names as numbers; empty where they are none."""
     first: dict[str, int] = {}
-    for photo, name in enumerate(names):
-        if first.setdefault(name, photo) != photo:
+    for image, name in enumerate(names):
+        if first.setdefault(name, image) != image:
             raise InputError(f"{path}: photo {name} is listed twice")
     return [int(name) for name in names] if all(map(_is_number, names)) else []
 

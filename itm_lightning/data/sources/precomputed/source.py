@@ -129,7 +129,7 @@ class Precomputed(RegionSource):
             return SplitFiles(self.root, self.splits[split])
         for prefix in _PREFIXES[split]:
             files = SplitFiles(self.root, prefix)
-            if files.regions.exists() or files.captions.exists():
+            if files.regions.exists() or files.texts.exists():
                 return files
         if not any(self.root.glob("*_ims.npy")):
             raise InputError(f"{self.root} holds no {split}_ims.npy: set data.source.root")

@@ -14,7 +14,7 @@ from random import Random
 
 from itm_lightning.data.sources.scenes.world import Look, Place, Scene, apart, least_gap
 
-CAPTIONS = 5
+TEXTS = 5
 
 SIZED = ({"small": "small ", "big": "big "}, {"small": "little ", "big": "large "})
 UNSIZED = {"small": "", "big": ""}
@@ -51,7 +51,7 @@ def draw_templates(dice: Random, scene: Scene, paired: bool = False) -> tuple[Te
     """
     kinds, sizes = (RELATING, SIZED) if paired else (KINDS, (*SIZED, UNSIZED))
     templates: dict[str, Template] = {}
-    while len(templates) < CAPTIONS:
+    while len(templates) < TEXTS:
         told = _draw_told(dice, len(scene.places), paired)
         pattern = dice.choice(kinds)(dice, scene, told)
         if pattern is not None:
@@ -75,7 +75,7 @@ def _draw_told(dice: Random, total: int, paired: bool) -> list[int]:
 
 
 def _draw_list(dice: Random, scene: Scene, told: Sequence[int]) -> str:
-    """``"a photo of a {0}, as well as a {2} above the {1}"``."""
+    """``"a image of a {0}, as well as a {2} above the {1}"``."""
     clauses = [_draw_clause(dice, scene.places, run) for run in _draw_runs(dice, told)]
     return dice.choice(OPENINGS) + _joined(clauses, dice.choice((", and ", ", as well as ")))
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from itm_lightning.data.source import PhotoSource, Record
-from itm_lightning.data.sources.scenes.grammar import CAPTIONS, draw_templates
+from itm_lightning.data.source import ImageSource, Record
+from itm_lightning.data.sources.scenes.grammar import TEXTS, draw_templates
 from itm_lightning.data.sources.scenes.render import render
-from itm_lightning.data.sources.scenes.world import Scene, draw_scene, draw_twin
+from itm_lightning.data.sources.scenes.world import Scene, draw_minimal_pair, draw_scene
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -22,7 +22,7 @@ SMALLEST = 32  # pixels; below, small shapes are no longer told apart
 
 
 @register("source")
-class Scenes(PhotoSource):
+class Scenes(ImageSource):
     """Photos of two to four coloured shapes, each with five captions: no file, no network.
 
     The same arguments give the same captions and pixels on every machine. A share of a split's
@@ -70,7 +70,7 @@ class Scenes(PhotoSource):
         """
         return _records(*self._split(split))
 
-    def photo(self, record: Record) -> Image.Image:
+    def image(self, record: Record) -> Image.Image:
         """The record's photo; the latest are kept, as training asks for each with every caption.
 
         Raises:
@@ -94,10 +94,10 @@ class Scenes(PhotoSource):
 def _scenes(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Scene, ...]:
     scenes: list[Scene] = []
     while len(scenes) < count:
-        dice, twins = Random(f"{seed}/{split}/{len(scenes)}"), len(scenes) < paired
-        scenes.append(draw_scene(dice, size, swappable=twins))
-        if twins:
-            scenes.append(draw_twin(dice, scenes[-1]))
+        dice, minimal_pairs = Random(f"{seed}/{split}/{len(scenes)}"), len(scenes) < paired
+        scenes.append(draw_scene(dice, size, swappable=minimal_pairs))
+        if minimal_pairs:
+            scenes.append(draw_minimal_pair(dice, scenes[-1]))
     return tuple(scenes)
 
 
@@ -118,12 +118,12 @@ def _records(seed: int, split: str, count: int, paired: int, size: int) -> tuple
         records.append(
             Record(
                 image_id=number,
-                captions=tuple(template.fill(scene.looks) for template in templates),
-                caption_ids=tuple(range(number * CAPTIONS, (number + 1) * CAPTIONS)),
+                texts=tuple(template.fill(scene.looks) for template in templates),
+                text_ids=tuple(range(number * TEXTS, (number + 1) * TEXTS)),
                 location=f"{split}/{number}",
                 labels=scene.labels(),
                 boxes=scene.boxes(),
-                twin=number ^ 1 if number < paired else None,  # 0 and 1, 2 and 3, …
+                minimal_pair=number ^ 1 if number < paired else None,  # 0 and 1, 2 and 3, …
             )
         )
     return tuple(records)

@@ -95,7 +95,7 @@ def draw_scene(dice: Random, size: int, swappable: bool = False) -> Scene:
             return Scene(size, looks, places, _draw_ground(dice))
 
 
-def draw_twin(dice: Random, scene: Scene) -> Scene:
+def draw_minimal_pair(dice: Random, scene: Scene) -> Scene:
     """The other scene of a minimal pair: the first two things swap places, colours or sizes."""
     first, second, *others = scene.looks
     swaps = [_swap_places, _swap_colours]
