@@ -11,7 +11,7 @@ import torch
 from itm_lightning import list_registered
 
 BENCHMARKS = Path(__file__).parents[1] / "experiments" / "benchmarks"
-SMALL = ("--photos", "20", "--batch-size", "8", "--size", "32", "--repeats", "1")
+SMALL = ("--images", "20", "--batch-size", "8", "--size", "32", "--repeats", "1")
 SMALL_REGIONS = ("--regions", "2", "--dim", "4", "--workers", "0", "1")
 
 
@@ -44,7 +44,7 @@ def test_data(tmp_path):
 
 def test_similarity(tmp_path):
     plot = tmp_path / "heads.png"
-    size = ("--photos", 4, "--captions", 6, "--regions", 3, "--dim", 16)
+    size = ("--images", 4, "--texts", 6, "--regions", 3, "--dim", 16)
     table = run("similarity.py", *size, "--repeats", 1, "--plot", plot)
     for name in list_registered("similarity"):
         (cells,) = re.findall(rf"│ {name} +│(.*)│", table)
@@ -56,7 +56,7 @@ def test_similarity(tmp_path):
 
 
 def test_similarity_loops():
-    images = ("--photos", 4, "--sgraf_images", 2, "--cosine_images", 4)
+    images = ("--images", 4, "--sgraf_images", 2, "--cosine_images", 4)
     size = (*images, "--batch", 4, "--regions", 3, "--dim", 16)
     table = run("similarity_loops.py", *size, "--repeats", 1)
     rows = re.findall(r"│ ((?:S|C)[^│]*[^ │]) +│(.*)│", table)
@@ -71,7 +71,7 @@ def test_similarity_loops():
 
 
 def test_distributed():
-    size = ("--photos", 64, "--batch", 8, "--regions", 3, "--dim", 64, "--processes", 1, 2)
+    size = ("--images", 64, "--batch", 8, "--regions", 3, "--dim", 64, "--processes", 1, 2)
     table = run("distributed.py", *size, "--repeats", 1)
     rows = re.findall(r"│ (\w+, \w+) +│ +(\d) │(.*)│", table)
     names = ("Cosine, ranks", "Cosine, step", "CrossAttention, ranks", "CrossAttention, step")

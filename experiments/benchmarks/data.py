@@ -57,7 +57,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--root", help="a Karpathy dataset; rendered scenes without")
-    parser.add_argument("--photos", type=int, default=1024)
+    parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--size", type=int, default=224, help="of the resized photos, in pixels")
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=2048)

@@ -75,7 +75,7 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, nargs="+", default=[1, 2, 4])
-    parser.add_argument("--photos", type=int, default=256, help="ranked; five captions each")
+    parser.add_argument("--images", type=int, default=256, help="ranked; five captions each")
     parser.add_argument("--batch", type=int, default=128, help="pairs, of all processes together")
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=1024)

@@ -37,8 +37,8 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--heads", nargs="*", help="all by default")
-    parser.add_argument("--photos", type=int, default=64)
-    parser.add_argument("--captions", type=int, default=128)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--texts", type=int, default=128)
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)

@@ -56,7 +56,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--photos", type=int, default=500, help="with five captions each")
+    parser.add_argument("--images", type=int, default=500, help="with five captions each")
     parser.add_argument("--batch", type=int, default=128, help="of the training step")
     parser.add_argument("--sgraf_images", type=int, default=50, help="SGRAF is far slower")
     parser.add_argument("--cosine_images", type=int, default=5000, help="as in COCO 5K")

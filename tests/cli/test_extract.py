@@ -95,15 +95,15 @@ from itm_lightning.data import Karpathy
 from itm_lightning.extract import folder
 
 folder._SECONDS_BETWEEN_MARKS = 0
-decode, left = Karpathy.photo, [12]
+decode, left = Karpathy.image, [12]
 
-def photo(self, record):
+def image(self, record):
     left[0] -= 1
     if left[0] == 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return decode(self, record)
 
-Karpathy.photo = photo
+Karpathy.image = image
 from itm_lightning.cli import main
 main(sys.argv[1:])
 """

@@ -89,7 +89,7 @@ def words(text):
 
 
 @pytest.mark.parametrize(
-    ("caption", "true"),
+    ("text", "true"),
     [
         ("a small red ring to the left of the blue square", True),
         ("a small red ring to the right of the blue square", False),
