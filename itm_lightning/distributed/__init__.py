@@ -10,17 +10,17 @@ from itm_lightning.distributed.group import (
     rank,
     world_size,
 )
-from itm_lightning.distributed.sharded_features import Spread, as_spread
+from itm_lightning.distributed.sharded_features import ShardedFeatures, as_sharded
 from itm_lightning.distributed.views import Views
 
 __all__ = [
     "ProcessGroup",
     "Processes",
+    "ShardedFeatures",
     "SingleProcess",
-    "Spread",
     "Views",
     "all_processes",
-    "as_spread",
+    "as_sharded",
     "gather_rows",
     "is_distributed",
     "rank",

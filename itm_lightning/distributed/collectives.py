@@ -22,12 +22,12 @@ from itm_lightning.distributed.group import Processes
 from itm_lightning.types import Rows, RowsT
 
 
-def summed(tensor: Tensor, processes: Processes) -> Tensor:
+def all_reduce_sum(tensor: Tensor, processes: Processes) -> Tensor:
     """The sum of everybody's tensor, which has one shape everywhere."""
     return tensor if processes.size == 1 else _Sum.apply(tensor, processes)
 
 
-def gathered(rows: Tensor, counts: Sequence[int], processes: Processes) -> Tensor:
+def all_gather(rows: Tensor, counts: Sequence[int], processes: Processes) -> Tensor:
     """Everybody's rows ``(Σ counts, …)``, those of the first process first.
 
     Args:
@@ -38,7 +38,7 @@ def gathered(rows: Tensor, counts: Sequence[int], processes: Processes) -> Tenso
     return _Gather.apply(_flat(rows), counts, processes).view(-1, *rows.shape[1:])
 
 
-def exchanged(
+def all_to_all(
     rows: Tensor, sent: Sequence[int], received: Sequence[int], processes: Processes
 ) -> Tensor:
     """Hands each process rows of its own: ``(Σ received, …)``, those of the first process first.
@@ -97,7 +97,7 @@ class _Exchange(Function):
         return back.to(gradients[0].device), None, None, None
 
 
-def alike(rows: RowsT, processes: Processes) -> tuple[RowsT, list[int]]:
+def pad_to_max(rows: RowsT, processes: Processes) -> tuple[RowsT, list[int]]:
     """Pads with zeros what is shorter than on another process (tokens); a collective.
 
     Args:
@@ -114,9 +114,9 @@ def alike(rows: RowsT, processes: Processes) -> tuple[RowsT, list[int]]:
     return _each(rows, lambda tensor: _padded(tensor, largest)), everyones[:, 0].tolist()
 
 
-def gather_side(rows: RowsT, counts: Sequence[int], processes: Processes) -> RowsT:
-    """Everybody's rows, which are :func:`alike`; those of the first process first."""
-    return _each(rows, lambda tensor: gathered(tensor, counts, processes))
+def all_gather_rows(rows: RowsT, counts: Sequence[int], processes: Processes) -> RowsT:
+    """Everybody's rows, padded by :func:`pad_to_max`; those of the first process first."""
+    return _each(rows, lambda tensor: all_gather(tensor, counts, processes))
 
 
 def round_the_ring(
@@ -127,7 +127,7 @@ def round_the_ring(
     Each process hands what it holds on to the next, and gets the rows of the one before.
 
     Args:
-        rows: this process's, :func:`alike` everybody's.
+        rows: of this process, padded by :func:`pad_to_max`.
         counts: how many each process has.
         processes: who they are.
     """
@@ -139,7 +139,7 @@ def round_the_ring(
             sent, received = [0] * size, [0] * size
             sent[(rank + 1) % size] = counts[owner]
             received[(rank - 1) % size] = counts[(owner - 1) % size]
-            hand_on = partial(exchanged, sent=sent, received=received, processes=processes)
+            hand_on = partial(all_to_all, sent=sent, received=received, processes=processes)
             rows = _each(rows, hand_on)
 
 

@@ -15,7 +15,7 @@ from itm_lightning.types import Features
 
 
 @dataclass(frozen=True)
-class Spread:
+class ShardedFeatures:
     """Features of ``N`` rows; every process knows who holds which, and holds its own.
 
     Choosing rows (``spread[rows]``, by mask, slice or numbers) moves nothing and is no collective;
@@ -23,22 +23,24 @@ class Spread:
 
     Attributes:
         local: the features that this process holds, in any order; none of them may be wanted.
-        holder: ``(N,)`` int64 on the CPU, the process that holds each row.
-        place: ``(N,)`` int64 on the CPU, the row's number among those that its holder holds.
+        owner_rank: ``(N,)`` int64 on the CPU, the process that holds each row.
+        local_index: ``(N,)`` int64 on the CPU, the row's number on the process that holds it.
         length: tokens a row where it is handed over: as many as the longest has anywhere.
         device: where they are worked on, a part at a time; ``local`` may wait elsewhere.
         processes: who they are.
     """
 
     local: Features
-    holder: Tensor
-    place: Tensor
+    owner_rank: Tensor
+    local_index: Tensor
     length: int
     device: torch.device
     processes: Processes
 
     @classmethod
-    def of(cls, local: Features | None, device: torch.device, processes: Processes) -> Spread:
+    def of(
+        cls, local: Features | None, device: torch.device, processes: Processes
+    ) -> ShardedFeatures:
         """What all processes hold, in the order of their ranks; a collective.
 
         Args:
@@ -59,28 +61,28 @@ class Spread:
             )
         local = _no_rows(shapes[0].tolist(), device) if local is None else local
         mine = torch.arange(len(local))
-        holder = processes.gather(torch.full_like(mine, processes.rank))
-        place = processes.gather(mine)
-        assert holder is not None
-        assert place is not None
-        return cls(local, holder, place, int(shapes[:, 0].max()), device, processes)
+        owner_rank = processes.gather(torch.full_like(mine, processes.rank))
+        local_index = processes.gather(mine)
+        assert owner_rank is not None
+        assert local_index is not None
+        return cls(local, owner_rank, local_index, int(shapes[:, 0].max()), device, processes)
 
     @classmethod
-    def here(cls, features: Features) -> Spread:
+    def here(cls, features: Features) -> ShardedFeatures:
         """Features that this process has for itself."""
-        place = torch.arange(len(features))
+        local_index = torch.arange(len(features))
         where = _shape(features)[0], features.device
-        return cls(features, torch.zeros_like(place), place, *where, SingleProcess())
+        return cls(features, torch.zeros_like(local_index), local_index, *where, SingleProcess())
 
     def __len__(self) -> int:
-        return len(self.holder)
+        return len(self.owner_rank)
 
-    def __getitem__(self, rows: slice | Tensor) -> Spread:
+    def __getitem__(self, rows: slice | Tensor) -> ShardedFeatures:
         if isinstance(rows, Tensor):
             rows = rows.cpu()
-        return replace(self, holder=self.holder[rows], place=self.place[rows])
+        return replace(self, owner_rank=self.owner_rank[rows], local_index=self.local_index[rows])
 
-    def map(self, function: Callable[[Features], Features]) -> Spread:
+    def map(self, function: Callable[[Features], Features]) -> ShardedFeatures:
         """Of everybody's own features, row by row, what the function makes of them."""
         local = function(self.local)
         return replace(self, local=local, length=self.length if local.tokens is not None else 0)
@@ -96,13 +98,13 @@ class Spread:
             be a part of what it holds, and not a copy.
         """
         me, size = self.processes.rank, self.processes.size
-        theirs = [self.place[rows[self.holder[rows] == me]] for rows in wanted]
+        theirs = [self.local_index[rows[self.owner_rank[rows] == me]] for rows in wanted]
         sent = [len(rows) for rows in theirs]
-        holder = self.holder[wanted[me]]
-        received = holder.bincount(minlength=size).tolist()
+        owner_rank = self.owner_rank[wanted[me]]
+        received = owner_rank.bincount(minlength=size).tolist()
         picked = self._picked(torch.cat(theirs))
         arrived = _each(picked, lambda rows: self.processes.exchange(rows, sent, received))
-        return _as_wanted(arrived, holder)
+        return _as_wanted(arrived, owner_rank)
 
     def fetch(self, rows: Tensor) -> Features:
         """Hands the same rows to every process, like :meth:`take`; a collective.
@@ -110,21 +112,21 @@ class Spread:
         Args:
             rows: their numbers, int64, the same on all processes.
         """
-        holder = self.holder[rows]
-        counts = holder.bincount(minlength=self.processes.size).tolist()
-        picked = self._picked(self.place[rows[holder == self.processes.rank]])
+        owner_rank = self.owner_rank[rows]
+        counts = owner_rank.bincount(minlength=self.processes.size).tolist()
+        picked = self._picked(self.local_index[rows[owner_rank == self.processes.rank]])
         shared = _each(picked, lambda values: self.processes.share(values, counts))
-        return _as_wanted(shared, holder)
+        return _as_wanted(shared, owner_rank)
 
-    def whole(self) -> Features | Spread:
+    def whole(self) -> Features | ShardedFeatures:
         """Plain features, if one process has them for itself and they lie where they are used."""
         if self.processes.size > 1 or self.local.device != self.device:
             return self
         everything = torch.arange(len(self.local))
-        return self.local if self.place.equal(everything) else self.local[self.place]
+        return self.local if self.local_index.equal(everything) else self.local[self.local_index]
 
-    def _picked(self, places: Tensor) -> Features:
-        features = self.local[_run(places)]
+    def _picked(self, indices: Tensor) -> Features:
+        features = self.local[_run(indices)]
         if features.tokens is None or features.mask is None:
             return features
         missing = self.length - features.tokens.shape[1]
@@ -137,16 +139,16 @@ class Spread:
         return Features(tokens, mask, features.pooled)
 
 
-def as_spread(features: Features | Spread) -> Spread:
-    """Features that this process has for itself as a :class:`Spread`; a Spread as it is."""
-    return features if isinstance(features, Spread) else Spread.here(features)
+def as_sharded(features: Features | ShardedFeatures) -> ShardedFeatures:
+    """Plain features as a :class:`ShardedFeatures` of this process alone."""
+    return features if isinstance(features, ShardedFeatures) else ShardedFeatures.here(features)
 
 
-def _run(places: Tensor) -> Tensor | slice:
+def _run(indices: Tensor) -> Tensor | slice:
     """A slice, which copies nothing, if the numbers follow one another."""
-    if not len(places) or (places.diff() != 1).any():
-        return places
-    return slice(int(places[0]), int(places[-1]) + 1)
+    if not len(indices) or (indices.diff() != 1).any():
+        return indices
+    return slice(int(indices[0]), int(indices[-1]) + 1)
 
 
 def _each(features: Features, function: Callable[[Tensor], Tensor]) -> Features:
@@ -154,9 +156,9 @@ def _each(features: Features, function: Callable[[Tensor], Tensor]) -> Features:
     return Features(*(None if field is None else function(field) for field in fields))
 
 
-def _as_wanted(arrived: Features, holder: Tensor) -> Features:
-    """Rows that came sorted by their holder, in the order that was asked for."""
-    order = holder.argsort(stable=True)
+def _as_wanted(arrived: Features, owner_rank: Tensor) -> Features:
+    """Rows that came sorted by their owner_rank, in the order that was asked for."""
+    order = owner_rank.argsort(stable=True)
     in_order = order.equal(torch.arange(len(order)))
     return arrived if in_order else arrived[order.argsort().to(arrived.device)]
 

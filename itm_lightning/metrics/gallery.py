@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Spread, as_spread
+from itm_lightning.distributed import ShardedFeatures, as_sharded
 from itm_lightning.errors import InputError
 from itm_lightning.types import Features
 
@@ -45,7 +45,7 @@ _SKETCH = 32  # numbers: enough to tell a distance of 0.14 from one of 0.3
 _ROWS = 256  # sketched at a time
 
 
-def deduplicate(keys: Tensor, features: Spread) -> tuple[Tensor, int | None]:
+def deduplicate(keys: Tensor, features: ShardedFeatures) -> tuple[Tensor, int | None]:
     """Rows at which a key stands for the first time, and one that clearly differs from its first.
 
     A collective. Features stay where they are: of those that stand more than once, a sketch goes
@@ -77,18 +77,18 @@ def _differ(left: Tensor, right: Tensor) -> Tensor:
     return (left - right).norm(dim=1) > _SAME * size
 
 
-def _sketches(features: Spread) -> Tensor:
+def _sketches(features: ShardedFeatures) -> Tensor:
     """``(N, 32)`` float32 on the CPU: random projections, which keep distances about as they are.
 
     Johnson & Lindenstrauss (1984), Extensions of Lipschitz mappings into a Hilbert space.
     """
     rank = features.processes.rank
-    own = features.place[features.holder == rank]
+    own = features.local_index[features.owner_rank == rank]
     parts = [_sketch(features.local[rows], features.length) for rows in own.split(_ROWS)]
     sketches = torch.cat(parts).cpu()
-    counts = features.holder.bincount(minlength=features.processes.size).tolist()
+    counts = features.owner_rank.bincount(minlength=features.processes.size).tolist()
     everybody = features.processes.share(sketches, counts).cpu()
-    order = features.holder.argsort(stable=True)
+    order = features.owner_rank.argsort(stable=True)
     return everybody[order.argsort()]
 
 
@@ -112,15 +112,15 @@ class Gallery:
 
     Attributes:
         images: features of ``N`` photos; where several processes hold some of them each, a
-            :class:`~itm_lightning.distributed.Spread`, and ids are of all of them everywhere.
+            :class:`~itm_lightning.distributed.ShardedFeatures`. Ids are always of all rows.
         texts: features of ``M`` captions, likewise.
         image_ids: ``(N,)`` int64.
         text_image_ids: ``(M,)`` int64, the id of each caption's photo.
         text_ids: ``(M,)`` int64, or ``None`` where captions were given without ids.
     """
 
-    images: Features | Spread
-    texts: Features | Spread
+    images: Features | ShardedFeatures
+    texts: Features | ShardedFeatures
     image_ids: Tensor
     text_image_ids: Tensor
     text_ids: Tensor | None
@@ -151,7 +151,7 @@ def without_repeats(gallery: Gallery, text_ordinals: Tensor) -> Gallery:
     Raises:
         InputError: what should be one photo or caption has clearly different features.
     """
-    images, clash = deduplicate(gallery.image_ids, as_spread(gallery.images))
+    images, clash = deduplicate(gallery.image_ids, as_sharded(gallery.images))
     if clash is not None:
         raise InputError(
             f"photo id {int(gallery.image_ids[clash])} stands for photos with different features: "
@@ -160,13 +160,13 @@ def without_repeats(gallery: Gallery, text_ordinals: Tensor) -> Gallery:
     keys = gallery.text_ids
     if keys is None:
         keys = torch.stack([gallery.text_image_ids, text_ordinals], dim=1)
-    texts, clash = deduplicate(keys, as_spread(gallery.texts))
+    texts, clash = deduplicate(keys, as_sharded(gallery.texts))
     if clash is not None:
         raise InputError(_text_clash(gallery, clash))
     texts = texts[gallery.text_image_ids[texts].argsort(stable=True)]
     return Gallery(
-        images=as_spread(gallery.images)[images].whole(),
-        texts=as_spread(gallery.texts)[texts].whole(),
+        images=as_sharded(gallery.images)[images].whole(),
+        texts=as_sharded(gallery.texts)[texts].whole(),
         image_ids=gallery.image_ids[images],
         text_image_ids=gallery.text_image_ids[texts],
         text_ids=None if gallery.text_ids is None else gallery.text_ids[texts],

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import as_spread
+from itm_lightning.distributed import as_sharded
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.ranking import owners, sweep_over
+from itm_lightning.ranking import block_scorer_over, text_to_image_rows
 from itm_lightning.similarity.base import Similarity
 
 _PAIRS_A_BLOCK = 32
@@ -38,7 +38,7 @@ def pairs_accuracy(
         InputError: a photo has two twins, or a score is NaN.
     """
     pairs = _pair_rows(gallery.image_ids.cpu(), minimal_pairs)
-    owner = owners(gallery.image_ids.cpu(), gallery.text_image_ids.cpu())
+    owner = text_to_image_rows(gallery.image_ids.cpu(), gallery.text_image_ids.cpu())
     place = torch.full((len(gallery.image_ids),), -1)  # twins stand at 2k and 2k + 1
     place[pairs.flatten()] = torch.arange(pairs.numel())
     image = place[owner]  # of each caption
@@ -49,11 +49,11 @@ def pairs_accuracy(
 
     size = 2 * _PAIRS_A_BLOCK
     own = torch.searchsorted(image, torch.arange(0, pairs.numel() + size, size)).tolist()
-    images, texts = as_spread(gallery.images)[pairs.flatten()], as_spread(gallery.texts)[order]
-    sweep = sweep_over(similarity, images, texts, size, len(texts), own, progress=False)
+    images, texts = as_sharded(gallery.images)[pairs.flatten()], as_sharded(gallery.texts)[order]
+    scorer = block_scorer_over(similarity, images, texts, size, len(texts), own, progress=False)
     right = torch.tensor(0)
-    for block in sweep.diagonal():
-        local = (image.to(sweep.device)[block.texts] - block.images.start)[None, :]
+    for block in scorer.positive_blocks():
+        local = (image.to(scorer.device)[block.texts] - block.images.start)[None, :]
         scores = block.scores
         right += (scores.gather(0, local) > scores.gather(0, local ^ 1)).sum().cpu()
     return 100 * int(images.processes.sum(right)) / len(image)

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import Module
 from torchmetrics import Metric
 
-from itm_lightning.distributed import Processes, SingleProcess, Spread, all_processes
+from itm_lightning.distributed import Processes, ShardedFeatures, SingleProcess, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, cat_and_free, ordinals, without_repeats
@@ -173,7 +173,8 @@ class BidirectionalRecall(Metric):
                 "give them, or never"
             )
         images, texts = (
-            Spread.of(self._features(side), self.device, processes) for side in ("image", "text")
+            ShardedFeatures.of(self._features(side), self.device, processes)
+            for side in ("image", "text")
         )
         gallery = Gallery(images, texts, image_ids, text_image_ids, text_ids)
         return without_repeats(gallery, text_ordinals)

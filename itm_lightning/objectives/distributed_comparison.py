@@ -11,7 +11,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes
-from itm_lightning.distributed.collectives import alike, exchanged, gather_side, round_the_ring
+from itm_lightning.distributed.collectives import (
+    all_gather_rows,
+    all_to_all,
+    pad_to_max,
+    round_the_ring,
+)
 from itm_lightning.objectives.comparison import Block, Comparison, Queries
 from itm_lightning.types import Features, Rows, RowsT, at_least_float32
 from itm_lightning.utils.checkpointing import recompute
@@ -50,7 +55,7 @@ class DistributedComparison(Comparison):
     ) -> None:
         self._score, self._prepared_images, self._processes = score, prepared_images, processes
         self._images, self._texts = images, texts
-        self._prepared_texts, self._counts = alike(prepared_texts, processes)
+        self._prepared_texts, self._counts = pad_to_max(prepared_texts, processes)
         ids = processes.gather(torch.stack([image_ids, text_image_ids], dim=1))
         assert ids is not None  # only where nobody has pairs
         self._image_ids, self._text_image_ids = ids.unbind(dim=1)
@@ -75,7 +80,7 @@ class DistributedComparison(Comparison):
     @cached_property
     @override
     def image_queries(self) -> Queries:
-        texts = gather_side(self._prepared_texts, self._counts, self._processes)
+        texts = all_gather_rows(self._prepared_texts, self._counts, self._processes)
         scores = at_least_float32(self._score(self._prepared_images, texts))
         negatives = self._image_ids[self._mine][:, None] != self._text_image_ids
         return Queries(scores, self._mine, negatives)
@@ -98,8 +103,8 @@ class DistributedComparison(Comparison):
 
     @override
     def gather(self, rows: RowsT) -> RowsT:
-        padded, counts = alike(rows, self._processes)
-        return gather_side(padded, counts, self._processes)
+        padded, counts = pad_to_max(rows, self._processes)
+        return all_gather_rows(padded, counts, self._processes)
 
     @override
     def total(self, share: Tensor) -> Tensor:
@@ -113,7 +118,7 @@ class DistributedComparison(Comparison):
         """``(b, B)``: the columns of this process's captions, which their photos' owners have."""
         sizes = [len(self._mine) * count for count in self._counts]
         by_text = self.image_queries.scores.mT.flatten()
-        blocks = exchanged(by_text, sizes, sizes, self._processes).split(sizes)
+        blocks = all_to_all(by_text, sizes, sizes, self._processes).split(sizes)
         return torch.cat([block.view(len(self._mine), -1) for block in blocks], dim=1)
 
     def _block(self, scores: Tensor, owner: int) -> Block:

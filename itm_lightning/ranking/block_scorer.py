@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from itm_lightning.distributed import Spread
+from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.errors import InputError
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features, Rows, at_least_float32
@@ -126,7 +126,7 @@ class Scorer:
         return Features(tokens, features.mask, pooled)
 
 
-def scoring_device(similarity: Similarity, images: Spread) -> torch.device:
+def scoring_device(similarity: Similarity, images: ShardedFeatures) -> torch.device:
     """The head's; where it has no weights, that of the features."""
     weights = next(itertools.chain(similarity.parameters(), similarity.buffers()), None)
     return images.device if weights is None else weights.device
@@ -152,7 +152,7 @@ class Block:
     scores: Tensor
 
 
-class Sweep:
+class BlockScorer:
     """This process's part of a gallery's scores.
 
     Making one is a collective, and so is going through its blocks, which must be done to the end.
@@ -174,8 +174,8 @@ class Sweep:
     def __init__(
         self,
         similarity: Similarity,
-        images: Spread,
-        texts: Spread,
+        images: ShardedFeatures,
+        texts: ShardedFeatures,
         images_per_unit: int,
         texts_per_group: int,
         own: Sequence[int],
@@ -206,25 +206,25 @@ class Sweep:
         """How many photos each process scores; they follow one another."""
         return [sum(len(self._units[unit]) for unit in share) for share in self._shares]
 
-    def diagonal(self) -> Iterator[Block]:
+    def positive_blocks(self) -> Iterator[Block]:
         """Each of this process's units with its own captions; units without any are left out."""
-        return itertools.chain.from_iterable(self.diagonal_rounds())
+        return itertools.chain.from_iterable(self.positive_rounds())
 
-    def beside(self) -> Iterator[Block]:
-        """All that :meth:`diagonal` leaves out."""
-        return itertools.chain.from_iterable(self.beside_rounds())
+    def negative_blocks(self) -> Iterator[Block]:
+        """All that :meth:`positive_blocks` leaves out."""
+        return itertools.chain.from_iterable(self.negative_rounds())
 
-    def diagonal_rounds(self) -> Iterator[Iterator[Block]]:
-        """:meth:`diagonal`, round by round: as many on every process, each to be done to its end.
+    def positive_rounds(self) -> Iterator[Iterator[Block]]:
+        """:meth:`positive_blocks`, round by round: as many rounds on every process.
 
         A round brings one block, or none.
         """
         texts = [torch.arange(a, b) for a, b in itertools.pairwise(self._own)]
         for unit, features in self._rounds(self._texts, texts):
-            yield self._agreed(self._diagonal_block(unit, features))
+            yield self._agreed(self._positive_block(unit, features))
 
-    def beside_rounds(self) -> Iterator[Iterator[Block]]:
-        """:meth:`beside`, round by round, likewise.
+    def negative_rounds(self) -> Iterator[Iterator[Block]]:
+        """:meth:`negative_blocks`, round by round, likewise.
 
         A round is a group of captions; its blocks are unit by unit.
         """
@@ -233,12 +233,14 @@ class Sweep:
             yield self._agreed(self._blocks(features, int(group[0])))
         self._bar.close()
 
-    def _fetch_images(self, images: Spread) -> None:
+    def _fetch_images(self, images: ShardedFeatures) -> None:
         for unit, features in self._rounds(images, self._units):
             for prepared in self._agreed(self._prepared(unit, features)):
                 self._images[unit] = prepared
 
-    def _rounds(self, rows: Spread, of_unit: Sequence[Tensor]) -> Iterator[tuple[int, Features]]:
+    def _rounds(
+        self, rows: ShardedFeatures, of_unit: Sequence[Tensor]
+    ) -> Iterator[tuple[int, Features]]:
         """One unit's rows for each process at a time; unit -1 where it has no more."""
         nothing = torch.arange(0)
         for units in itertools.zip_longest(*(share.tolist() for share in self._shares)):
@@ -250,7 +252,7 @@ class Sweep:
         if unit >= 0:
             yield self._scorer.images(features)
 
-    def _diagonal_block(self, unit: int, features: Features) -> Iterator[Block]:
+    def _positive_block(self, unit: int, features: Features) -> Iterator[Block]:
         if len(features):
             start = self._own[unit]
             groups = self._scorer.texts(features, start)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import torch
 
-from itm_lightning.distributed import Spread
+from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.ranking.block_scorer import LENGTH_GROUPS, scoring_device
 from itm_lightning.ranking.members import members_of
 from itm_lightning.similarity.base import Similarity
@@ -51,7 +51,7 @@ _GROUP = 2  # the features of a group of captions are so many tensors of a block
 
 
 @dataclass(frozen=True)
-class Grid:
+class BlockSizes:
     """Sizes of blocks.
 
     Attributes:
@@ -63,8 +63,10 @@ class Grid:
     texts: int
 
 
-def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
-    """The grid of a gallery; a collective where it is spread over processes.
+def block_sizes(
+    similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures, elements: int | None
+) -> BlockSizes:
+    """The block_sizes of a gallery; a collective where it is spread over processes.
 
     Of several models' features, one that is fine enough for each.
 
@@ -76,11 +78,13 @@ def grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | 
             that of the process with the least.
     """
     members = members_of(similarity, images, texts)
-    fit = [_grid(m.similarity, m.images, m.texts, elements) for m in members]
-    return Grid(min(each.images for each in fit), min(each.texts for each in fit))
+    fit = [_block_sizes(m.similarity, m.images, m.texts, elements) for m in members]
+    return BlockSizes(min(each.images for each in fit), min(each.texts for each in fit))
 
 
-def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int | None) -> Grid:
+def _block_sizes(
+    similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures, elements: int | None
+) -> BlockSizes:
     if elements is None:
         own = torch.tensor([block_elements(scoring_device(similarity, images))])
         everybody = images.processes.gather(own)
@@ -95,7 +99,7 @@ def _grid(similarity: Similarity, images: Spread, texts: Spread, elements: int |
     most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / texts_each))))
     per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
     per_group = min(pairs / per_unit, _GROUP * elements / (max(words, 1) * width))
-    return Grid(per_unit, max(1, int(per_group)))
+    return BlockSizes(per_unit, max(1, int(per_group)))
 
 
 def even_share(images: int, regions: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from itm_lightning.distributed import Spread, Views
+from itm_lightning.distributed import ShardedFeatures, Views
 from itm_lightning.errors import InputError
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.ensemble import Ensemble
@@ -23,11 +23,13 @@ class Member:
 
     weight: float
     similarity: Similarity
-    images: Spread
-    texts: Spread
+    images: ShardedFeatures
+    texts: ShardedFeatures
 
 
-def members_of(similarity: Similarity, images: Spread, texts: Spread) -> list[Member]:
+def members_of(
+    similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures
+) -> list[Member]:
     """One member; of :class:`~itm_lightning.distributed.Views`, one for each of the models.
 
     Raises:

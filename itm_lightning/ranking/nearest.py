@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Processes, Spread, as_spread
+from itm_lightning.distributed import Processes, ShardedFeatures, as_sharded
 from itm_lightning.ranking.block_scorer import Block
-from itm_lightning.ranking.blocks import grid
-from itm_lightning.ranking.panel import sweep_over
+from itm_lightning.ranking.blocks import block_sizes
+from itm_lightning.ranking.panel import block_scorer_over
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -44,8 +44,8 @@ class TopK:
 @torch.no_grad()
 def top_k(
     similarity: Similarity,
-    images: Features | Spread,
-    texts: Features | Spread,
+    images: Features | ShardedFeatures,
+    texts: Features | ShardedFeatures,
     k: int,
     *,
     block_elements: int | None = None,
@@ -55,15 +55,15 @@ def top_k(
 
     Arguments and errors as in :func:`itm_lightning.ranking.rank`.
     """
-    images, texts = as_spread(images), as_spread(texts)
-    sizes = grid(similarity, images, texts, block_elements)
+    images, texts = as_sharded(images), as_sharded(texts)
+    sizes = block_sizes(similarity, images, texts, block_elements)
     nobody = [0] * (-(-len(images) // sizes.images) + 1)
     blocks = sizes.images, sizes.texts, nobody, progress
-    sweep = sweep_over(similarity, images, texts, *blocks)
-    nearest = Nearest(len(images), len(texts), k, sweep.device)
-    for block in sweep.beside():
-        nearest.see(block)
-    return nearest.found(images.processes, sweep.images_of_each, images.device)
+    scorer = block_scorer_over(similarity, images, texts, *blocks)
+    nearest = Nearest(len(images), len(texts), k, scorer.device)
+    for block in scorer.negative_blocks():
+        nearest.update(block)
+    return nearest.compute(images.processes, scorer.images_of_each, images.device)
 
 
 class Nearest:
@@ -85,7 +85,7 @@ class Nearest:
         sizes = (n_images, min(k, n_texts)), (n_texts, min(k, n_images))
         self._i2t, self._t2i = (torch.full(size, _NOBODY, device=device) for size in sizes)
 
-    def see(self, block: Block) -> None:
+    def update(self, block: Block) -> None:
         """Takes in a block of scores, each pair of photo and caption once."""
         if not self._k:
             return
@@ -94,7 +94,9 @@ class Nearest:
         self._i2t[rows] = _nearer(self._i2t[rows], block.scores, columns)
         self._t2i[columns] = _nearer(self._t2i[columns], block.scores.mT, images)
 
-    def found(self, processes: Processes, images_of_each: list[int], device: torch.device) -> TopK:
+    def compute(
+        self, processes: Processes, images_of_each: list[int], device: torch.device
+    ) -> TopK:
         """The neighbours, once all blocks were seen; a collective.
 
         Args:

@@ -9,24 +9,24 @@ from collections.abc import Iterable, Iterator, Sequence
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Spread
-from itm_lightning.ranking.block_scorer import Block, Sweep
+from itm_lightning.distributed import ShardedFeatures
+from itm_lightning.ranking.block_scorer import Block, BlockScorer
 from itm_lightning.ranking.members import members_of
 from itm_lightning.similarity.base import Similarity
 
 
 class Panel:
-    """What a :class:`Sweep` is, of the weighted mean of several models' scores.
+    """What a :class:`BlockScorer` is, of the weighted mean of several models' scores.
 
     Each member goes through the gallery in the same blocks; only how it groups captions by length
     is its own.
 
     Args:
         weights: of each member; they sum to 1.
-        members: a sweep of each, over one grid.
+        members: a scorer of each, over one block_sizes.
     """
 
-    def __init__(self, weights: Sequence[float], members: Sequence[Sweep]) -> None:
+    def __init__(self, weights: Sequence[float], members: Sequence[BlockScorer]) -> None:
         self._weights, self._members = weights, members
         self.device = members[0].device
 
@@ -35,16 +35,16 @@ class Panel:
         """How many photos each process scores; they follow one another."""
         return self._members[0].images_of_each
 
-    def diagonal(self) -> Iterator[Block]:
-        """As :meth:`Sweep.diagonal`."""
+    def positive_blocks(self) -> Iterator[Block]:
+        """As :meth:`BlockScorer.positive_blocks`."""
         # in step: collectives come in one order on all processes
-        for same in zip(*(member.diagonal_rounds() for member in self._members), strict=True):
+        for same in zip(*(member.positive_rounds() for member in self._members), strict=True):
             for blocks in zip(*same, strict=True):
                 yield self._mean(blocks)
 
-    def beside(self) -> Iterator[Block]:
-        """As :meth:`Sweep.beside`, with all captions of a group in one block."""
-        for same in zip(*(member.beside_rounds() for member in self._members), strict=True):
+    def negative_blocks(self) -> Iterator[Block]:
+        """As :meth:`BlockScorer.negative_blocks`, with all captions of a group in one block."""
+        for same in zip(*(member.negative_rounds() for member in self._members), strict=True):
             by_unit = (itertools.groupby(blocks, _unit) for blocks in same)
             for of_unit in zip(*by_unit, strict=True):
                 yield self._mean([_joined(blocks) for _, blocks in of_unit])
@@ -57,19 +57,19 @@ class Panel:
         return Block(blocks[0].images, blocks[0].texts, functools.reduce(torch.add, scores))
 
 
-def sweep_over(
+def block_scorer_over(
     similarity: Similarity,
-    images: Spread,
-    texts: Spread,
+    images: ShardedFeatures,
+    texts: ShardedFeatures,
     images_per_unit: int,
     texts_per_group: int,
     own: Sequence[int],
     progress: bool,
-) -> Sweep | Panel:
-    """A :class:`Sweep`, whose arguments these are; a :class:`Panel` of several models' features."""
+) -> BlockScorer | Panel:
+    """A :class:`BlockScorer` of these arguments, or a :class:`Panel` of several models."""
     members = members_of(similarity, images, texts)
-    sweeps = [
-        Sweep(
+    scorers = [
+        BlockScorer(
             m.similarity,
             m.images,
             m.texts,
@@ -80,7 +80,7 @@ def sweep_over(
         )
         for m in members
     ]
-    return sweeps[0] if len(sweeps) == 1 else Panel([m.weight for m in members], sweeps)
+    return scorers[0] if len(scorers) == 1 else Panel([m.weight for m in members], scorers)
 
 
 def _unit(block: Block) -> int:

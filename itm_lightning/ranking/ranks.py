@@ -4,8 +4,8 @@ Ranks of the correct answers, counted without the whole matrix.
 
 Photos are sorted by their ids and captions by their photo, so that every positive pair lies in a
 block of a unit of photos with exactly their captions. These blocks come first and give the
-positives' scores; the blocks beside them then hold nothing but negatives, which are counted
-against them. Every pair is scored once, so that a positive's score is the same number wherever it
+positives' scores; the other blocks then hold nothing but negatives, which are counted against
+them. Every pair is scored once, so that a positive's score is the same number wherever it
 is compared.
 """
 
@@ -16,12 +16,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Processes, Spread, as_spread
+from itm_lightning.distributed import Processes, ShardedFeatures, as_sharded
 from itm_lightning.errors import InputError
 from itm_lightning.ranking.block_scorer import Block
-from itm_lightning.ranking.blocks import grid
+from itm_lightning.ranking.blocks import block_sizes
 from itm_lightning.ranking.nearest import Nearest, Neighbours, TopK
-from itm_lightning.ranking.panel import sweep_over
+from itm_lightning.ranking.panel import block_scorer_over
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
@@ -94,8 +94,8 @@ class Ranks:
 @torch.no_grad()
 def rank(
     similarity: Similarity,
-    images: Features | Spread,
-    texts: Features | Spread,
+    images: Features | ShardedFeatures,
+    texts: Features | ShardedFeatures,
     image_ids: Tensor,
     text_image_ids: Tensor,
     *,
@@ -113,7 +113,7 @@ def rank(
     Args:
         similarity: the head.
         images: of ``N`` photos; plain features are this process's business alone, and a
-            :class:`~itm_lightning.distributed.Spread` is ranked by all of its processes together.
+            :class:`~itm_lightning.distributed.ShardedFeatures` is ranked by all of its processes.
         texts: of ``M`` captions; a photo may have any number of them, in any order.
         image_ids: ``(N,)`` int64, each once.
         text_image_ids: ``(M,)`` int64, the id of each caption's photo.
@@ -140,8 +140,8 @@ def rank(
 @torch.no_grad()
 def rank_and_top_k(
     similarity: Similarity,
-    images: Features | Spread,
-    texts: Features | Spread,
+    images: Features | ShardedFeatures,
+    texts: Features | ShardedFeatures,
     image_ids: Tensor,
     text_image_ids: Tensor,
     k: int,
@@ -150,30 +150,30 @@ def rank_and_top_k(
     progress: bool = True,
 ) -> tuple[Ranks, TopK]:
     """:func:`rank` and :func:`~itm_lightning.ranking.top_k`, for the price of scoring once."""
-    images, texts = as_spread(images), as_spread(texts)
-    owner = owners(image_ids.cpu(), text_image_ids.cpu())
+    images, texts = as_sharded(images), as_sharded(texts)
+    owner = text_to_image_rows(image_ids.cpu(), text_image_ids.cpu())
     asks = owner.bincount(minlength=len(images)) > 0
     image_order = image_ids.cpu().argsort()
     owner = image_order.argsort()[owner]
     text_order = owner.argsort(stable=True)
     owner = owner[text_order]
 
-    sizes = grid(similarity, images, texts, block_elements)
+    sizes = block_sizes(similarity, images, texts, block_elements)
     edges = torch.arange(0, len(images) + sizes.images, sizes.images)
     own = torch.searchsorted(owner, edges).tolist()
     blocks = sizes.images, sizes.texts, own, progress
-    sweep = sweep_over(similarity, images[image_order], texts[text_order], *blocks)
-    counts = Counts(owner.to(sweep.device), len(images))
-    nearest = Nearest(len(images), len(texts), k, sweep.device)
-    for block in sweep.diagonal():
+    scorer = block_scorer_over(similarity, images[image_order], texts[text_order], *blocks)
+    counts = Counts(owner.to(scorer.device), len(images))
+    nearest = Nearest(len(images), len(texts), k, scorer.device)
+    for block in scorer.positive_blocks():
         counts.positives(block)
-        nearest.see(block)
+        nearest.update(block)
     counts.share_positives(images.processes)
-    for block in sweep.beside():
+    for block in scorer.negative_blocks():
         counts.negatives(block)
-        nearest.see(block)
+        nearest.update(block)
     i2t, t2i = counts.ranks(images.processes)
-    found = nearest.found(images.processes, sweep.images_of_each, images.device)
+    found = nearest.compute(images.processes, scorer.images_of_each, images.device)
     image_order, text_order = image_order.to(images.device), text_order.to(images.device)
     ranks = Ranks(
         _in_given_order(i2t.to(images.device), image_order)[asks.to(images.device)],
@@ -191,14 +191,14 @@ def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor)
     Raises:
         InputError: as :func:`rank` does.
     """
-    owner = owners(image_ids.to(scores.device), text_image_ids.to(scores.device))
+    owner = text_to_image_rows(image_ids.to(scores.device), text_image_ids.to(scores.device))
     if scores.isnan().any():
         raise InputError("the score matrix holds NaN")
     _, _, i2t, t2i = positives(scores, owner)
     return Ranks(i2t[owner.bincount(minlength=len(scores)) > 0], t2i)
 
 
-def owners(image_ids: Tensor, text_image_ids: Tensor) -> Tensor:
+def text_to_image_rows(image_ids: Tensor, text_image_ids: Tensor) -> Tensor:
     """``(M,)`` int64, the row of each caption's photo.
 
     Raises:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import distributed as dist
 
-from itm_lightning.distributed import Spread, all_processes, rank, world_size
+from itm_lightning.distributed import ShardedFeatures, all_processes, rank, world_size
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, pairs_accuracy
 from itm_lightning.metrics.protocols import Coco1K, Retrieval
@@ -91,7 +91,7 @@ def widths_that_differ():
     local = galleries.features(ties=False)[0][:2]
     if rank():
         local = type(local).from_pooled(local.pooled[:, :-1])
-    return Spread.of(local, torch.device("cpu"), all_processes())
+    return ShardedFeatures.of(local, torch.device("cpu"), all_processes())
 
 
 def one_by_itself():

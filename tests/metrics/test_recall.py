@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torchmetrics import MetricCollection
 
-from itm_lightning.distributed import SingleProcess, Spread
+from itm_lightning.distributed import ShardedFeatures, SingleProcess
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
 from itm_lightning.ranking import blocks, rank
@@ -282,9 +282,11 @@ def test_features_that_do_not_fit_wait_on_the_cpu(head, monkeypatch):
 
 def test_features_that_wait_elsewhere_are_handed_over_part_by_part():
     elsewhere = torch.device("cpu", 0)  # to torch another device than "cpu"
-    images, texts = (Spread.of(side, elsewhere, SingleProcess()) for side in (IMAGES, TEXTS))
+    images, texts = (
+        ShardedFeatures.of(side, elsewhere, SingleProcess()) for side in (IMAGES, TEXTS)
+    )
     assert images.whole() is images
-    assert Spread.of(IMAGES, IMAGES.device, SingleProcess()).whole() is IMAGES
+    assert ShardedFeatures.of(IMAGES, IMAGES.device, SingleProcess()).whole() is IMAGES
     found = rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
     assert found.t2i.device.type == "cpu"
     expected = rank(Cosine(), IMAGES, TEXTS, IMAGE_IDS, TEXT_IMAGE_IDS)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes, SingleProcess, all_processes
-from itm_lightning.distributed.collectives import summed
+from itm_lightning.distributed.collectives import all_reduce_sum
 
 _EPS = 1e-5
 _MOMENTUM = 0.1
@@ -77,7 +77,7 @@ class MaskedBatchNorm(nn.Module):
         Another process's batch may have channels that this one lacks.
         """
         lacking = len(self.weight) - values.shape[1]
-        return summed(F.pad(values.sum(dim=(0, 2)), (0, lacking)), self._processes())
+        return all_reduce_sum(F.pad(values.sum(dim=(0, 2)), (0, lacking)), self._processes())
 
     def _processes(self) -> Processes:
         return all_processes() if self.synchronised else SingleProcess()
