@@ -1,22 +1,21 @@
-"""EvaluatingModule: how a LightningModule scores a split, whatever it learns and from whatever."""
+"""RetrievalModule: how a LightningModule scores a split, whatever it learns and however."""
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
-from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.data.source import Record
+from itm_lightning.data import ITMDataModule
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.minimal_pairs import pairs_accuracy
-from itm_lightning.metrics.protocols import Evaluation, Layout, Protocol, Retrieval
+from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
 from itm_lightning.metrics.voters import Voter, together
 from itm_lightning.ranking import TopK, top_k
 from itm_lightning.similarity.base import Similarity
@@ -25,32 +24,31 @@ from itm_lightning.types import Batch, Features
 _NEAREST = 10
 
 
-class EvaluatingModule(pl.LightningModule, ABC):
-    """Scores photos and captions of a split, and retrieves them.
+class RetrievalModule(pl.LightningModule, ABC):
+    """Scores the images and texts of a split, and retrieves them.
 
     At the end of an evaluation epoch it logs ``val/…`` or ``test/…`` for each key of
     :class:`~itm_lightning.metrics.BidirectionalRecall`, and ``…/pairs_accuracy`` where the source
-    knows minimal pairs.
+    has minimal pairs.
+
+    Args:
+        similarity: the head.
 
     Attributes:
-        similarity: the head; a subclass sets it.
-        recall: over that head; a subclass sets it.
+        similarity: the head.
+        recall: collects features, over that head.
         protocol: decides what ``trainer.validate`` and ``trainer.test`` score, and may be set at
-            any time. The validation epochs of ``trainer.fit`` are plain
-            :class:`~itm_lightning.metrics.protocols.Retrieval` always.
-        voters: other models, whose scores are averaged with this one's in the next evaluation; they
-            have seen its split, and are let go of after it.
-        weight: of this one among them.
+            any time. The validation epochs of ``trainer.fit`` are always plain
+            :class:`~itm_lightning.metrics.protocols.Retrieval`.
         evaluation: the last one.
         results: what was logged of evaluations, as Python floats.
         retrieved: what the last ``trainer.predict`` found.
     """
 
-    similarity: Similarity
-    recall: BidirectionalRecall
-
-    def __init__(self) -> None:
+    def __init__(self, similarity: Similarity) -> None:
         super().__init__()
+        self.similarity = similarity
+        self.recall = BidirectionalRecall(similarity)
         self.protocol: Protocol = Retrieval()
         self.voters: Sequence[Voter] = ()
         self.weight = 1.0
@@ -59,23 +57,23 @@ class EvaluatingModule(pl.LightningModule, ABC):
         self.retrieved: tuple[Gallery, TopK] | None = None
 
     @abstractmethod
-    def encode_images(self, images: Tensor | Features) -> Features:
-        """Photos into the common space."""
+    def encode_images(self, images: Any) -> Features:
+        """Images into the space in which they are compared."""
 
     @abstractmethod
-    def encode_texts(self, texts: list[str]) -> Features:
-        """Captions into the common space."""
+    def encode_texts(self, texts: str | list[str]) -> Features:
+        """Texts into the space in which they are compared."""
 
     @property
-    def data(self) -> Any:
+    def data(self) -> ITMDataModule:
         """The trainer's data module.
 
         Raises:
-            InputError: it has none.
+            InputError: it is none of this package.
         """
         data = self.trainer.datamodule  # type: ignore[attr-defined]
-        if data is None:
-            raise InputError("Matcher needs its data as trainer.fit(matcher, datamodule=…)")
+        if not isinstance(data, ITMDataModule):
+            raise InputError("the Trainer needs its data as trainer.fit(matcher, datamodule=…)")
         return data
 
     def check_protocol(self, stage: str) -> None:
@@ -86,9 +84,9 @@ class EvaluatingModule(pl.LightningModule, ABC):
         """
         if stage in ("validate", "test"):
             split = "val" if stage == "validate" else "test"
-            self.protocol.check(_layout(self.data.records(split)))
+            self.protocol.check(self.data.texts_of_image(split))
         elif stage == "fit" and self.data.has_split("test"):
-            self.protocol.check(_layout(self.data.source.records("test")))
+            self.protocol.check(self.data.texts_of_image("test"))
 
     @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -105,21 +103,21 @@ class EvaluatingModule(pl.LightningModule, ABC):
 
     @override
     def on_validation_epoch_end(self) -> None:
-        self.score("val")
+        self.evaluate_epoch("val")
 
     @override
     def on_test_epoch_end(self) -> None:
-        self.score("test")
+        self.evaluate_epoch("test")
 
     @override
     def on_predict_epoch_end(self) -> None:
         self.retrieve()
 
-    def score(self, split: str) -> None:
+    def evaluate_epoch(self, split: str) -> None:
         """Scores what the epoch's steps have encoded, and forgets it; a collective."""
         similarity, gallery = self._judges()
         protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
-        evaluation = protocol.evaluate(similarity, gallery, _layout(self.data.records(split)))
+        evaluation = protocol.evaluate(similarity, gallery, self.data.texts_of_image(split))
         scores = dict(evaluation.scores)
         pairs = pairs_accuracy(similarity, gallery, self.data.minimal_pairs(split))
         if not math.isnan(pairs):  # there are minimal pairs
@@ -150,7 +148,3 @@ class EvaluatingModule(pl.LightningModule, ABC):
     def _forget(self) -> None:
         self.recall.reset()
         self.voters = ()
-
-
-def _layout(records: Iterable[Record]) -> Layout:
-    return {record.image_id: record.text_ids for record in records if record.texts}

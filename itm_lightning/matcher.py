@@ -1,4 +1,4 @@
-"""Matcher: the one LightningModule, composed of encoders, a similarity and an objective."""
+"""Matcher: the LightningModule that trains, composed of encoders, projections, a head and a loss."""
 
 from __future__ import annotations
 
@@ -9,48 +9,57 @@ from typing import Any, Self
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
-from itm_lightning.distributed import all_processes
+from itm_lightning.distributed import Processes, SingleProcess, all_processes
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
-from itm_lightning.encoders.projection import Projection
+from itm_lightning.encoders.projection import LinearProjection, NoProjection, Projection
 from itm_lightning.errors import InputError
-from itm_lightning.evaluating import EvaluatingModule
-from itm_lightning.metrics import BidirectionalRecall
-from itm_lightning.objectives.base import Objective
+from itm_lightning.evaluating import RetrievalModule
+from itm_lightning.objectives import InfoNCE
+from itm_lightning.objectives.base import Comparison, LocalComparison, Objective
+from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.part import from_config, to_config
 from itm_lightning.sharding import ShardingModule, separate
+from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.training.combinations import check_combinations
-from itm_lightning.training.comparing import compare
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor
 from itm_lightning.training.schedules import WarmupCosine
-from itm_lightning.types import Batch, Features
+from itm_lightning.types import Batch, EncodedBatch, Features
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
 
-class Matcher(ShardingModule, EvaluatingModule):
-    """Matches photos with captions; every part comes from YAML.
+class Matcher(ShardingModule, RetrievalModule):
+    """Matches images with texts; every part comes from YAML.
 
-    Where several processes train, their batches are one: each scores its own photos and captions
-    against everybody's, and loss and gradients are those of one process with the whole batch (of
+    Where several processes train, their batches are one: each scores its own images and texts
+    against those of all, and loss and gradients are those of one process with the whole batch (of
     one step; accumulated steps remain batches of their own).
 
     Logs ``train/loss``, the whole batch's on every process; what it logs of evaluations, see
-    :class:`~itm_lightning.evaluating.EvaluatingModule`.
+    :class:`~itm_lightning.evaluating.RetrievalModule`.
 
     Args:
-        image_encoder: photos to features; owns its transform.
-        text_encoder: captions to features; owns its tokeniser.
-        similarity: features to scores.
-        objective: scores to loss.
-        dim: width of the common space.
-        dropout: share of the encoders' channels dropped before the projection.
+        image_encoder: images to features; it has its own transform.
+        text_encoder: texts to features; it has its own tokeniser.
+        similarity: features to scores; :class:`~itm_lightning.similarity.Cosine` by default.
+        objective: scores to loss; :class:`~itm_lightning.objectives.InfoNCE` by default.
+        dim: width of the space in which images and texts are compared, where the projections are
+            left to their default.
+        dropout: share of the encoders' channels dropped before those projections.
+        image_projection: from the image encoder's width into that space; by default
+            :class:`~itm_lightning.encoders.projection.LinearProjection`, and none for a head that
+            is solved in closed form.
+        text_projection: the same for texts.
+        shared_projection: applied to both sides after their own projections, with one set of
+            weights; none by default.
         optimizer: any torch optimiser.
         scheduler: any torch scheduler, stepped once an epoch, or
-            :class:`~itm_lightning.training.schedules.WarmupCosine`, stepped at every step.
+            :class:`~itm_lightning.training.WarmupCosine`, stepped at every step.
         lr_factors: learning rates by part, as prefix of the parameter's name → factor on the
             optimiser's rate; ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
         compile: runs encoders and similarity through ``torch.compile``.
@@ -59,61 +68,111 @@ class Matcher(ShardingModule, EvaluatingModule):
             :mod:`~itm_lightning.training.gradient_cache`). All at once where ``None``.
 
     Raises:
-        InputError: the similarity was built for another ``dim``.
+        InputError: the similarity cannot compare features of these widths.
     """
 
     def __init__(
         self,
         image_encoder: ImageEncoder,
         text_encoder: TextEncoder,
-        similarity: Similarity,
-        objective: Objective,
+        similarity: Similarity | None = None,
+        objective: Objective | None = None,
         dim: int = 512,
         dropout: float = 0.0,
+        image_projection: Projection | None = None,
+        text_projection: Projection | None = None,
+        shared_projection: Projection | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         scheduler: LRSchedulerCallable | None = None,
         lr_factors: dict[str, float] | None = None,
         compile: bool = False,
         gradient_cache: int | None = None,
     ) -> None:
-        super().__init__()
-        similarity.check_dim(dim)
+        super().__init__(Cosine() if similarity is None else similarity)
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
         for name, encoder in self._encoders():
-            # From a checkpoint's assets where one is being read: only then is the width known.
+            # From a checkpoint's extra state where one is read: only then is the width known.
             encoder.restore(assets_at_hand().get(name, encoder.assets()))
-        self.image_projection = Projection(image_encoder.dim, dim, dropout)
-        self.text_projection = Projection(text_encoder.dim, dim, dropout)
-        self.similarity = similarity
-        self.objective = objective
-        self.recall = BidirectionalRecall(similarity)
-        self._dims = {"dim": dim, "dropout": dropout}
+        self._arguments = {
+            "dim": dim,
+            "dropout": dropout,
+            "image_projection": to_config(image_projection),
+            "text_projection": to_config(text_projection),
+            "shared_projection": to_config(shared_projection),
+        }
+        self.image_projection = image_projection or LinearProjection(dim, dropout)
+        self.text_projection = text_projection or LinearProjection(dim, dropout)
+        self.shared_projection = shared_projection or NoProjection()
+        self._build()
+        self.objective = InfoNCE() if objective is None else objective
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._lr_factors = lr_factors or {}
         self._compile = compile
         self._gradient_cache = checked_size(gradient_cache)
+        self._processes: Processes = SingleProcess()
 
-    # -- what the parts make of photos and captions --------------------------------------------
+    def _build(self) -> None:
+        """Tells projections and head the widths of what they will be given."""
+        image_dim = self.image_projection.build(self.image_encoder.dim)
+        text_dim = self.text_projection.build(self.text_encoder.dim)
+        if not isinstance(self.shared_projection, NoProjection):
+            if image_dim != text_dim:
+                raise InputError(
+                    f"model.shared_projection needs one width, but the images' projection gives "
+                    f"{image_dim} and the texts' {text_dim}: give both projections the same dim"
+                )
+            image_dim = text_dim = self.shared_projection.build(image_dim)
+        self.similarity.build(image_dim, text_dim)
 
-    def encode_images(self, images: Tensor | Features) -> Features:
-        """Photos (pixels ``(B, 3, H, W)`` or a frozen trunk's tokens) into the common space."""
-        return self.image_projection(self._read(self.image_encoder, images))
+    # -- what the parts make of images and texts -----------------------------------------------
 
-    def encode_texts(self, texts: list[str]) -> Features:
-        """Captions into the common space."""
-        return self.text_projection(self._read(self.text_encoder, texts))
+    def encode_images(self, images: Any) -> Features:
+        """Images into the space in which they are compared, as far as the head reads it.
 
-    def forward(self, images: Tensor | Features, texts: list[str]) -> Tensor:
-        """Scores ``(n_images, n_texts)``."""
+        Args:
+            images: one or many: paths, PIL images, arrays ``(H, W, 3)`` uint8, or tensors; see
+                :meth:`~itm_lightning.encoders.ImageEncoder.pixels`.
+        """
+        return self._project_images(self.image_encoder(self.image_encoder.pixels(images)))
+
+    def encode_texts(self, texts: str | list[str]) -> Features:
+        """One text or many into that space."""
+        return self._project_texts(self.text_encoder([texts] if isinstance(texts, str) else texts))
+
+    def forward(self, images: Any, texts: str | list[str]) -> Tensor:
+        """Scores ``(n_images, n_texts)``; arguments as above."""
         return self.similarity(self.encode_images(images), self.encode_texts(texts))
 
-    def _read(self, encoder: ImageEncoder | TextEncoder, inputs: Any) -> Features:
+    def encode_batch(self, batch: Batch) -> EncodedBatch:
+        """What the encoders and projections make of a batch of pairs."""
+        if self._gradient_cache is not None:
+            size, ids = self._gradient_cache, batch.image_ids
+            images = encode_by_chunks(self.encode_images, batch.images, size, ids)
+            texts = encode_by_chunks(self.encode_texts, batch.texts, size, ids)
+            encoded_images = encoded_texts = None
+        else:
+            encoded_images = self.image_encoder(batch.images)
+            encoded_texts = self.text_encoder(batch.texts)
+            images = self._project_images(encoded_images)
+            texts = self._project_texts(encoded_texts)
+        return EncodedBatch(
+            batch, images, texts, encoded_images, encoded_texts, self.text_encoder.token_ids
+        )
+
+    def _project_images(self, encoded: Features) -> Features:
+        selected = self._select(encoded, self.image_encoder)
+        return self.shared_projection(self.image_projection(selected))
+
+    def _project_texts(self, encoded: Features) -> Features:
+        selected = self._select(encoded, self.text_encoder)
+        return self.shared_projection(self.text_projection(selected))
+
+    def _select(self, encoded: Features, encoder: nn.Module) -> Features:
         """What the head reads of an encoder's features."""
-        features = encoder(inputs)
         try:
-            return self.similarity.select(features)
+            return self.similarity.select(encoded)
         except InputError as error:
             name = type(encoder).__name__
             raise InputError(f"{name} does not give what the head reads: {error}") from error
@@ -122,13 +181,15 @@ class Matcher(ShardingModule, EvaluatingModule):
 
     def setup(self, stage: str) -> None:
         """Learns the vocabulary from the train split alone; checks names before any long work."""
+        self.data.connect(self.image_encoder)
         check_combinations(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
         self.check_protocol(stage)
-        if stage == "fit" and self._gradient_cache is not None:
-            for name, encoder in self._encoders():
-                check_chunks(name, encoder)
         if stage == "fit":
+            self._processes = all_processes()
+            if self._gradient_cache is not None:
+                for name, encoder in self._encoders():
+                    check_chunks(name, encoder)
             self.text_encoder.learn_vocabulary(self.data.train_texts())
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
         if self._compile:
@@ -138,22 +199,19 @@ class Matcher(ShardingModule, EvaluatingModule):
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        processes, ids = all_processes(), (batch.image_ids, batch.text_image_ids)
-        comparison = compare(self.similarity, *self._encode(batch), *ids, processes)
+        comparison = self.compare(batch)
         share = self.objective.loss(comparison)
         loss = comparison.total(share.detach())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.texts))
         # Lightning averages the processes' gradients; those of their shares are to be summed
-        return processes.size * share
+        return self._processes.size * share
 
-    def _encode(self, batch: Batch) -> tuple[Features, Features]:
-        if self._gradient_cache is None:
-            return self.encode_images(batch.images), self.encode_texts(batch.texts)
-        how = self._gradient_cache, batch.image_ids
-        return (
-            encode_by_chunks(self.encode_images, batch.images, *how),
-            encode_by_chunks(self.encode_texts, batch.texts, *how),
-        )
+    def compare(self, batch: Batch) -> Comparison:
+        """What the objective reads of a batch."""
+        encoded = self.encode_batch(batch)
+        if self._processes.size == 1:
+            return LocalComparison(self.similarity, encoded)
+        return DistributedComparison(self.similarity, encoded, self._processes)
 
     # -- optimisation ---------------------------------------------------------------------------
 
@@ -180,7 +238,7 @@ class Matcher(ShardingModule, EvaluatingModule):
         """Adds what a fresh process needs to build this Matcher: plain values only."""
         super().on_save_checkpoint(checkpoint)
         checkpoint["matcher"] = {
-            "recipe": {name: to_config(getattr(self, name)) for name in _PARTS} | self._dims,
+            "config": {name: to_config(getattr(self, name)) for name in _PARTS} | self._arguments,
             "assets": {name: encoder.assets() for name, encoder in self._encoders()},
         }
 
@@ -209,7 +267,7 @@ class Matcher(ShardingModule, EvaluatingModule):
         if "matcher" not in checkpoint:
             raise InputError(f"{checkpoint_path} was not written by itm-lightning")
         with restoring(checkpoint["matcher"]["assets"]):
-            parts = from_config(checkpoint["matcher"]["recipe"])
+            parts = from_config(checkpoint["matcher"]["config"])
             matcher = cls(**{**parts, **kwargs})
         matcher.on_load_checkpoint(checkpoint)
         matcher.load_state_dict(checkpoint["state_dict"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -169,6 +169,28 @@ class Batch:
         moves = (Tensor, Features)
         moved = {name: function(v) for name, v in vars(self).items() if isinstance(v, moves)}
         return Batch(**{**vars(self), **moved})
+
+
+@dataclass(frozen=True)
+class EncodedBatch:
+    """A batch of pairs, and what the encoders made of it; row ``i`` of both sides is a pair.
+
+    Attributes:
+        batch: raw texts, ids and labels.
+        images: the images' features, projected; those that the head reads.
+        texts: the texts' features, likewise.
+        encoded_images: all that the image encoder gave, before the projection; ``None`` under
+            ``model.gradient_cache``, which keeps projected features alone.
+        encoded_texts: all that the text encoder gave, likewise.
+        token_ids: of raw texts, the ids of their tokens and their mask.
+    """
+
+    batch: Batch
+    images: Features
+    texts: Features
+    encoded_images: Features | None
+    encoded_texts: Features | None
+    token_ids: Callable[[list[str]], tuple[Tensor, Tensor]]
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

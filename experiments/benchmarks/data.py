@@ -44,7 +44,7 @@ def main() -> None:
         times = {
             f"{name}, {workers or 'no'} workers": beside(arguments, source, workers)
             for name, beside, source in (
-                ("photos", _beside_images, images),
+                ("images", _beside_images, images),
                 ("regions", _beside_regions, regions),
             )
             for workers in arguments.workers

@@ -1,31 +1,148 @@
-"""Projection: from an encoder's width into the common space."""
+"""Projections: from the width of an encoder into the space in which images and texts are compared."""
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from abc import ABC, abstractmethod
 
+from torch import Tensor, nn
+from typing_extensions import override
+
+from itm_lightning.errors import InputError
+from itm_lightning.part import Part
+from itm_lightning.registry import register
 from itm_lightning.types import Features
 
 
-class Projection(nn.Module):
-    """One linear map for tokens and pooled vectors alike, after dropout.
+class Projection(Part, nn.Module, ABC):
+    """Maps tokens and pooled vectors alike, each vector by itself.
 
-    Args:
-        width: the encoder's.
-        dim: the common space's.
-        dropout: share of the encoder's channels set to zero in training.
+    A subclass writes :meth:`build` and :meth:`project`.
     """
 
-    def __init__(self, width: int, dim: int, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.dropout = nn.Dropout(dropout)
-        self.linear = nn.Linear(width, dim)
-        nn.init.xavier_uniform_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+    @abstractmethod
+    def build(self, in_dim: int) -> int:
+        """Makes the weights; the Matcher calls it once, with the width that it projects from.
+
+        Args:
+            in_dim: width of the vectors that it will be given.
+
+        Returns:
+            The width of the projected vectors.
+        """
+
+    @abstractmethod
+    def project(self, vectors: Tensor) -> Tensor:
+        """Vectors ``(…, in_dim)`` to ``(…, dim)``."""
 
     def forward(self, features: Features) -> Features:
-        """Projects what the features hold: ``(…, width)`` to ``(…, dim)``."""
-        return Features(self._map(features.tokens), features.mask, self._map(features.pooled))
+        """Projects the tokens and the pooled vectors that the features hold."""
+        tokens, pooled = features.tokens, features.pooled
+        return Features(
+            None if tokens is None else self.project(tokens),
+            features.mask,
+            None if pooled is None else self.project(pooled),
+        )
 
-    def _map(self, vectors: Tensor | None) -> Tensor | None:
-        return None if vectors is None else self.linear(self.dropout(vectors))
+
+@register("projection")
+class LinearProjection(Projection):
+    """One linear map, after dropout.
+
+    Args:
+        dim: width of the projected vectors.
+        dropout: share of the encoder's channels set to zero in training.
+
+    Raises:
+        InputError: ``dim`` is below 1.
+    """
+
+    def __init__(self, dim: int = 512, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.dim = _checked_dim(self, dim)
+        self.dropout = nn.Dropout(dropout)
+
+    @override
+    def build(self, in_dim: int) -> int:
+        self.linear = _linear(in_dim, self.dim)
+        return self.dim
+
+    @override
+    def project(self, vectors: Tensor) -> Tensor:
+        return self.linear(self.dropout(vectors))
+
+
+@register("projection")
+class NoProjection(Projection):
+    """Leaves the encoder's features as they are.
+
+    For pretrained pairs of encoders that share a space (CLIP, SigLIP), and for heads that find the
+    space themselves (CCA).
+    """
+
+    @override
+    def build(self, in_dim: int) -> int:
+        return in_dim
+
+    @override
+    def project(self, vectors: Tensor) -> Tensor:
+        return vectors
+
+    @override
+    def forward(self, features: Features) -> Features:
+        return features
+
+
+@register("projection")
+class MLPProjection(Projection):
+    """A network with hidden layers: linear, ReLU, dropout, as often as ``layers``, then linear.
+
+    Args:
+        dim: width of the projected vectors.
+        hidden: width of the hidden layers.
+        layers: how many hidden layers there are.
+        dropout: share of the channels set to zero in training, before each linear map.
+
+    Raises:
+        InputError: a width or ``layers`` is below 1.
+    """
+
+    def __init__(
+        self, dim: int = 512, hidden: int = 1024, layers: int = 1, dropout: float = 0.0
+    ) -> None:
+        super().__init__()
+        self.dim = _checked_dim(self, dim)
+        if hidden < 1 or layers < 1:
+            raise InputError(
+                f"MLPProjection: hidden is {hidden} and layers {layers}; both must be at least 1"
+            )
+        self.hidden, self.layers, self.dropout = hidden, layers, dropout
+
+    @override
+    def build(self, in_dim: int) -> int:
+        widths = [in_dim, *[self.hidden] * self.layers]
+        hidden = [
+            layer
+            for width, following in zip(widths, widths[1:], strict=False)
+            for layer in (nn.Dropout(self.dropout), _linear(width, following), nn.ReLU())
+        ]
+        self.network = nn.Sequential(
+            *hidden, nn.Dropout(self.dropout), _linear(self.hidden, self.dim)
+        )
+        return self.dim
+
+    @override
+    def project(self, vectors: Tensor) -> Tensor:
+        return self.network(vectors)
+
+
+def _linear(in_dim: int, out_dim: int) -> nn.Linear:
+    linear = nn.Linear(in_dim, out_dim)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def _checked_dim(projection: Projection, dim: int) -> int:
+    if dim < 1:
+        raise InputError(f"{type(projection).__name__}: dim is {dim}; it must be at least 1")
+    return dim

@@ -1,34 +1,262 @@
-"""What every objective is."""
+"""What an objective is, and the comparison of a batch that it learns from."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.comparison import Comparison, LocalComparison, Queries
 from itm_lightning.part import Part
+from itm_lightning.similarity.base import Similarity
+from itm_lightning.types import Batch, EncodedBatch, Features, RowsT, at_least_float32
+
+
+@dataclass(frozen=True)
+class Block:
+    """Scores of some images with some texts of the batch.
+
+    Where an image stands twice in the batch, each time with another of its texts, these two texts
+    are neither positives nor negatives of the other row.
+
+    Attributes:
+        scores: ``(n, m)`` float32 at least.
+        positives: ``(n, m)`` bool, ``True`` where the two are a pair of the batch.
+        negatives: ``(n, m)`` bool, ``True`` where they do not belong together.
+    """
+
+    scores: Tensor
+    positives: Tensor
+    negatives: Tensor
+
+    @property
+    def valid(self) -> Tensor:
+        """``(n, m)`` bool: positives and negatives."""
+        return self.positives | self.negatives
+
+
+@dataclass(frozen=True)
+class Queries:
+    """Some images against all texts of the batch, or some texts against all images.
+
+    What is neither positive nor negative, see :class:`Block`.
+
+    Attributes:
+        scores: ``(b, B)`` float32 at least, one query a row.
+        targets: ``(b,)`` int64, the column of each query's positive.
+        negatives: ``(b, B)`` bool, ``True`` where query and candidate do not belong together.
+    """
+
+    scores: Tensor
+    targets: Tensor
+    negatives: Tensor
+
+    @property
+    def positive_scores(self) -> Tensor:
+        """``(b, 1)``: each query's score with its positive."""
+        return self.scores.gather(1, self.targets[:, None])
+
+    @property
+    def positives(self) -> Tensor:
+        """``(b, B)`` bool, ``True`` at each query's positive."""
+        columns = torch.arange(self.scores.shape[1], device=self.scores.device)
+        return self.targets[:, None] == columns
+
+    @property
+    def valid(self) -> Tensor:
+        """``(b, B)`` bool: positives and negatives."""
+        return self.positives | self.negatives
+
+    def violations(self, margin: float) -> Tensor:
+        """``(b, B)``: ``max(0, margin + negative - positive)``; zero where there is no negative."""
+        beyond = (margin + self.scores - self.positive_scores).clamp(min=0)
+        return beyond.masked_fill(~self.negatives, 0)
+
+    def cross_entropies(self, logits: Tensor) -> Tensor:
+        """Cross entropy ``(b,)`` of the positive among the valid; ``logits (b, B)``, of scores."""
+        logits = logits.masked_fill(~self.valid, -torch.inf)
+        return F.cross_entropy(logits, self.targets, reduction="none")
+
+
+class Comparison(ABC):
+    """A batch of pairs as one process compares it: its own images and texts with everybody's.
+
+    The pairs of all processes together are one batch of ``B``, and every query has all of them as
+    candidates. An objective returns this process's **share** of the loss: the shares of all
+    processes add up to the loss of the whole batch, and so do their gradients.
+
+    Everything is computed when it is first read, and only then. Reading may be a collective, so an
+    objective reads the same things on every process.
+
+    Args:
+        similarity: the head.
+        encoded: this process's ``b`` pairs; ``None`` where there are scores alone.
+    """
+
+    def __init__(self, similarity: Similarity | None, encoded: EncodedBatch | None) -> None:
+        self._similarity, self._encoded = similarity, encoded
+
+    @property
+    @abstractmethod
+    def pairs(self) -> int:
+        """``B``, the number of pairs of the whole batch."""
+
+    @property
+    @abstractmethod
+    def image_queries(self) -> Queries:
+        """This process's images against all texts."""
+
+    @property
+    @abstractmethod
+    def text_queries(self) -> Queries:
+        """This process's texts against all images."""
+
+    @abstractmethod
+    def sum_over_blocks(self, loss: Callable[[Block], Tensor]) -> Tensor:
+        """The sum of ``loss``, a scalar, over blocks of this process's images with all texts.
+
+        Only the scores of one block are in memory at a time.
+        """
+
+    @abstractmethod
+    def gather(self, rows: RowsT) -> RowsT:
+        """The rows of all processes, of this process's rows; with gradient."""
+
+    @abstractmethod
+    def total(self, share: Tensor) -> Tensor:
+        """The sum of all processes' numbers; without gradient."""
+
+    @property
+    def encoded(self) -> EncodedBatch:
+        """Features before and after the projection, and the batch they were made of."""
+        if self._encoded is None:
+            raise InputError("there are scores alone, and the objective learns from features")
+        return self._encoded
+
+    @property
+    def batch(self) -> Batch:
+        """This process's texts (raw), ids and labels; row ``i`` is image ``i`` and text ``i``."""
+        return self.encoded.batch
+
+    @property
+    def labels(self) -> Tensor:
+        """``(b, C)`` bool, which classes each image (and so its text) has.
+
+        Raises:
+            InputError: the source knows no classes.
+        """
+        if not self.batch.labels.shape[1]:
+            raise InputError("the objective learns from class labels, and the source has none")
+        return self.batch.labels
+
+    @cached_property
+    def token_ids(self) -> tuple[Tensor, Tensor]:
+        """Ids ``(b, L)`` int64 of the texts' tokens, without noise, and mask ``(b, L)`` bool."""
+        return self.encoded.token_ids(self.batch.texts)
+
+    @property
+    def images(self) -> Features:
+        """This process's images ``(b, …)``, projected; those features that the head reads."""
+        return self.encoded.images
+
+    @property
+    def texts(self) -> Features:
+        """Their texts, likewise."""
+        return self.encoded.texts
+
+    @property
+    def head_images(self) -> Features:
+        """This process's images in the head's own space; see ``Similarity.to_head_space``."""
+        return self._head_space[0]
+
+    @property
+    def head_texts(self) -> Features:
+        """Their texts, likewise."""
+        return self._head_space[1]
+
+    @cached_property
+    def _head_space(self) -> tuple[Features, Features]:
+        assert self._similarity is not None  # features come with their head
+        return self._similarity.to_head_space(self.images, self.texts)
+
+
+class LocalComparison(Comparison):
+    """A batch that one process has for itself."""
+
+    def __init__(self, similarity: Similarity, encoded: EncodedBatch) -> None:
+        super().__init__(similarity, encoded)
+        self._ids = encoded.batch.image_ids, encoded.batch.text_image_ids
+
+    @classmethod
+    def of_scores(
+        cls, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
+    ) -> LocalComparison:
+        """A comparison that knows scores alone; arguments as of :meth:`Objective.forward`."""
+        comparison = cls.__new__(cls)
+        Comparison.__init__(comparison, None, None)
+        rows = torch.arange(len(scores), device=scores.device)
+        without_ids = image_ids is None or text_image_ids is None
+        comparison._ids = (rows, rows) if without_ids else (image_ids, text_image_ids)
+        comparison._scores = at_least_float32(scores)
+        return comparison
+
+    @cached_property
+    def _scores(self) -> Tensor:
+        assert self._similarity is not None  # of_scores sets them
+        return at_least_float32(self._similarity(self.images, self.texts))
+
+    @cached_property
+    def _negatives(self) -> Tensor:
+        return self._ids[0][:, None] != self._ids[1]
+
+    @property
+    @override
+    def pairs(self) -> int:
+        return len(self._ids[0])
+
+    @cached_property
+    @override
+    def image_queries(self) -> Queries:
+        rows = torch.arange(self.pairs, device=self._scores.device)
+        return Queries(self._scores, rows, self._negatives)
+
+    @cached_property
+    @override
+    def text_queries(self) -> Queries:
+        return Queries(self._scores.mT, self.image_queries.targets, self._negatives.mT)
+
+    @override
+    def sum_over_blocks(self, loss: Callable[[Block], Tensor]) -> Tensor:
+        return loss(Block(self._scores, self.image_queries.positives, self._negatives))
+
+    @override
+    def gather(self, rows: RowsT) -> RowsT:
+        return rows
+
+    @override
+    def total(self, share: Tensor) -> Tensor:
+        return share
 
 
 class Objective(Part, nn.Module, ABC):
-    """Learns from a batch in which photo ``i`` and caption ``i`` belong together.
+    """Learns from a batch in which image ``i`` and text ``i`` belong together.
 
-    Derive from :class:`QueryObjective` where each photo's, and each caption's, scores of all
-    candidates are what is learnt from, and from :class:`FeatureObjective` where features are; from
-    this class where it is neither.
+    Derive from :class:`QueryObjective` to learn from the scores of each query's candidates, and
+    from :class:`FeatureObjective` to learn from features, texts or labels.
     """
 
     @abstractmethod
     def loss(self, comparison: Comparison) -> Tensor:
         """This process's share of the loss, a scalar.
 
-        Where processes share a batch, shares add up to the loss: sum over this process's own rows,
-        and for a mean divide by :attr:`~Comparison.pairs`. On one process the share is the whole.
-
-        Args:
-            comparison: the batch.
+        The shares of all processes add up to the loss: sum over this process's own rows, and for a
+        mean divide by :attr:`Comparison.pairs`. On one process the share is the whole loss.
         """
 
     def forward(
@@ -37,13 +265,15 @@ class Objective(Part, nn.Module, ABC):
         """The loss of a score matrix, a scalar.
 
         Args:
-            scores: ``(B, B)`` float, photos by captions; the pairs lie on the diagonal.
-            image_ids: ``(B,)`` int64, the photo of each row. Without ids every off-diagonal pair
+            scores: ``(B, B)`` float, images by texts; the pairs lie on the diagonal.
+            image_ids: ``(B,)`` int64, the image of each row. Without ids every off-diagonal pair
                 counts as a negative.
-            text_image_ids: ``(B,)`` int64, the photo of each column's caption.
+            text_image_ids: ``(B,)`` int64, the image of each column's text.
+
+        Raises:
+            InputError: the objective learns from more than scores: call its :meth:`loss`.
         """
-        batch = LocalComparison(scores, image_ids=image_ids, text_image_ids=text_image_ids)
-        return self.loss(batch)
+        return self.loss(LocalComparison.of_scores(scores, image_ids, text_image_ids))
 
 
 class QueryObjective(Objective):
@@ -51,22 +281,19 @@ class QueryObjective(Objective):
 
     @abstractmethod
     def query_loss(self, queries: Queries) -> Tensor:
-        """The loss of some queries, a scalar, summed over them.
+        """The loss, a scalar, summed over some queries.
 
-        It is called for this process's photos and for its captions; the two are added.
+        It is called for this process's images and for its texts; the two are added.
         """
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
-        images, texts = comparison.image_queries, comparison.text_queries
-        return self.query_loss(images) + self.query_loss(texts)
+        return self.query_loss(comparison.image_queries) + self.query_loss(comparison.text_queries)
 
 
 class FeatureObjective(Objective):
-    """Learns from the features of a batch; a subclass writes :meth:`loss`."""
+    """Learns from features, texts or labels of a batch; a subclass writes :meth:`loss`."""
 
     @override
-    def forward(
-        self, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, *scores: Tensor | None) -> Tensor:
         raise InputError(f"{type(self).__name__} learns from features, not scores: call its loss()")

@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import FeatureObjective
-from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.base import Comparison
 from itm_lightning.registry import register
 from itm_lightning.similarity.spaces import Hyperboloid, exterior_angle, half_aperture
 
@@ -31,7 +31,7 @@ class Entailment(FeatureObjective):
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
-        images, texts = comparison.images, comparison.texts
+        images, texts = comparison.head_images, comparison.head_texts
         if not isinstance(images, Hyperboloid) or not isinstance(texts, Hyperboloid):
             raise InputError("Entailment reads hyperbolic points: use it with similarity Lorentz")
         beyond = exterior_angle(texts, images) - half_aperture(texts, self.min_radius)

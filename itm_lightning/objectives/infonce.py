@@ -10,8 +10,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import QueryObjective
-from itm_lightning.objectives.comparison import Comparison, Queries
-from itm_lightning.objectives.functional import cross_entropies
+from itm_lightning.objectives.base import Comparison, Queries
 from itm_lightning.registry import register
 from itm_lightning.types import at_least_float32
 
@@ -48,7 +47,7 @@ class InfoNCE(QueryObjective):
     @override
     def query_loss(self, queries: Queries) -> Tensor:
         logits = queries.scores * at_least_float32(self.log_scale).exp()
-        return cross_entropies(logits, queries).sum()
+        return queries.cross_entropies(logits).sum()
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:

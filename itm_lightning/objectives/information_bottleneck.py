@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import FeatureObjective
-from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.base import Comparison
 from itm_lightning.registry import register
 from itm_lightning.similarity.spaces import Gaussians
 from itm_lightning.types import Features, at_least_float32
@@ -23,7 +23,7 @@ class InformationBottleneck(FeatureObjective):
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
-        divergence = _divergence(comparison.images) + _divergence(comparison.texts)
+        divergence = _divergence(comparison.head_images) + _divergence(comparison.head_texts)
         return divergence / comparison.pairs
 
 

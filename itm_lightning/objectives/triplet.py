@@ -8,8 +8,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import QueryObjective
-from itm_lightning.objectives.comparison import Comparison, Queries
-from itm_lightning.objectives.functional import violations
+from itm_lightning.objectives.base import Comparison, Queries
 from itm_lightning.registry import register
 
 
@@ -41,7 +40,7 @@ class Triplet(QueryObjective):
 
     @override
     def query_loss(self, queries: Queries) -> Tensor:
-        beyond = violations(queries, self.margin)
+        beyond = queries.violations(self.margin)
         if not self.hardest:
             return beyond.sum()
         hardest = beyond.amax(dim=1).sum()

@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import Objective
-from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.base import Comparison
 from itm_lightning.registry import register
 
 
