@@ -31,7 +31,7 @@ class Encoding(Matcher):
         return Voter(weight, self.similarity, made)
 
     @override
-    def score(self, split: str) -> None:
+    def evaluate_epoch(self, split: str) -> None:
         self.retrieve()
 
     @override

@@ -1,4 +1,4 @@
-"""Matcher: the LightningModule that trains, composed of encoders, projections, a head and a loss."""
+"""Matcher: the LightningModule that trains, composed of encoders, projections, head and loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any, Self
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes, SingleProcess, all_processes

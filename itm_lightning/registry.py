@@ -17,6 +17,7 @@ KINDS = (
     "image_encoder",
     "text_encoder",
     "pooling",
+    "projection",
     "similarity",
     "objective",
     "source",

@@ -137,7 +137,8 @@ class Batch:
         image_ids: ``(B,)`` int64, one id a photo.
         text_image_ids: ``(T,)`` int64, the id of each caption's photo.
         text_ids: ``(T,)`` int64, one id a caption.
-        labels: ``B`` tuples of class names, empty where the source has none.
+        labels: ``(B, C)`` bool, which of the source's classes each image has; ``C`` is 0 where it
+            knows none.
     """
 
     def __init__(
@@ -147,7 +148,7 @@ class Batch:
         image_ids: Tensor,
         text_image_ids: Tensor,
         text_ids: Tensor,
-        labels: list[tuple[str, ...]],
+        labels: Tensor,
     ) -> None:
         self.images = images
         self.texts = texts

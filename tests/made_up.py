@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from itm_lightning.types import Features
+from itm_lightning.types import Batch, EncodedBatch, Features
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -23,3 +23,19 @@ def made_up_features(n, length, dim=8, seed=0, ragged=True):
     lengths[0] = length
     mask = torch.arange(length)[None] < lengths if ragged else None
     return Features.from_tokens(tokens, mask)
+
+
+def encoded_batch(images, texts, image_ids=None, text_image_ids=None, labels=None):
+    """Features of pairs as a Matcher hands them to a Comparison; the raw texts are numbers."""
+    rows = torch.arange(len(images))
+    image_ids = rows if image_ids is None else image_ids
+    text_image_ids = image_ids if text_image_ids is None else text_image_ids
+    labels = torch.zeros(len(images), 0, dtype=torch.bool) if labels is None else labels
+    raw = [str(number) for number in range(len(texts))]
+    batch = Batch(images, raw, image_ids, text_image_ids, rows, labels)
+
+    def token_ids(texts):
+        ids = torch.tensor([[int(text) + 2] for text in texts])
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    return EncodedBatch(batch, images, texts, images, texts, token_ids)

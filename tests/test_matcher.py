@@ -53,7 +53,9 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
     runner.test(model, datamodule=data, verbose=False)
 
     model.eval()
-    batches = list(ITMDataModule(SCENES, batch_size=6).use(model).test_dataloader())
+    batches = list(
+        ITMDataModule(SCENES, batch_size=6).connect(model.image_encoder).test_dataloader()
+    )
     with torch.no_grad():
         scores = model(batches[0].images, batches[0].texts)
     expected = retrieval_recall(scores, batches[0].image_ids, batches[0].text_image_ids)
@@ -72,7 +74,7 @@ def test_logged_scores_are_those_of_the_whole_matrix(head, tmp_path):
 
 class Seeing(FeatureObjective):
     def loss(self, comparison):
-        self.seen = comparison.images, comparison.texts
+        self.seen = comparison.head_images, comparison.head_texts
         return comparison.image_queries.scores.sum()
 
 
@@ -159,6 +161,6 @@ def test_the_same_image_twice_in_a_batch_is_no_negative():
 
 
 def test_bare_dataloaders_are_refused(tmp_path):
-    data = ITMDataModule(SCENES, batch_size=4).use(matcher())
+    data = ITMDataModule(SCENES, batch_size=4).connect(matcher().image_encoder)
     with pytest.raises(InputError, match="datamodule="):
         trainer(tmp_path).fit(matcher(), data.train_dataloader())

@@ -71,11 +71,12 @@ def test_a_batch_moves_its_tensors_and_keeps_its_strings(as_tokens):
     if as_tokens:
         images = Features(torch.zeros(1, 4, 8), torch.ones(1, 4, dtype=torch.bool), None)
     ids = torch.tensor([7])
-    batch = Batch(images, ["a dog"], ids, ids, ids, [("dog",)]).to(torch.device("meta"))
+    labels = torch.ones(1, 3, dtype=torch.bool)
+    batch = Batch(images, ["a dog"], ids, ids, ids, labels).to(torch.device("meta"))
     assert batch.images.device.type == "meta"
     assert batch.image_ids.device.type == "meta"
     assert batch.texts == ["a dog"]
-    assert batch.labels == [("dog",)]
+    assert batch.labels.device.type == "meta"
 
 
 def test_a_batch_pins_and_moves_its_tensors(monkeypatch):
@@ -83,10 +84,11 @@ def test_a_batch_pins_and_moves_its_tensors(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
     features = Features.from_tokens(torch.ones(2, 3, 4))
     ids = torch.tensor([1, 2])
-    batch = Batch(features, ["a", "b"], ids, ids, ids, [("dog",), ()]).pin_memory()
-    assert len(pinned) == 3 + 3  # tokens, mask, pooled; and the ids
+    labels = torch.ones(2, 3, dtype=torch.bool)
+    batch = Batch(features, ["a", "b"], ids, ids, ids, labels).pin_memory()
+    assert len(pinned) == 3 + 4  # tokens, mask, pooled; and the ids and labels
     assert batch.texts == ["a", "b"]
-    assert batch.labels == [("dog",), ()]
+    assert batch.labels.equal(labels)
 
     monkeypatch.setattr(
         torch.Tensor, "to", lambda self, device, non_blocking: moved.append(non_blocking) or self

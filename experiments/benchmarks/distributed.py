@@ -32,10 +32,10 @@ from torch import multiprocessing as mp
 from itm_lightning import registry
 from itm_lightning.distributed import all_processes, rank, world_size
 from itm_lightning.metrics import BidirectionalRecall
-from itm_lightning.objectives import InfoNCE
+from itm_lightning.objectives import Comparison, InfoNCE, LocalComparison
+from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.similarity.base import Similarity, TokenSimilarity
-from itm_lightning.training.comparing import compare
-from itm_lightning.types import Features
+from itm_lightning.types import Batch, EncodedBatch, Features
 
 _HEADS = ("Cosine", "CrossAttention")
 _TEXTS = 5  # a photo
@@ -193,14 +193,24 @@ def _step(head: Similarity, arguments: argparse.Namespace) -> Callable[[], Any]:
     torch.manual_seed(rank())
     pairs = arguments.batch // world_size()
     sides = [head.select(side) for side in made_up(pairs, pairs, arguments.regions, arguments.dim)]
-    ids = rank() * pairs + torch.arange(pairs)
+    ids, labels = rank() * pairs + torch.arange(pairs), torch.zeros(pairs, 0, dtype=torch.bool)
+    batch = Batch(sides[0], [""] * pairs, ids, ids, ids, labels)
     objective = InfoNCE()
 
     def run() -> None:
-        leaves = [_leaf(side) for side in sides]
-        objective.loss(compare(head, *leaves, ids, ids, all_processes())).backward()
+        images, texts = (_leaf(side) for side in sides)
+        encoded = EncodedBatch(batch, images, texts, None, None, _no_tokens)
+        if world_size() == 1:
+            comparison: Comparison = LocalComparison(head, encoded)
+        else:
+            comparison = DistributedComparison(head, encoded, all_processes())
+        objective.loss(comparison).backward()
 
     return run
+
+
+def _no_tokens(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:
+    raise NotImplementedError  # InfoNCE reads none
 
 
 def _leaf(side: Features) -> Features:

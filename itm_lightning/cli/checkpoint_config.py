@@ -50,7 +50,7 @@ def with_checkpoint_config(
     path = find_checkpoint(Path(root), which)
     checkpoint = read_checkpoint(path, "--ckpt_path")
     # A checkpoint that a notebook wrote knows its model, but of its data only the user does.
-    config = checkpoint.get("config") or {"model": checkpoint["matcher"]["recipe"]}
+    config = checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
     sections = _SECTIONS.get(command, _OTHER_SECTIONS)
     config = {name: config[name] for name in sections if name in config}
     after = list(args).index(command) + 1

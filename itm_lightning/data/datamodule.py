@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -21,11 +21,9 @@ from itm_lightning.data.validation import (
     checked_records,
     has_texts,
 )
+from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.types import Batch
-
-if TYPE_CHECKING:
-    from itm_lightning.matcher import Matcher
 
 _STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -87,19 +85,26 @@ class ITMDataModule(pl.LightningDataModule):
         self._records: dict[str, Sequence[Record]] = {}
         self._frozen: dict[str, FrozenTokens] = {}
         self.seed = torch.initial_seed()  # what the run was seeded with
-        self._matcher: Matcher | None = None
+        self._image_encoder: ImageEncoder | None = None
 
-    def use(self, matcher: Matcher) -> ITMDataModule:
-        """Takes transform and trunk from a Matcher; a Trainer's own is used without this call."""
-        if matcher is not self._matcher:
+    def connect(self, image_encoder: ImageEncoder) -> ITMDataModule:
+        """Takes the transform of the encoder that is to read the images, and checks that it can.
+
+        Where its trunk is frozen and a fit runs, the loaders give the trunk's tokens, for which it
+        sees each image once. A Matcher connects its own encoder.
+
+        Raises:
+            InputError: the encoder cannot read what the source has.
+        """
+        check_encoder(self.source, image_encoder)
+        if image_encoder is not self._image_encoder:
             self._frozen.clear()  # another trunk's tokens
-        self._matcher = matcher
+        self._image_encoder = image_encoder
         return self
 
     def setup(self, stage: str) -> None:
         """Reads and checks the splits that the stage needs, before any long work."""
         if self.trainer is not None:
-            check_encoder(self.source, self._connected().image_encoder)
             self.seed = self.trainer.strategy.broadcast(self.seed)
         splits = _STAGE_SPLITS.get(stage, (self.predict_split,))
         for split in splits:
@@ -128,11 +133,14 @@ class ITMDataModule(pl.LightningDataModule):
         """All captions of the train split: what a vocabulary may be learnt from."""
         return [text for record in self.records("train") for text in record.texts]
 
+    def texts_of_image(self, split: str) -> dict[int, tuple[int, ...]]:
+        """Image id → its text ids, of a split, in the dataset's order."""
+        return {record.image_id: record.text_ids for record in self.records(split)}
+
     def minimal_pairs(self, split: str) -> dict[int, int]:
         """The minimal pairs of a split, by image id, in both directions."""
-        return {
-            r.image_id: r.minimal_pair for r in self.records(split) if r.minimal_pair is not None
-        }
+        pairs = {record.image_id: record.minimal_pair for record in self.records(split)}
+        return {image: other for image, other in pairs.items() if other is not None}
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -162,7 +170,7 @@ class ITMDataModule(pl.LightningDataModule):
         return Loading(self.batch_size, workers, self._on_gpu)
 
     def _images(self, split: str, train: bool = False) -> ReadImages:
-        encoder = self._connected().image_encoder
+        encoder = self._connected()
         if isinstance(self.source, RegionSource):
             check_regions(self.source, self.records(split)[0], encoder)
             return self.source.batch
@@ -202,9 +210,9 @@ class ITMDataModule(pl.LightningDataModule):
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _connected(self) -> Matcher:
-        if self.trainer is not None:
-            self.use(self.trainer.lightning_module)  # type: ignore[arg-type]
-        if self._matcher is None:
-            raise InputError("ITMDataModule needs a Matcher for its transform: call use(matcher)")
-        return self._matcher
+    def _connected(self) -> ImageEncoder:
+        if self._image_encoder is None:
+            raise InputError(
+                "ITMDataModule needs the encoder that reads its images: call connect(image_encoder)"
+            )
+        return self._image_encoder

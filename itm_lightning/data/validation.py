@@ -6,15 +6,13 @@ import os
 import warnings
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from itm_lightning.data.source import Record, RegionSource, Source
+from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
-
-if TYPE_CHECKING:
-    from itm_lightning.encoders import ImageEncoder
 
 
 def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...]:

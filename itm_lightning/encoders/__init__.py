@@ -10,6 +10,12 @@ from itm_lightning.encoders.base import (
 )
 from itm_lightning.encoders.pretrained_text import PretrainedText
 from itm_lightning.encoders.pretrained_vision import PretrainedVision
+from itm_lightning.encoders.projection import (
+    LinearProjection,
+    MLPProjection,
+    NoProjection,
+    Projection,
+)
 from itm_lightning.encoders.recurrent_text import RecurrentText
 from itm_lightning.encoders.region_features import RegionFeatures
 from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
@@ -18,8 +24,12 @@ from itm_lightning.encoders.vocabulary import Vocabulary
 __all__ = [
     "Encoder",
     "ImageEncoder",
+    "LinearProjection",
+    "MLPProjection",
+    "NoProjection",
     "PretrainedText",
     "PretrainedVision",
+    "Projection",
     "RecurrentText",
     "RegionFeatures",
     "TextEncoder",

@@ -198,6 +198,10 @@ class ImageEncoder(Encoder):
         """What tells this encoder's tokens from another's; see :func:`fingerprint`."""
         return fingerprint(self)
 
+    def pixels(self, images: Any) -> Tensor | Features:
+        """What :meth:`forward` reads, of images however they come."""
+        return images
+
     @abstractmethod
     def _tokens(self, pixels: Tensor) -> Tensor:
         """Tokens ``(B, L, D)`` of normalised ``pixels (B, 3, H, W)``."""
@@ -241,6 +245,10 @@ class TextEncoder(Encoder):
     @abstractmethod
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions."""
+
+    def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Ids ``(B, L)`` int64 of the texts' tokens, without noise, and mask ``(B, L)`` bool."""
+        raise NotImplementedError
 
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns which words there are, from the training captions."""

@@ -1,7 +1,8 @@
-"""Projections: from the width of an encoder into the space in which images and texts are compared."""
+"""Projections: from an encoder's width into the space in which images and texts are compared."""
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
@@ -122,7 +123,7 @@ class MLPProjection(Projection):
         widths = [in_dim, *[self.hidden] * self.layers]
         hidden = [
             layer
-            for width, following in zip(widths, widths[1:], strict=False)
+            for width, following in itertools.pairwise(widths)
             for layer in (nn.Dropout(self.dropout), _linear(width, following), nn.ReLU())
         ]
         self.network = nn.Sequential(

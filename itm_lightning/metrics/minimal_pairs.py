@@ -28,8 +28,8 @@ def pairs_accuracy(
     Args:
         similarity: the head.
         gallery: from :meth:`itm_lightning.metrics.BidirectionalRecall.gallery`.
-        minimal_pairs: photo id to the id of the photo that forms a minimal pair with it, in one direction
-            or both. Pairs of which the gallery lacks a photo are left out.
+        minimal_pairs: image id to the id of the image that forms a minimal pair with it, in one
+            direction or both. Pairs of which the gallery lacks a photo are left out.
 
     Returns:
         The percentage over the captions of both photos of every pair; NaN without a whole pair.

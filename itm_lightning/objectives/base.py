@@ -200,9 +200,9 @@ class LocalComparison(Comparison):
         """A comparison that knows scores alone; arguments as of :meth:`Objective.forward`."""
         comparison = cls.__new__(cls)
         Comparison.__init__(comparison, None, None)
-        rows = torch.arange(len(scores), device=scores.device)
-        without_ids = image_ids is None or text_image_ids is None
-        comparison._ids = (rows, rows) if without_ids else (image_ids, text_image_ids)
+        if image_ids is None or text_image_ids is None:
+            image_ids = text_image_ids = torch.arange(len(scores), device=scores.device)
+        comparison._ids = image_ids, text_image_ids
         comparison._scores = at_least_float32(scores)
         return comparison
 

@@ -31,9 +31,7 @@ class DistributedComparison(Comparison):
         processes: those that share the batch; ``b`` may differ between them.
     """
 
-    def __init__(
-        self, similarity: Similarity, encoded: EncodedBatch, processes: Processes
-    ) -> None:
+    def __init__(self, similarity: Similarity, encoded: EncodedBatch, processes: Processes) -> None:
         super().__init__(similarity, encoded)
         self._head, self._processes = similarity, processes
         self._prepared_images = similarity.prepare_images(encoded.images)

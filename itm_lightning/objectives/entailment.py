@@ -6,8 +6,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import FeatureObjective
-from itm_lightning.objectives.base import Comparison
+from itm_lightning.objectives.base import Comparison, FeatureObjective
 from itm_lightning.registry import register
 from itm_lightning.similarity.spaces import Hyperboloid, exterior_angle, half_aperture
 

@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.objectives.base import FeatureObjective
-from itm_lightning.objectives.base import Comparison
+from itm_lightning.objectives.base import Comparison, FeatureObjective
 from itm_lightning.objectives.functional import unit_sets
 from itm_lightning.registry import register
 from itm_lightning.types import Features

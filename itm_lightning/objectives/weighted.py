@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Objective
-from itm_lightning.objectives.base import Comparison
+from itm_lightning.objectives.base import Comparison, Objective
 from itm_lightning.registry import register
 
 

@@ -44,17 +44,26 @@ class Similarity(Part, nn.Module, ABC):
             InputError: the features lack it.
         """
 
-    def check_dim(self, dim: int) -> None:
-        """Checks, before any features are made, that the head was built for their width.
+    def build(self, image_dim: int, text_dim: int) -> None:
+        """Told once, before any features are made, how wide they will be.
+
+        A head whose weights depend on both widths makes them here. By default it checks that both
+        are one width, and the one that the head was built for.
 
         Raises:
-            InputError: it was built for another.
+            InputError: they are not.
         """
-        if self.dim not in (None, dim):
+        name = type(self).__name__
+        if image_dim != text_dim:
             raise InputError(
-                f"{type(self).__name__} has dim {self.dim}, but the Matcher has dim {dim}, the "
-                f"width of the features: give {type(self).__name__} dim {dim}, or the Matcher dim "
-                f"{self.dim} (in YAML, model.similarity.dim follows model.dim where it is left out)"
+                f"{name} compares vectors of one width, but images have {image_dim} numbers and "
+                f"texts {text_dim}: give model.image_projection and model.text_projection one dim"
+            )
+        if self.dim not in (None, image_dim):
+            raise InputError(
+                f"{name} has dim {self.dim}, but the Matcher has dim {image_dim}, the width of the "
+                f"features: give {name} dim {image_dim}, or the Matcher dim {self.dim} (in YAML, "
+                "model.similarity.dim follows model.dim where it is left out)"
             )
 
     def pair_elements(self, regions: int, words: int, dim: int) -> int:

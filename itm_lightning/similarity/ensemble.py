@@ -68,9 +68,9 @@ class Ensemble(Similarity):
         return Features(read("tokens"), read("mask"), read("pooled"))
 
     @override
-    def check_dim(self, dim: int) -> None:
+    def build(self, image_dim: int, text_dim: int) -> None:
         for head in self.each:
-            head.check_dim(dim)
+            head.build(image_dim, text_dim)
 
     @override
     def pair_elements(self, regions: int, words: int, dim: int) -> int:

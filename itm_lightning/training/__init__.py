@@ -1,1 +1,5 @@
-"""What a Matcher needs to train, a part a file."""
+"""What a Matcher needs to train."""
+
+from itm_lightning.training.schedules import WarmupCosine
+
+__all__ = ["WarmupCosine"]

@@ -50,7 +50,7 @@ def test_a_similarity_from_the_users_own_file(run, tiny_config, tmp_path):
     )
     folder = run("fit", "--config", tiny_config, "--model.similarity", "my_file.MyHead")
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert checkpoint["matcher"]["recipe"]["similarity"]["class_path"] == "my_file.MyHead"
+    assert checkpoint["matcher"]["config"]["similarity"]["class_path"] == "my_file.MyHead"
 
 
 def test_a_config_is_composed_from_parts(run, tiny_config, tmp_path):
@@ -91,7 +91,7 @@ def test_parts_learn_at_their_own_rate(run, tiny_config):
 
 
 def test_a_schedule_runs_over_the_whole_run(run, tiny_config):
-    tiny_config["model"]["scheduler"] = "itm_lightning.training.schedules.WarmupCosine"
+    tiny_config["model"]["scheduler"] = "itm_lightning.training.WarmupCosine"
     tiny_config["trainer"]["max_epochs"] = 2
     folder = run("fit", "--config", tiny_config)
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)

@@ -42,7 +42,7 @@ def trained(folder):
     assert json.loads((folder / "metrics.json").read_text())["test/rsum"] > 0
     checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
     weights = checkpoint["state_dict"]["similarity.log_weights"]
-    return checkpoint["matcher"]["recipe"]["similarity"], weights
+    return checkpoint["matcher"]["config"]["similarity"], weights
 
 
 def test_the_readmes_file_and_command_train_as_written(lightning, tmp_path):

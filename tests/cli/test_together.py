@@ -35,7 +35,9 @@ def models(run, tiny_config):
 def scores_of(path):
     """All photos of the test split by all captions, and their ids."""
     model = Matcher.load_from_checkpoint(path)
-    data = ITMDataModule(Scenes(**TINY_SCENES["init_args"]), batch_size=100).use(model)
+    data = ITMDataModule(Scenes(**TINY_SCENES["init_args"]), batch_size=100).connect(
+        model.image_encoder
+    )
     (batch,) = data.test_dataloader()
     with torch.no_grad():
         return model(batch.images, batch.texts), batch.image_ids, batch.text_image_ids

@@ -19,7 +19,9 @@ def matcher(**encoder):
 
 @pytest.fixture
 def data():
-    return ITMDataModule(Scenes(train=5, val=3, test=4, pairs=0), batch_size=2).use(matcher())
+    return ITMDataModule(Scenes(train=5, val=3, test=4, pairs=0), batch_size=2).connect(
+        matcher().image_encoder
+    )
 
 
 def test_training_batches_pair_each_image_with_one_text(data):
@@ -39,18 +41,20 @@ def test_evaluation_batches_hold_each_image_once_with_all_texts(data):
     assert torch.cat([b.text_ids for b in batches]).tolist() == list(range(15))
     texts = [text for record in data.records("val") for text in record.texts]
     assert [c for b in batches for c in b.texts] == texts
-    labels = [record.labels for record in data.records("val")]
-    assert [names for b in batches for names in b.labels] == labels
 
 
 def test_a_split_smaller_than_a_batch_is_still_trained_on():
-    data = ITMDataModule(Scenes(train=1, val=1, test=0, pairs=0), batch_size=64).use(matcher())
+    data = ITMDataModule(Scenes(train=1, val=1, test=0, pairs=0), batch_size=64).connect(
+        matcher().image_encoder
+    )
     (batch,) = data.train_dataloader()
     assert len(batch.texts) == 5
 
 
 def test_worker_processes_give_the_same_batches(data):
-    parallel = ITMDataModule(data.source, batch_size=2, num_workers=2).use(matcher())
+    parallel = ITMDataModule(data.source, batch_size=2, num_workers=2).connect(
+        matcher().image_encoder
+    )
     for here, there in zip(data.test_dataloader(), parallel.test_dataloader(), strict=True):
         assert torch.equal(here.images, there.images)
         assert here.texts == there.texts
@@ -67,8 +71,8 @@ def test_an_empty_split_is_refused_and_the_others_named():
         data.setup("fit")
 
 
-def test_without_a_matcher_there_is_no_transform():
-    with pytest.raises(InputError, match=r"use\(matcher\)"):
+def test_without_an_encoder_there_is_no_transform():
+    with pytest.raises(InputError, match=r"connect\(image_encoder\)"):
         ITMDataModule(Scenes(train=1, val=1, test=1)).val_dataloader()
 
 
@@ -156,7 +160,9 @@ def test_tokens_of_a_frozen_trunk_are_those_of_the_images():
     fit(model, data, epochs=1)
     frozen = next(iter(data.val_dataloader())).images
     assert isinstance(frozen, Features)
-    pixels = next(iter(ITMDataModule(data.source, 5).use(model).val_dataloader())).images
+    pixels = next(
+        iter(ITMDataModule(data.source, 5).connect(model.image_encoder).val_dataloader())
+    ).images
     torch.testing.assert_close(
         frozen.tokens.float(), model.image_encoder.trunk(pixels), rtol=1e-3, atol=1e-3
     )
@@ -165,12 +171,13 @@ def test_tokens_of_a_frozen_trunk_are_those_of_the_images():
 @pytest.mark.parametrize("how", [{"one_text": True}, {"bucketed": True}], ids=str)
 def test_how_texts_are_sampled_reaches_the_batches(how):
     data = ITMDataModule(Scenes(train=6, val=1, test=0, pairs=0), batch_size=3, **how)
-    data.use(matcher())
+    model = matcher()
+    data.connect(model.image_encoder)
     pairs = 6 if "one_text" in how else 30
     assert len(data.train_dataloader()) == pairs // 3
     seen = [number for batch in data.train_dataloader() for number in batch.text_ids.tolist()]
     assert len(set(seen)) == pairs
-    fit(data._matcher, data, epochs=1)
+    fit(model, data, epochs=1)
 
 
 @pytest.mark.parametrize("flag", ["one_text", "bucketed"])

@@ -13,14 +13,15 @@ from itm_lightning.objectives import (
     Diversity,
     Entailment,
     InformationBottleneck,
+    LocalComparison,
     Objective,
     WeightedSum,
 )
+from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.similarity import CrossAttention, Gaussian, Lorentz, Similarity, SmoothChamfer
-from itm_lightning.training.comparing import compare
 from itm_lightning.training.gradient_cache import encode_by_chunks
 from itm_lightning.types import Features
-from tests.made_up import made_up_features
+from tests.made_up import encoded_batch, made_up_features
 from tests.objectives.losses import EXAMPLES
 from tests.similarity.heads import DIM, HEADS, WITHOUT_GRADIENT
 
@@ -140,7 +141,11 @@ class Model(nn.Module):
             texts.append(self.chunks(self.encoders[1], TEXTS[rows]))
         ids = torch.cat([IDS[rows] for _, rows in shares])
         features = Features.cat(images), Features.cat(texts)
-        comparison = compare(self.head, *features, ids, ids, processes)
+        encoded = encoded_batch(*features, ids)
+        if processes.size == 1:
+            comparison = LocalComparison(self.head, encoded)
+        else:
+            comparison = DistributedComparison(self.head, encoded, processes)
         share = self.objective.loss(comparison)
         return processes.size * share, comparison.total(share.detach())
 

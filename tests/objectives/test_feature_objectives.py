@@ -18,10 +18,10 @@ from itm_lightning.objectives import (
     WeightedSum,
 )
 from itm_lightning.part import from_config, to_config
-from itm_lightning.similarity import Gaussian, Lorentz
+from itm_lightning.similarity import Cosine, Gaussian, Lorentz
 from itm_lightning.similarity.spaces import Gaussians, exponential_map
 from itm_lightning.types import Features
-from tests.made_up import made_up_features
+from tests.made_up import encoded_batch, made_up_features
 
 REGISTERED = [registry.get("objective", name) for name in registry.list_registered("objective")]
 OBJECTIVES = [cls for cls in REGISTERED if issubclass(cls, FeatureObjective)]
@@ -29,9 +29,20 @@ HEADS = {Entailment: Lorentz(8), InformationBottleneck: Gaussian(8)}
 SCORES = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 
 
+class FixedScores(Cosine):
+    """A head without a space of its own, whose scores are given."""
+
+    def __init__(self, scores):
+        super().__init__()
+        self.scores = scores
+
+    def forward(self, images, texts):
+        return self.scores
+
+
 def batch(images, texts, *ids):
     n = len(images)
-    return LocalComparison(SCORES[:n, :n], images, texts, *ids)
+    return LocalComparison(FixedScores(SCORES[:n, :n]), encoded_batch(images, texts, *ids))
 
 
 @pytest.fixture(params=OBJECTIVES)
@@ -231,9 +242,7 @@ def test_gradients_are_those_of_the_formulas(objective):
     v, t = leaves(images), leaves(texts)
     read = [x for x in (*v, *t) if x is not None]
     assert torch.autograd.gradcheck(
-        lambda *_: objective.loss(
-            LocalComparison(SCORES.double(), rebuilt(images, v), rebuilt(texts, t))
-        ),
+        lambda *_: objective.loss(batch(rebuilt(images, v), rebuilt(texts, t))),
         read,
         fast_mode=True,
     )

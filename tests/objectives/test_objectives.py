@@ -77,7 +77,7 @@ def test_survives_a_recipe(objective, scores):
 
 def test_negatives_and_positives_by_hand(scores):
     negatives = torch.tensor([[0, 1, 0, 1], [1, 0, 1, 1], [0, 1, 0, 1], [1, 1, 1, 0]]).bool()
-    batch = LocalComparison(scores, image_ids=IDS, text_image_ids=IDS)
+    batch = LocalComparison.of_scores(scores, IDS, IDS)
     for queries in (batch.image_queries, batch.text_queries):
         assert queries.negatives.equal(negatives)
         assert queries.positives.equal(torch.eye(4).bool())

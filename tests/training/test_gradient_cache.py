@@ -14,6 +14,7 @@ from itm_lightning.objectives import InfoNCE
 from itm_lightning.similarity import CrossAttention
 from itm_lightning.training.gradient_cache import encode_by_chunks
 from itm_lightning.types import Batch, Features
+from tests.made_up import encoded_batch
 from tests.test_matcher import trainer
 
 TEXTS = ["a red ring", "two things left of a very small blue box", "a", "a box", "red"]
@@ -37,10 +38,14 @@ def step(gradient_cache, encode):
     model = matcher(gradient_cache=gradient_cache)
     model.text_encoder.learn_vocabulary(TEXTS)
     model.double().log = lambda *args, **kwargs: None
-    model._encode = encode.__get__(model) if encode else model._encode
-    ids, images = torch.arange(5), torch.rand(5, 3, 64, 64, dtype=torch.float64)
+    ids = torch.arange(5)
+    if encode:
+        model.encode_batch = lambda batch: encoded_batch(*encode(model, batch), ids)
+    images = torch.rand(5, 3, 64, 64, dtype=torch.float64)
     torch.manual_seed(1)
-    loss = model.training_step(Batch(images, TEXTS, ids, ids, ids, [()] * 5), 0)
+    loss = model.training_step(
+        Batch(images, TEXTS, ids, ids, ids, torch.zeros(5, 0, dtype=torch.bool)), 0
+    )
     loss.backward()
     return loss.detach(), [p.grad for p in model.parameters()]
 

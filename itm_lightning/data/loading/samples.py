@@ -99,7 +99,7 @@ class PairDataset(Dataset[Batch]):
             image_ids=image_ids,
             text_image_ids=image_ids,
             text_ids=self._text_ids[pairs],
-            labels=[record.labels for record in records],
+            labels=torch.zeros(len(records), 0, dtype=torch.bool),
         )
 
     def draw(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
@@ -154,5 +154,5 @@ def _batch(chosen: Sequence[Choice], images: Tensor | Features) -> Batch:
         image_ids=torch.tensor([record.image_id for record, _ in chosen], dtype=torch.int64),
         text_image_ids=torch.tensor([record.image_id for record, _ in pairs], dtype=torch.int64),
         text_ids=torch.tensor([record.text_ids[k] for record, k in pairs], dtype=torch.int64),
-        labels=[record.labels for record, _ in chosen],
+        labels=torch.zeros(len(chosen), 0, dtype=torch.bool),
     )
