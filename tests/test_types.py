@@ -94,4 +94,4 @@ def test_a_batch_pins_and_moves_its_tensors(monkeypatch):
         torch.Tensor, "to", lambda self, device, non_blocking: moved.append(non_blocking) or self
     )
     batch.to(torch.device("cpu"), non_blocking=True)
-    assert moved == [True] * 6
+    assert moved == [True] * 7

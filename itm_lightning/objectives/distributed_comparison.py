@@ -10,7 +10,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes
-from itm_lightning.distributed.collectives import all_gather_rows, all_to_all, pad_to_max, round_the_ring
+from itm_lightning.distributed.collectives import (
+    all_gather_rows,
+    all_to_all,
+    pad_to_max,
+    round_the_ring,
+)
 from itm_lightning.objectives.base import Block, Comparison, Queries
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import EncodedBatch, Rows, RowsT, at_least_float32
