@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +16,17 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.part import Part
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Batch, EncodedBatch, Features, RowsT, at_least_float32
+from itm_lightning.types import Batch, EncodedBatch, Features, Rows, at_least_float32
+
+GatheredT = TypeVar("GatheredT", bound="Tensor | Rows")
 
 
 @dataclass(frozen=True)
 class Block:
     """Scores of some images with some texts of the batch.
 
-    Where an image stands twice in the batch, each time with another of its texts, these two texts
-    are neither positives nor negatives of the other row.
+    Where an image stands twice in the batch, with two of its texts, these are neither positives
+    nor negatives of the other row.
 
     Attributes:
         scores: ``(n, m)`` float32 at least.
@@ -87,12 +90,12 @@ class Queries:
 class Comparison(ABC):
     """A batch of pairs as one process compares it: its own images and texts with everybody's.
 
-    The pairs of all processes together are one batch of ``B``, and every query has all of them as
-    candidates. An objective returns this process's **share** of the loss: the shares of all
-    processes add up to the loss of the whole batch, and so do their gradients.
+    The pairs of all processes are one batch of ``B``, all of them candidates of every query. An
+    objective returns this process's **share** of the loss: the shares of all processes add up to
+    the loss of the whole batch, and so do their gradients.
 
-    Everything is computed when it is first read, and only then. Reading may be a collective, so an
-    objective reads the same things on every process.
+    Everything is computed when it is first read. Reading may be a collective: an objective reads
+    the same things on every process.
 
     Args:
         similarity: the head.
@@ -125,8 +128,8 @@ class Comparison(ABC):
         """
 
     @abstractmethod
-    def gather(self, rows: RowsT) -> RowsT:
-        """The rows of all processes, of this process's rows; with gradient."""
+    def gather(self, rows: GatheredT) -> GatheredT:
+        """The rows of all processes, of this process's (a tensor or Rows); with gradient."""
 
     @abstractmethod
     def total(self, share: Tensor) -> Tensor:
@@ -167,7 +170,7 @@ class Comparison(ABC):
 
     @property
     def texts(self) -> Features:
-        """Their texts, likewise."""
+        """Their texts."""
         return self.encoded.texts
 
     @property
@@ -182,8 +185,9 @@ class Comparison(ABC):
 
     @cached_property
     def _head_space(self) -> tuple[Features, Features]:
+        images, texts = self.images, self.texts
         assert self._similarity is not None  # features come with their head
-        return self._similarity.to_head_space(self.images, self.texts)
+        return self._similarity.to_head_space(images, texts)
 
 
 class LocalComparison(Comparison):
@@ -236,7 +240,7 @@ class LocalComparison(Comparison):
         return loss(Block(self._scores, self.image_queries.positives, self._negatives))
 
     @override
-    def gather(self, rows: RowsT) -> RowsT:
+    def gather(self, rows: GatheredT) -> GatheredT:
         return rows
 
     @override
@@ -283,7 +287,7 @@ class QueryObjective(Objective):
     def query_loss(self, queries: Queries) -> Tensor:
         """The loss, a scalar, summed over some queries.
 
-        It is called for this process's images and for its texts; the two are added.
+        It is called for images and for texts; the two are added.
         """
 
     @override

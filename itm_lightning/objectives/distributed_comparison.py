@@ -16,9 +16,10 @@ from itm_lightning.distributed.collectives import (
     pad_to_max,
     round_the_ring,
 )
-from itm_lightning.objectives.base import Block, Comparison, Queries
+from itm_lightning.objectives.base import Block, Comparison, GatheredT, Queries
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import EncodedBatch, Rows, RowsT, at_least_float32
+from itm_lightning.similarity.functional import Vectors
+from itm_lightning.types import EncodedBatch, Rows, at_least_float32
 from itm_lightning.utils.checkpointing import recompute
 
 
@@ -79,7 +80,9 @@ class DistributedComparison(Comparison):
         return torch.stack(terms).sum()
 
     @override
-    def gather(self, rows: RowsT) -> RowsT:
+    def gather(self, rows: GatheredT) -> GatheredT:
+        if isinstance(rows, Tensor):
+            return self.gather(Vectors(rows)).vectors  # type: ignore[return-value]
         padded, counts = pad_to_max(rows, self._processes)
         return all_gather_rows(padded, counts, self._processes)
 

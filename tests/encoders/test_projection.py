@@ -1,0 +1,141 @@
+"""Projections: each by its formula, and as parts of a Matcher."""
+
+import pytest
+import torch
+
+from itm_lightning import Matcher, registry
+from itm_lightning.encoders import (
+    LinearProjection,
+    MLPProjection,
+    NoProjection,
+    RecurrentText,
+    RegionFeatures,
+)
+from itm_lightning.errors import InputError
+from itm_lightning.objectives import InfoNCE
+from itm_lightning.part import from_config, to_config
+from itm_lightning.similarity import Cosine, Mlp
+from itm_lightning.types import Features
+from tests.made_up import made_up_features
+
+WORDS = ["a red ring", "two blue things", "a ring"]
+
+
+@pytest.fixture(params=registry.list_registered("projection"))
+def projection(request):
+    return registry.get("projection", request.param)()
+
+
+def test_each_vector_is_projected_by_itself(projection):
+    width = projection.build(8)
+    projection.eval()
+    features = made_up_features(3, 4, dim=8)
+    projected = projection(features)
+    assert projected.tokens.shape == (3, 4, width)
+    assert projected.mask is features.mask
+    torch.testing.assert_close(projected.tokens[1, 2], projection.project(features.tokens[1, 2]))
+    torch.testing.assert_close(projected.pooled[2], projection.project(features.pooled[2]))
+    pooled_only = projection(Features.from_pooled(features.pooled))
+    assert pooled_only.tokens is None
+    torch.testing.assert_close(pooled_only.pooled, projected.pooled)
+
+
+def test_it_survives_a_config_and_a_state_dict(projection):
+    projection.build(8)
+    again = from_config(to_config(projection))
+    again.build(8)
+    again.load_state_dict(projection.state_dict())
+    vectors = torch.randn(5, 8)
+    projected = projection.eval().project(vectors)
+    torch.testing.assert_close(again.eval().project(vectors), projected)
+
+
+def test_by_hand():
+    linear, mlp = LinearProjection(dim=1), MLPProjection(dim=1, hidden=2)
+    linear.build(2)
+    mlp.build(2)
+    with torch.no_grad():
+        linear.linear.weight.copy_(torch.tensor([[2.0, -1.0]]))
+        linear.linear.bias.fill_(0.5)
+        mlp.network[1].weight.copy_(torch.tensor([[1.0, 0.0], [0.0, -1.0]]))
+        mlp.network[4].weight.copy_(torch.tensor([[3.0, 5.0]]))
+    vector = torch.tensor([3.0, 4.0])
+    assert linear.project(vector).item() == pytest.approx(2 * 3 - 4 + 0.5)
+    assert mlp.project(vector).item() == pytest.approx(3 * 3 + 5 * 0)  # relu(-4) is 0
+    assert NoProjection().project(vector) is vector
+
+
+@pytest.mark.parametrize(
+    ("build", "what"),
+    [
+        (lambda: LinearProjection(dim=0), "LinearProjection: dim is 0"),
+        (lambda: MLPProjection(dim=-1), "MLPProjection: dim is -1"),
+        (lambda: MLPProjection(hidden=0), "MLPProjection: hidden is 0 and layers 1"),
+        (lambda: MLPProjection(layers=0), "MLPProjection: hidden is 1024 and layers 0"),
+    ],
+)
+def test_widths_below_one_are_refused(build, what):
+    with pytest.raises(InputError, match=what):
+        build()
+
+
+def matcher(**kwargs):
+    torch.manual_seed(0)
+    text_encoder = RecurrentText(hidden=3, word_dim=4)
+    text_encoder.learn_vocabulary(WORDS)
+    return Matcher(RegionFeatures(dim=5), text_encoder, **kwargs)
+
+
+def scores(model):
+    return model.eval()(made_up_features(2, 3, dim=5), WORDS)
+
+
+def test_with_none_the_encoders_own_vectors_are_compared():
+    model = matcher(image_projection=MLPProjection(dim=6), text_projection=NoProjection())
+    regions = made_up_features(2, 3, dim=5)
+    images = model.image_projection(model.image_encoder(regions))
+    texts = model.text_encoder(WORDS)
+    torch.testing.assert_close(scores(model), Cosine()(images, texts))
+
+
+def test_each_side_has_a_width_of_its_own_which_the_head_must_accept():
+    with pytest.raises(InputError, match="images have 4 numbers and texts 6"):
+        matcher(image_projection=LinearProjection(dim=4), text_projection=LinearProjection(dim=6))
+    with pytest.raises(InputError, match="Mlp has dim 8"):
+        matcher(similarity=Mlp(dim=8), dim=4)
+
+
+def test_a_shared_projection_is_one_set_of_weights_after_each_sides_own():
+    model = matcher(dim=7, shared_projection=LinearProjection(dim=2))
+    shared = model.shared_projection
+    regions = made_up_features(2, 3, dim=5)
+    images = shared(model.image_projection(model.image_encoder(regions)))
+    texts = shared(model.text_projection(model.text_encoder(WORDS)))
+    assert images.pooled.shape[1] == 2
+    torch.testing.assert_close(scores(model), Cosine()(images, texts))
+    names = [name for name, _ in model.named_parameters() if name.startswith("shared_projection")]
+    assert names == ["shared_projection.linear.weight", "shared_projection.linear.bias"]
+
+
+def test_a_shared_projection_needs_one_width():
+    with pytest.raises(InputError, match=r"shared_projection needs one width.* 4 .* 6"):
+        matcher(
+            image_projection=LinearProjection(dim=4),
+            text_projection=LinearProjection(dim=6),
+            shared_projection=LinearProjection(dim=2),
+        )
+
+
+def test_projections_come_back_from_a_checkpoint(tmp_path):
+    model = matcher(
+        image_projection=MLPProjection(dim=6, hidden=3, dropout=0.5),
+        text_projection=NoProjection(),
+        shared_projection=LinearProjection(dim=4),
+        objective=InfoNCE(),
+    )
+    checkpoint = {"state_dict": model.state_dict()}
+    model.on_save_checkpoint(checkpoint)
+    torch.save(checkpoint, tmp_path / "model.ckpt")
+    again = Matcher.load_from_checkpoint(tmp_path / "model.ckpt")
+    torch.testing.assert_close(scores(again), scores(model))
+    assert to_config(again.image_projection) == to_config(model.image_projection)
