@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +13,6 @@ from typing_extensions import override
 from itm_lightning.data import ITMDataModule
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
-from itm_lightning.metrics.minimal_pairs import pairs_accuracy
 from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
 from itm_lightning.metrics.voters import Voter, together
 from itm_lightning.ranking import TopK, top_k
@@ -117,14 +115,11 @@ class RetrievalModule(pl.LightningModule, ABC):
         """Scores what the epoch's steps have encoded, and forgets it; a collective."""
         similarity, gallery = self._judges()
         protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
-        evaluation = protocol.evaluate(similarity, gallery, self.data.texts_of_image(split))
-        scores = dict(evaluation.scores)
-        pairs = pairs_accuracy(similarity, gallery, self.data.minimal_pairs(split))
-        if not math.isnan(pairs):  # there are minimal pairs
-            scores["pairs_accuracy"] = pairs
-        self.evaluation = replace(evaluation, scores=scores, models=1 + len(self.voters))
+        split_ids = self.data.texts_of_image(split), self.data.minimal_pairs(split)
+        evaluation = protocol.evaluate(similarity, gallery, *split_ids)
+        self.evaluation = replace(evaluation, models=1 + len(self.voters))
         self._forget()
-        named = {f"{split}/{key}": value for key, value in scores.items()}
+        named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
         others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
         self.results = others | named
         for key, value in named.items():

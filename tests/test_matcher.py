@@ -101,7 +101,7 @@ def test_a_protocol_is_for_validate_and_test_and_fits_own_epochs_are_plain(tmp_p
     assert model.evaluation.texts == 6
     assert model.results["val/i2t_R@5"] == 100  # of two photos
     model.protocol = Coco1K()
-    with pytest.raises(InputError, match="over 5000 photos, and here are 6"):
+    with pytest.raises(InputError, match="over 5000 images, but there are 6"):
         runner.fit(model, datamodule=data)  # before it trains, for the test that may follow
 
 

@@ -1,4 +1,4 @@
-"""Minimal pairs: does a head see structure, or only which things occur?"""
+"""Minimal pairs: does a head read structure, or only which things occur?"""
 
 from __future__ import annotations
 
@@ -16,47 +16,68 @@ from itm_lightning.similarity.base import Similarity
 _PAIRS_A_BLOCK = 32
 
 
-@torch.no_grad()
 def pairs_accuracy(
     similarity: Similarity, gallery: Gallery, minimal_pairs: Mapping[int, int]
 ) -> float:
-    """Percentage of captions that score strictly higher with their own photo than with its twin.
+    """Percentage of texts that score strictly higher with their own image than with the other.
 
-    Chance is 50. A head that only sees which things occur scores the two photos of a minimal pair
+    Chance is 50. A head that only reads which things occur scores the two images of a minimal pair
     alike, and ties count against it.
 
     Args:
         similarity: the head.
         gallery: from :meth:`itm_lightning.metrics.BidirectionalRecall.gallery`.
         minimal_pairs: image id to the id of the image that forms a minimal pair with it, in one
-            direction or both. Pairs of which the gallery lacks a photo are left out.
+            direction or both. A pair of which the gallery lacks an image is left out.
 
     Returns:
-        The percentage over the captions of both photos of every pair; NaN without a whole pair.
+        The percentage over the texts of both images of every pair; NaN without a whole pair.
 
     Raises:
-        InputError: a photo has two twins, or a score is NaN.
+        InputError: an image is in two pairs, or a score is NaN.
     """
-    pairs = _pair_rows(gallery.image_ids.cpu(), minimal_pairs)
-    owner = text_to_image_rows(gallery.image_ids.cpu(), gallery.text_image_ids.cpu())
-    place = torch.full((len(gallery.image_ids),), -1)  # twins stand at 2k and 2k + 1
-    place[pairs.flatten()] = torch.arange(pairs.numel())
-    image = place[owner]  # of each caption
-    order = image.argsort(stable=True)[int((image < 0).sum()) :]
-    image = image[order]
-    if not len(image):
-        return float("nan")
+    return percent_correct(minimal_pair_correct(similarity, gallery, minimal_pairs)[1])
+
+
+@torch.no_grad()
+def minimal_pair_correct(
+    similarity: Similarity, gallery: Gallery, minimal_pairs: Mapping[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Which texts of minimal pairs score higher with their own image; a collective.
+
+    Args and errors are those of :func:`pairs_accuracy`.
+
+    Returns:
+        ``rows (n,)`` int64, the gallery's rows of the texts of all whole pairs; and ``correct
+        (n,)`` bool, whether each scores strictly higher with its own image. Both on the CPU.
+    """
+    image_ids = gallery.image_ids.cpu()
+    pairs = _pair_rows(image_ids, minimal_pairs)
+    text_to_image = text_to_image_rows(image_ids, gallery.text_image_ids.cpu())
+    position = torch.full((len(image_ids),), -1)  # the images of a pair are at 2k and 2k + 1
+    position[pairs.flatten()] = torch.arange(pairs.numel())
+    own = position[text_to_image]  # the position of each text's image
+    rows = own.argsort(stable=True)[int((own < 0).sum()) :]
+    own = own[rows]
+    correct = torch.zeros(len(rows), dtype=torch.int64)
+    if not len(rows):
+        return rows, correct.bool()
 
     size = 2 * _PAIRS_A_BLOCK
-    own = torch.searchsorted(image, torch.arange(0, pairs.numel() + size, size)).tolist()
-    images, texts = as_sharded(gallery.images)[pairs.flatten()], as_sharded(gallery.texts)[order]
-    scorer = block_scorer_over(similarity, images, texts, size, len(texts), own, progress=False)
-    right = torch.tensor(0)
+    offsets = torch.searchsorted(own, torch.arange(0, pairs.numel() + size, size)).tolist()
+    images, texts = as_sharded(gallery.images)[pairs.flatten()], as_sharded(gallery.texts)[rows]
+    blocks = size, len(texts), offsets
+    scorer = block_scorer_over(similarity, images, texts, *blocks, progress=False)
     for block in scorer.positive_blocks():
-        local = (image.to(scorer.device)[block.texts] - block.images.start)[None, :]
-        scores = block.scores
-        right += (scores.gather(0, local) > scores.gather(0, local ^ 1)).sum().cpu()
-    return 100 * int(images.processes.sum(right)) / len(image)
+        local = (own[block.texts].to(scorer.device) - block.images.start)[None, :]
+        higher = block.scores.gather(0, local) > block.scores.gather(0, local ^ 1)
+        correct[block.texts] = higher[0].long().cpu()
+    return rows, images.processes.sum(correct).bool()  # all processes but one add zero
+
+
+def percent_correct(correct: Tensor) -> float:
+    """Percentage of ``correct (n,)`` bool that is true; NaN where there is none."""
+    return 100 * int(correct.sum()) / len(correct) if len(correct) else float("nan")
 
 
 def _pair_rows(image_ids: Tensor, minimal_pairs: Mapping[int, int]) -> Tensor:
@@ -65,9 +86,11 @@ def _pair_rows(image_ids: Tensor, minimal_pairs: Mapping[int, int]) -> Tensor:
     whole = {
         tuple(sorted((row[a], row[b]))) for a, b in minimal_pairs.items() if a in row and b in row
     }
-    pairs = torch.tensor(sorted(whole), dtype=torch.int64, device=image_ids.device).view(-1, 2)
+    pairs = torch.tensor(sorted(whole), dtype=torch.int64).view(-1, 2)
     images, counts = pairs.unique(return_counts=True)
     if (counts > 1).any():
         image = int(image_ids[images[counts > 1][0]])
-        raise InputError(f"photo id {image} has two twins; a minimal pair is two photos")
+        raise InputError(
+            f"image id {image} is in two minimal pairs: give the source one minimal pair an image"
+        )
     return pairs

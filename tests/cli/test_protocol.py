@@ -73,7 +73,7 @@ def test_an_unknown_protocol_is_named_and_the_others_listed(refuse, tiny_config,
 
 def test_a_protocol_for_another_number_of_images_is_refused_before_training(refuse, tiny_config):
     error = refuse("fit", "--config", tiny_config, "--protocol", "Coco5K")
-    assert "Coco5K is over 5000 photos, and here are 12" in error
+    assert "Coco5K is over 5000 images, but there are 12" in error
     assert "--protocol Retrieval" in error
 
 
@@ -82,7 +82,7 @@ def test_ids_that_are_not_cocos_are_refused_before_training(refuse, tiny_config,
     pytest.importorskip("eccv_caption", reason="needs pip install eccv_caption")
     monkeypatch.setattr(Coco5K, "images", 12)
     error = refuse("fit", "--config", tiny_config, "--protocol", name)
-    assert f"{name} goes by COCO's image and caption ids" in error
+    assert f"{name} needs COCO's image and caption ids" in error
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test"])

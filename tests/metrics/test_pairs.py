@@ -46,7 +46,9 @@ def test_ties_count_against_the_head():
 
 
 def test_a_bag_of_words_gets_half_at_best():
-    words = Features.from_pooled(torch.randn(6, 4)[[0, 1, 2] * 2])  # twins' captions are one bag
+    words = Features.from_pooled(
+        torch.randn(6, 4)[[0, 1, 2] * 2]
+    )  # the two texts of a pair are one bag
     images = Features.from_pooled(torch.randn(6, 4))
     ids = [0, 1, 2, 3, 4, 5]
     accuracy = pairs_accuracy(Cosine(), gallery(images, words, ids, ids), {0: 3, 1: 4, 2: 5})
@@ -60,9 +62,9 @@ def test_pairs_that_are_not_whole_are_left_out():
     assert math.isnan(pairs_accuracy(Cosine(), made, {3: 9}))
 
 
-def test_a_image_with_two_twins_is_refused():
+def test_an_image_in_two_pairs_is_refused():
     eye = Features.from_pooled(torch.eye(3))
-    with pytest.raises(InputError, match="photo id 2 has two twins"):
+    with pytest.raises(InputError, match="image id 2 is in two minimal pairs"):
         pairs_accuracy(Cosine(), gallery(eye, eye, [1, 2, 3], [1, 2, 3]), {1: 2, 3: 2})
 
 

@@ -1,6 +1,6 @@
 """Evaluation protocols: what a published score was computed over, one a file."""
 
-from itm_lightning.metrics.protocols.base import Evaluation, Layout, Protocol
+from itm_lightning.metrics.protocols.base import Evaluation, Protocol
 from itm_lightning.metrics.protocols.coco_1k import Coco1K
 from itm_lightning.metrics.protocols.coco_5k import Coco5K
 from itm_lightning.metrics.protocols.cxc import CxC
@@ -15,7 +15,6 @@ __all__ = [
     "EccvCaption",
     "Evaluation",
     "Flickr30k1K",
-    "Layout",
     "Protocol",
     "Retrieval",
 ]

@@ -1,8 +1,8 @@
-"""What every protocol is: a gallery in, the field's scores out."""
+"""Protocol: decides what is ranked against what, and which scores follow from the ranks."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -10,15 +10,12 @@ import torch
 from torch import Tensor
 
 from itm_lightning.errors import InputError
+from itm_lightning.metrics.functional import recall_from_ranks
 from itm_lightning.metrics.gallery import Gallery
+from itm_lightning.metrics.minimal_pairs import minimal_pair_correct, percent_correct
 from itm_lightning.part import Part
+from itm_lightning.ranking import Ranks, rank
 from itm_lightning.similarity.base import Similarity
-
-Layout = Mapping[int, Sequence[int]]
-"""Image id → its caption ids; photos and captions in the dataset's order.
-
-The gallery of several processes is in another order.
-"""
 
 
 @dataclass(frozen=True)
@@ -26,16 +23,19 @@ class Evaluation:
     """What was scored, and the scores.
 
     Attributes:
-        scores: those of :func:`itm_lightning.metrics.recall_from_ranks` under every protocol, and
-            a protocol's own.
-        images: how many were ranked, over all folds.
+        scores: by name: those of :func:`itm_lightning.metrics.recall_from_ranks`, what a protocol
+            adds, and ``pairs_accuracy`` where there are minimal pairs.
+        per_query: what became of every query, on the CPU; all scores follow from it, see
+            :meth:`Protocol.per_query` and :meth:`Protocol.summarise`.
+        images: how many were ranked, over all folds and with those that have no text.
         texts: how many were ranked, over all folds.
-        texts_per_image: the fewest and the most that a photo kept.
+        texts_per_image: the fewest and the most ranked texts of an image.
         queries: how many, by direction.
         models: how many models' scores were averaged.
     """
 
     scores: dict[str, float]
+    per_query: dict[str, Tensor]
     images: int
     texts: int
     texts_per_image: tuple[int, int]
@@ -44,19 +44,24 @@ class Evaluation:
 
 
 class Protocol(Part, ABC):
-    """Decides what is ranked against what, and which scores are reported.
+    """Decides what is ranked against what, and which scores follow from the ranks.
 
-    A subclass writes :meth:`scores`, and sets the attributes where it is for one dataset.
+    This base class ranks everything against everything. A subclass overrides :meth:`per_query`
+    and :meth:`scores`, or sets the attributes where it is for one dataset.
+
+    ``texts_of_image`` is, in every method, the ids of each image's texts by image id, images and
+    texts in the dataset's order (a gallery may be in another order). An image without texts is a
+    distractor: it is ranked and counted, and asks no query.
 
     Attributes:
-        images: how many photos the protocol is defined over; ``None`` where any number will do.
-        texts_per_image: the first so many of each photo are kept; ``None`` keeps all.
+        images: how many images the protocol is defined over; ``None`` means any number.
+        texts_per_image: how many texts of each image are kept, the first; ``None`` keeps all.
     """
 
     images: int | None = None
     texts_per_image: int | None = None
 
-    def check(self, layout: Layout) -> None:
+    def check(self, texts_of_image: Mapping[int, Sequence[int]]) -> None:
         """Checks before any long work that the protocol is for such a split.
 
         Raises:
@@ -67,54 +72,100 @@ class Protocol(Part, ABC):
                 f"protocol.texts_per_image is {self.texts_per_image}; it must be at least 1, "
                 "or null for all"
             )
-        if self.images is not None and len(layout) != self.images:
+        if self.images is not None and len(texts_of_image) != self.images:
             raise InputError(
-                f"protocol {type(self).__name__} is over {self.images} photos, and here are "
-                f"{len(layout)}: give it the whole split that it was made for, or choose "
+                f"protocol {type(self).__name__} is over {self.images} images, but there are "
+                f"{len(texts_of_image)}: give it the whole split that it was made for, or choose "
                 "--protocol Retrieval, which takes any number"
             )
 
-    def evaluate(self, similarity: Similarity, gallery: Gallery, layout: Layout) -> Evaluation:
-        """Scores a gallery, without ever holding the whole score matrix.
+    def evaluate(
+        self,
+        similarity: Similarity,
+        gallery: Gallery,
+        texts_of_image: Mapping[int, Sequence[int]],
+        minimal_pairs: Mapping[int, int] | None = None,
+    ) -> Evaluation:
+        """Scores a gallery, without ever holding the whole score matrix; a collective.
 
         Args:
             similarity: the head.
             gallery: with ``text_ids``, in any order.
-            layout: of the split. Photos that the gallery lacks are passed over.
+            texts_of_image: of the split. Images that the gallery lacks are left out.
+            minimal_pairs: see :func:`itm_lightning.metrics.pairs_accuracy`; over the whole
+                gallery under every protocol.
 
         Raises:
-            InputError: as :meth:`check` of what the gallery holds; the gallery has no caption ids;
+            InputError: as :meth:`check` of what the gallery holds; the gallery has no text ids;
                 or see :func:`itm_lightning.ranking.rank`.
         """
-        there = set(gallery.image_ids.tolist())
-        layout = {image: texts for image, texts in layout.items() if image in there}
-        self.check(layout)
-        kept = {image: texts[: self.texts_per_image] for image, texts in layout.items()}
-        gallery = part_of(gallery, kept)
-        counts = gallery.text_image_ids.unique(return_counts=True)[1]
+        present = set(gallery.image_ids.tolist())
+        texts_of_image = {i: texts for i, texts in texts_of_image.items() if i in present}
+        self.check(texts_of_image)
+        kept = {image: texts[: self.texts_per_image] for image, texts in texts_of_image.items()}
+        ranked = restrict(gallery, kept)
+        per_query = self.per_query(similarity, ranked, kept)
+        queries = {
+            name.removesuffix("_ids"): len(ids)
+            for name, ids in per_query.items()
+            if name.endswith("_ids")
+        }
+        if minimal_pairs:
+            per_query |= _pairs_per_query(similarity, gallery, minimal_pairs)
+        per_query = {name: values.cpu() for name, values in per_query.items()}
+        counts = _texts_per_image(ranked)
         return Evaluation(
-            scores=self.scores(similarity, gallery, kept),
-            images=len(gallery.images),
-            texts=len(gallery.texts),
+            scores=self.summarise(per_query),
+            per_query=per_query,
+            images=len(ranked.images),
+            texts=len(ranked.texts),
             texts_per_image=(int(counts.min()), int(counts.max())),
-            queries=self.queries(gallery),
+            queries=queries,
         )
 
-    @abstractmethod
-    def scores(self, similarity: Similarity, gallery: Gallery, layout: Layout) -> dict[str, float]:
-        """The scores of what is kept, by name: percentages and ranks."""
+    def per_query(
+        self,
+        similarity: Similarity,
+        gallery: Gallery,
+        texts_of_image: Mapping[int, Sequence[int]],
+    ) -> dict[str, Tensor]:
+        """What becomes of every query of the texts and images that are kept; a collective.
 
-    def queries(self, gallery: Gallery) -> dict[str, int]:
-        """How many queries are asked of what is kept, by direction."""
-        return {"i2t": len(gallery.text_image_ids.unique()), "t2i": len(gallery.texts)}
+        Returns:
+            ``i2t_ids`` and ``i2t_ranks``, both ``(n_queries,)`` int64: the ids of the images that
+            ask, and their ranks as :class:`itm_lightning.ranking.Ranks` defines them; the same of
+            the texts as ``t2i_…``; and what a protocol adds. Row i of all arrays that share a
+            direction belongs to one query, and each direction has an array ``<direction>_ids``.
+        """
+        sides = gallery.images, gallery.texts, gallery.image_ids, gallery.text_image_ids
+        return ranks_by_id(gallery, rank(similarity, *sides))
+
+    def summarise(self, per_query: Mapping[str, Tensor]) -> dict[str, float]:
+        """Every reported score, from the arrays of :attr:`Evaluation.per_query` and nothing else.
+
+        They may come from a file that an evaluation left: neither the model nor the data is read.
+        """
+        scores = {name: float(value) for name, value in self.scores(per_query).items()}
+        if "pairs_correct" in per_query:
+            scores["pairs_accuracy"] = percent_correct(per_query["pairs_correct"])
+        return scores
+
+    def scores(self, per_query: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The protocol's scores by name, float64 scalars: percentages and ranks."""
+        return recall_from_ranks(per_query["i2t_ranks"], per_query["t2i_ranks"])
 
 
-def part_of(gallery: Gallery, layout: Layout) -> Gallery:
-    """The photos and captions of the gallery that the layout names."""
+def restrict(gallery: Gallery, texts_of_image: Mapping[int, Sequence[int]]) -> Gallery:
+    """The images and texts of the gallery that ``texts_of_image`` names.
+
+    Raises:
+        InputError: the gallery has no text ids.
+    """
     if gallery.text_ids is None:
-        raise InputError("a protocol knows captions by their ids: pass text_ids to update")
-    kept_images = _among(gallery.image_ids, list(layout))
-    kept_texts = _among(gallery.text_ids, [text for texts in layout.values() for text in texts])
+        raise InputError("a protocol tells texts apart by their ids: pass text_ids to update")
+    text_ids = [text for texts in texts_of_image.values() for text in texts]
+    kept_images = _is_among(gallery.image_ids, list(texts_of_image))
+    kept_texts = _is_among(gallery.text_ids, text_ids)
     if kept_images.all() and kept_texts.all():
         return gallery  # no copy of what may be gigabytes
     return Gallery(
@@ -126,10 +177,35 @@ def part_of(gallery: Gallery, layout: Layout) -> Gallery:
     )
 
 
-def as_floats(table: Mapping[str, Tensor]) -> dict[str, float]:
-    """A table of scalars as Python numbers."""
-    return {key: float(value) for key, value in table.items()}
+def ranks_by_id(gallery: Gallery, ranks: Ranks) -> dict[str, Tensor]:
+    """The ranks of a gallery and the ids of the queries, as :meth:`Protocol.per_query` does."""
+    assert gallery.text_ids is not None  # restrict refuses such a gallery
+    asks = torch.isin(gallery.image_ids, gallery.text_image_ids)
+    return {
+        "i2t_ids": gallery.image_ids[asks],
+        "i2t_ranks": ranks.i2t,
+        "t2i_ids": gallery.text_ids,
+        "t2i_ranks": ranks.t2i,
+    }
 
 
-def _among(ids: Tensor, wanted: list[int]) -> Tensor:
+def _pairs_per_query(
+    similarity: Similarity, gallery: Gallery, minimal_pairs: Mapping[int, int]
+) -> dict[str, Tensor]:
+    """``pairs_text_ids`` and ``pairs_correct``; nothing where the gallery has no whole pair."""
+    assert gallery.text_ids is not None  # restrict refuses such a gallery
+    rows, correct = minimal_pair_correct(similarity, gallery, minimal_pairs)
+    if not len(rows):
+        return {}
+    text_ids = gallery.text_ids[rows.to(gallery.text_ids.device)]
+    return {"pairs_text_ids": text_ids, "pairs_correct": correct}
+
+
+def _texts_per_image(gallery: Gallery) -> Tensor:
+    """``(N,)`` int64."""
+    _, rows = torch.cat([gallery.image_ids, gallery.text_image_ids]).unique(return_inverse=True)
+    return rows[len(gallery.image_ids) :].bincount(minlength=len(gallery.image_ids))
+
+
+def _is_among(ids: Tensor, wanted: list[int]) -> Tensor:
     return torch.isin(ids, torch.tensor(wanted, dtype=torch.int64, device=ids.device))

@@ -8,13 +8,13 @@ from itm_lightning.registry import register
 
 @register("protocol")
 class Coco5K(Retrieval):
-    """The 5,000 photos of COCO's Karpathy test split against their captions.
+    """The 5,000 images of COCO's Karpathy test split against their texts.
 
     Karpathy & Fei-Fei (2015), Deep visual-semantic alignments for generating image descriptions.
 
     Args:
-        texts_per_image: keep the first so many of each photo. The literature's 5 make 25,000
-            captions; ``None`` keeps all 25,010.
+        texts_per_image: how many texts of each image are kept, the first. The literature's 5 make
+            25,000 texts; ``None`` keeps all 25,010.
     """
 
     images = 5000

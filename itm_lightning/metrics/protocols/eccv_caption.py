@@ -1,4 +1,4 @@
-"""EccvCaption: COCO 5K by what people and machines judged to match."""
+"""EccvCaption: COCO 5K by the judgements of people and machines."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class EccvCaption(JudgedCoco):
     """The scores of :class:`Coco5K`, and ECCV Caption's mAP@R, R-Precision and R@1.
 
     Chun et al. (2022), ECCV Caption: correcting false negatives by collecting machine-and-human-
-    verified image-caption associations for MS-COCO, section 4. 1,261 photos and 1,332 captions of
-    COCO's Karpathy test split ask, all of it answers. Adds ``eccv_i2t_mAP@R``,
+    verified image-caption associations for MS-COCO, section 4. The queries are 1,261 images and
+    1,332 texts of COCO's Karpathy test split, the gallery is all of it. Adds ``eccv_i2t_mAP@R``,
     ``eccv_i2t_R-Precision``, ``eccv_i2t_R@1`` and the same for ``t2i``, in percent. Needs the
     package ``eccv_caption``, and a source that gives COCO's image and caption ids.
 

@@ -8,12 +8,12 @@ from itm_lightning.registry import register
 
 @register("protocol")
 class Flickr30k1K(Retrieval):
-    """The 1,000 test photos of Flickr30k against their 5,000 captions.
+    """The 1,000 test images of Flickr30k against their 5,000 texts.
 
     Karpathy & Fei-Fei (2015), Deep visual-semantic alignments for generating image descriptions.
 
     Args:
-        texts_per_image: keep the first so many of each photo; ``None`` keeps all.
+        texts_per_image: how many texts of each image are kept, the first; ``None`` keeps all.
     """
 
     images = 1000

@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import json
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,10 +16,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.metrics.functional import recall_from_ranks
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.precision import ties_against_the_model
-from itm_lightning.metrics.protocols.base import Layout, as_floats
+from itm_lightning.metrics.protocols.base import ranks_by_id
 from itm_lightning.metrics.protocols.coco_5k import Coco5K
 from itm_lightning.ranking import Neighbours, rank_and_top_k
 from itm_lightning.similarity.base import Similarity
@@ -47,12 +46,12 @@ class Judgements:
 
 @functools.cache
 def judgements(name: Literal["eccv", "cxc"]) -> Judgements:
-    """Those of ECCV Caption (Chun et al. 2022) or of CxC (Parekh et al. 2021).
+    """The judgements of ECCV Caption (Chun et al. 2022) or of CxC (Parekh et al. 2021).
 
     Raises:
         InputError: the package is not installed.
     """
-    # Only its files are wanted: importing it would want ujson and tqdm too.
+    # Only its files are read: importing it would need ujson and tqdm too.
     package = importlib.util.find_spec(_PACKAGE)
     if package is None or package.origin is None:
         raise InputError(
@@ -89,60 +88,69 @@ class JudgedCoco(Coco5K):
 
         Args:
             hits: ``(n_queries, depth)`` bool, whether the answer at each place is correct.
-            relevant: ``(n_queries,)`` int64, how many answers would be.
+            relevant: ``(n_queries,)`` int64, how many correct answers each query has.
         """
 
     @override
-    def check(self, layout: Layout) -> None:
-        super().check(layout)
+    def check(self, texts_of_image: Mapping[int, Sequence[int]]) -> None:
+        super().check(texts_of_image)
         judged = judgements(self.annotation)
-        kept_texts = {text for texts in layout.values() for text in texts[: self.texts_per_image]}
-        sides = ("image", judged.i2t, layout.keys()), ("caption", judged.t2i, kept_texts)
+        kept_texts = {
+            text for texts in texts_of_image.values() for text in texts[: self.texts_per_image]
+        }
+        sides = ("image", judged.i2t, texts_of_image.keys()), ("text", judged.t2i, kept_texts)
         for kind, queries, there in sides:
             missing = queries.keys() - there
             if missing:
                 raise InputError(
-                    f"protocol {type(self).__name__} goes by COCO's image and caption ids: "
-                    f"{len(missing)} of the {len(queries)} {kind} ids that it asks for are not in "
-                    f"this split, {min(missing)} among them; take a source that gives COCO's ids, "
-                    "and all five captions of a photo"
+                    f"protocol {type(self).__name__} needs COCO's image and caption ids: "
+                    f"{len(missing)} of the {len(queries)} {kind} ids of its queries are not "
+                    f"in this split, {min(missing)} among them; take a source that gives COCO's "
+                    "ids, and all five texts of an image"
                 )
 
     @override
-    def scores(self, similarity: Similarity, gallery: Gallery, layout: Layout) -> dict[str, float]:
-        assert gallery.text_ids is not None  # evaluate refuses such a gallery
+    def per_query(
+        self,
+        similarity: Similarity,
+        gallery: Gallery,
+        texts_of_image: Mapping[int, Sequence[int]],
+    ) -> dict[str, Tensor]:
+        """Adds what became of the judged queries of a direction (here i2t), all on the CPU.
+
+        ``<annotation>_i2t_ids (n,)`` int64, the queries' ids; ``…_hits (n, depth)`` bool and
+        ``…_relevant (n,)`` int64, see :meth:`judged_scores`.
+        """
         judged = judgements(self.annotation)
         # So deep that answers tied with the last one are too low to count, whatever their order.
         depth = max(_DEEPEST_K, judged.most) + judged.most
-        ranks, top = rank_and_top_k(
-            similarity,
-            gallery.images,
-            gallery.texts,
-            gallery.image_ids,
-            gallery.text_image_ids,
-            depth,
-        )
-        table = recall_from_ranks(ranks.i2t, ranks.t2i)
         images, texts = gallery.image_ids, gallery.text_ids
-        i2t = self.judged_scores(*_hits(top.i2t, images, texts, judged.i2t))
-        t2i = self.judged_scores(*_hits(top.t2i, texts, images, judged.t2i))
-        for way, scores in (("i2t", i2t), ("t2i", t2i)):
-            table |= {f"{self.annotation}_{way}_{name}": score for name, score in scores.items()}
-        return as_floats(table)
+        assert texts is not None  # evaluate refuses such a gallery
+        sides = gallery.images, gallery.texts, images, gallery.text_image_ids
+        ranks, top = rank_and_top_k(similarity, *sides, depth)
+        return (
+            ranks_by_id(gallery, ranks)
+            | _judged_per_query(f"{self.annotation}_i2t", top.i2t, images, texts, judged.i2t)
+            | _judged_per_query(f"{self.annotation}_t2i", top.t2i, texts, images, judged.t2i)
+        )
 
     @override
-    def queries(self, gallery: Gallery) -> dict[str, int]:
-        judged: Judgements = judgements(self.annotation)
-        return super().queries(gallery) | {
-            f"{self.annotation}_i2t": len(judged.i2t),
-            f"{self.annotation}_t2i": len(judged.t2i),
-        }
+    def scores(self, per_query: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        table = super().scores(per_query)
+        for direction in (f"{self.annotation}_i2t", f"{self.annotation}_t2i"):
+            hits, relevant = per_query[f"{direction}_hits"], per_query[f"{direction}_relevant"]
+            scores = self.judged_scores(hits, relevant)
+            table |= {f"{direction}_{name}": score for name, score in scores.items()}
+        return table
 
 
-def _hits(
-    found: Neighbours, query_ids: Tensor, answer_ids: Tensor, judged: Mapping[int, frozenset[int]]
-) -> tuple[Tensor, Tensor]:
-    """Which of the answers found are correct, place by place, and how many would be."""
+def _judged_per_query(
+    direction: str,
+    found: Neighbours,
+    query_ids: Tensor,
+    answer_ids: Tensor,
+    judged: Mapping[int, frozenset[int]],
+) -> dict[str, Tensor]:
     row = {query: i for i, query in enumerate(query_ids.tolist())}
     rows = torch.tensor([row[query] for query in judged], device=query_ids.device)
     answers = answer_ids[found.indices[rows]].tolist()
@@ -150,5 +158,10 @@ def _hits(
         [answer in wanted for answer in line]
         for line, wanted in zip(answers, judged.values(), strict=True)
     ]
-    hits = ties_against_the_model(found.scores[rows].cpu(), torch.tensor(correct))
-    return hits, torch.tensor([len(wanted) for wanted in judged.values()])
+    return {
+        f"{direction}_ids": query_ids[rows],
+        f"{direction}_hits": ties_against_the_model(
+            found.scores[rows].cpu(), torch.tensor(correct)
+        ),
+        f"{direction}_relevant": torch.tensor([len(wanted) for wanted in judged.values()]),
+    }

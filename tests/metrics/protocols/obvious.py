@@ -13,18 +13,20 @@ class Dot(PooledSimilarity):
         return images.pooled @ texts.pooled.T
 
 
-def made_up_gallery(layout, dim=64, seed=0):
-    """A shuffled gallery of that layout, as several processes leave it.
+def made_up_gallery(texts_of_image, dim=64, seed=0):
+    """A shuffled gallery of these images and texts, as several processes leave it.
 
     Whole numbers, and sums below 2**24: a score is the same in float32 however it is summed. Where
     there are many, some of a query's scores are equal.
     """
     random = np.random.default_rng(seed)
-    images = random.integers(-200, 201, (len(layout), dim))
-    owner = np.repeat(np.arange(len(layout)), [len(texts) for texts in layout.values()])
+    images = random.integers(-200, 201, (len(texts_of_image), dim))
+    owner = np.repeat(
+        np.arange(len(texts_of_image)), [len(texts) for texts in texts_of_image.values()]
+    )
     text_vectors = images[owner] + random.integers(-400, 401, (len(owner), dim))
-    image_ids = np.array(list(layout))
-    text_ids = np.array([text for texts in layout.values() for text in texts])
+    image_ids = np.array(list(texts_of_image))
+    text_ids = np.array([text for texts in texts_of_image.values() for text in texts])
     i, j = random.permutation(len(image_ids)), random.permutation(len(text_ids))
     return Gallery(
         images=Features.from_pooled(torch.from_numpy(images[i]).float()),
@@ -35,14 +37,14 @@ def made_up_gallery(layout, dim=64, seed=0):
     )
 
 
-def score_table(gallery, layout):
-    """Scores ``(N, M)`` in the layout's order, and each caption's row of photos."""
+def score_table(gallery, texts_of_image):
+    """Scores ``(N, M)`` in the dataset's order, and each caption's row of photos."""
     image_row = {image: i for i, image in enumerate(gallery.image_ids.tolist())}
     text_row = {text: j for j, text in enumerate(gallery.text_ids.tolist())}
-    i = [image_row[image] for image in layout]
-    j = [text_row[text] for texts in layout.values() for text in texts]
+    i = [image_row[image] for image in texts_of_image]
+    j = [text_row[text] for texts in texts_of_image.values() for text in texts]
     scores = gallery.images.pooled.numpy()[i] @ gallery.texts.pooled.numpy()[j].T
-    return scores, np.repeat(np.arange(len(i)), [len(texts) for texts in layout.values()])
+    return scores, np.repeat(np.arange(len(i)), [len(texts) for texts in texts_of_image.values()])
 
 
 def obvious_recall(scores, owner):

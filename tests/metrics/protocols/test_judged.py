@@ -13,8 +13,8 @@ from itm_lightning.types import Features
 from tests.metrics.protocols.obvious import Dot, made_up_gallery, obvious_ranking, score_table
 
 IMAGES = (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21)
-LAYOUT = {image: [10 * image + k for k in range(6)] for image in IMAGES}
-KEPT = {image: texts[:5] for image, texts in LAYOUT.items()}
+TEXTS_OF_IMAGE = {image: [10 * image + k for k in range(6)] for image in IMAGES}
+KEPT = {image: texts[:5] for image, texts in TEXTS_OF_IMAGE.items()}
 # some queries only, with answers beyond their own; 999 was dropped from the gallery
 JUDGED = Judgements(
     i2t={31: frozenset({310, 311, 52, 704}), 5: frozenset({50}), 63: frozenset({170, 630, 999})},
@@ -53,13 +53,13 @@ def obvious(scores, query_ids, answer_ids, judged):
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(("protocol", "count"), [(EccvCaption(), 3), (CxC(), 3)])
 def test_equals_counting_query_by_query(protocol, count, ties):
-    gallery = made_up_gallery(LAYOUT, dim=4)
+    gallery = made_up_gallery(TEXTS_OF_IMAGE, dim=4)
     if ties:  # scores are -2, 0 or 2
         images, texts = (side.pooled[:, :2].sign() for side in (gallery.images, gallery.texts))
         sides = Features.from_pooled(images), Features.from_pooled(texts)
         gallery = replace(gallery, images=sides[0], texts=sides[1])
-    found = protocol.evaluate(Dot(), gallery, LAYOUT)
-    plain = Coco5K().evaluate(Dot(), gallery, LAYOUT)
+    found = protocol.evaluate(Dot(), gallery, TEXTS_OF_IMAGE)
+    plain = Coco5K().evaluate(Dot(), gallery, TEXTS_OF_IMAGE)
     added = {key: found.scores[key] for key in found.scores if key not in plain.scores}
     assert found.scores == plain.scores | added
 
@@ -77,17 +77,17 @@ def test_equals_counting_query_by_query(protocol, count, ties):
 
 @pytest.mark.usefixtures("_judged")
 def test_queries_are_counted_by_annotation():
-    queries = EccvCaption().evaluate(Dot(), made_up_gallery(LAYOUT), LAYOUT).queries
+    queries = EccvCaption().evaluate(Dot(), made_up_gallery(TEXTS_OF_IMAGE), TEXTS_OF_IMAGE).queries
     assert queries == {"i2t": 12, "t2i": 60, "eccv_i2t": 3, "eccv_t2i": 3}
 
 
 @pytest.mark.usefixtures("_judged")
 def test_ids_that_are_not_cocos_are_refused():
-    images = dict(enumerate(LAYOUT.values()))
+    images = dict(enumerate(TEXTS_OF_IMAGE.values()))
     with pytest.raises(InputError, match=r"2 of the 3 image ids .* 31 among .* gives COCO's ids"):
         EccvCaption().check(images)
-    texts = {image: range(1000 * image, 1000 * image + 5) for image in LAYOUT}
-    with pytest.raises(InputError, match=r"CxC .* 3 of the 3 caption ids .* 24 among"):
+    texts = {image: range(1000 * image, 1000 * image + 5) for image in TEXTS_OF_IMAGE}
+    with pytest.raises(InputError, match=r"CxC .* 3 of the 3 text ids .* 24 among"):
         CxC().check(texts)
 
 
@@ -96,7 +96,7 @@ def test_without_the_package_the_command_to_get_it_is_named(protocol, monkeypatc
     judgements.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install eccv_caption"):
-        protocol.check(LAYOUT)
+        protocol.check(TEXTS_OF_IMAGE)
 
 
 def test_the_packages_annotation_is_read_whole():

@@ -19,21 +19,21 @@ from tests.metrics.protocols.obvious import (
     score_table,
 )
 
-# ids and numbers of captions in no order at all; photo 70 has more than five, photo 8 fewer
-LAYOUT = {
+# ids and numbers of texts in no order at all; image 70 has more than five, image 8 fewer
+TEXTS_OF_IMAGE = {
     image: [10 * image + (k * 7) % 10 for k in range(count)]
     for image, count in zip(
         (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21), [5, 5, 7, 3] * 3, strict=True
     )
 }
-FIRST_FIVE = {image: texts[:5] for image, texts in LAYOUT.items()}
-GALLERY = made_up_gallery(LAYOUT, dim=8)
+FIRST_FIVE = {image: texts[:5] for image, texts in TEXTS_OF_IMAGE.items()}
+GALLERY = made_up_gallery(TEXTS_OF_IMAGE, dim=8)
 
 
 @pytest.fixture(params=[Flickr30k1K, Coco5K])
 def small(request, monkeypatch):
     """A protocol of one gallery, made small."""
-    monkeypatch.setattr(request.param, "images", len(LAYOUT))
+    monkeypatch.setattr(request.param, "images", len(TEXTS_OF_IMAGE))
     return request.param
 
 
@@ -46,8 +46,10 @@ def test_every_protocol_comes_back_from_its_recipe(name):
 
 
 def test_retrieval_is_everything_against_everything():
-    found = Retrieval().evaluate(Dot(), GALLERY, LAYOUT)
-    assert found.scores == pytest.approx(obvious_recall(*score_table(GALLERY, LAYOUT)), abs=1e-9)
+    found = Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
+    assert found.scores == pytest.approx(
+        obvious_recall(*score_table(GALLERY, TEXTS_OF_IMAGE)), abs=1e-9
+    )
     assert (found.images, found.texts, found.texts_per_image) == (12, 60, (3, 7))
     assert found.queries == {"i2t": 12, "t2i": 60}
 
@@ -57,22 +59,22 @@ def test_retrieval_is_what_the_metric_computes():
     ids = GALLERY.image_ids, GALLERY.text_image_ids, GALLERY.text_ids
     metric.update(GALLERY.images, GALLERY.texts, *ids)
     expected = {key: float(value) for key, value in metric.compute().items()}
-    assert Retrieval().evaluate(Dot(), GALLERY, LAYOUT).scores == expected
+    assert Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).scores == expected
 
 
 def test_the_first_five_texts_are_kept(small):
-    found = small().evaluate(Dot(), GALLERY, LAYOUT)
+    found = small().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
     expected = obvious_recall(*score_table(GALLERY, FIRST_FIVE))
     assert found.scores == pytest.approx(expected, abs=1e-9)
     assert (found.texts, found.texts_per_image) == (54, (3, 5))
-    everything = small(texts_per_image=None).evaluate(Dot(), GALLERY, LAYOUT)
+    everything = small(texts_per_image=None).evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
     assert everything.texts == 60
-    assert everything.scores == Retrieval().evaluate(Dot(), GALLERY, LAYOUT).scores
+    assert everything.scores == Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).scores
 
 
 @pytest.mark.parametrize(("folds", "size"), [(3, 4), (4, 3), (1, 12), (12, 1)])
 def test_folds_are_consecutive_in_the_datasets_order(folds, size):
-    found = Coco1K(folds, size).evaluate(Dot(), GALLERY, LAYOUT)
+    found = Coco1K(folds, size).evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
     expected = obvious_folds(*score_table(GALLERY, FIRST_FIVE), folds)
     assert found.scores == pytest.approx(expected, abs=1e-9)
     assert (found.images, found.texts, found.queries["i2t"]) == (12, 54, 12)
@@ -88,8 +90,8 @@ def test_rsum_of_folds_is_no_multiple_of_an_average():
         owner,
         torch.arange(1000),
     )
-    layout = {image: range(5 * image, 5 * image + 5) for image in range(200)}
-    found = Coco1K(folds=5, fold_size=40).evaluate(Cosine(), gallery, layout).scores
+    texts_of_image = {image: range(5 * image, 5 * image + 5) for image in range(200)}
+    found = Coco1K(folds=5, fold_size=40).evaluate(Cosine(), gallery, texts_of_image).scores
     scores = (data["images"] @ data["captions"].T).numpy()
     assert found == pytest.approx(obvious_folds(scores, owner.numpy(), 5), abs=1e-9)
 
@@ -124,7 +126,7 @@ def test_a_whole_gallery_is_not_copied():
             seen.append(features)
             return super().select(features)
 
-    Retrieval().evaluate(Watching(), GALLERY, LAYOUT)
+    Retrieval().evaluate(Watching(), GALLERY, TEXTS_OF_IMAGE)
     assert any(features is GALLERY.texts for features in seen)
 
 
@@ -133,27 +135,27 @@ def test_a_whole_gallery_is_not_copied():
 )
 def test_another_number_of_images_is_refused(protocol, expected):
     with pytest.raises(InputError, match=rf"{type(protocol).__name__} is over {expected} .* 12:"):
-        protocol.check(LAYOUT)
+        protocol.check(TEXTS_OF_IMAGE)
     with pytest.raises(InputError, match="--protocol Retrieval"):
-        protocol.evaluate(Dot(), GALLERY, LAYOUT)
+        protocol.evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
 
 
 def test_a_part_of_the_split_is_refused_and_plain_retrieval_takes_it(small):
-    half = {image: LAYOUT[image] for image in list(LAYOUT)[:6]}
+    half = {image: TEXTS_OF_IMAGE[image] for image in list(TEXTS_OF_IMAGE)[:6]}
     gallery = made_up_gallery(half)
-    with pytest.raises(InputError, match="over 12 photos, and here are 6"):
-        small().evaluate(Dot(), gallery, LAYOUT)
-    assert Retrieval().evaluate(Dot(), gallery, LAYOUT).images == 6
+    with pytest.raises(InputError, match="over 12 images, but there are 6"):
+        small().evaluate(Dot(), gallery, TEXTS_OF_IMAGE)
+    assert Retrieval().evaluate(Dot(), gallery, TEXTS_OF_IMAGE).images == 6
 
 
 def test_texts_without_ids_are_refused():
     rest = GALLERY.image_ids, GALLERY.text_image_ids, None
     with pytest.raises(InputError, match="text_ids"):
-        Retrieval().evaluate(Dot(), Gallery(GALLERY.images, GALLERY.texts, *rest), LAYOUT)
+        Retrieval().evaluate(Dot(), Gallery(GALLERY.images, GALLERY.texts, *rest), TEXTS_OF_IMAGE)
 
 
 def test_numbers_below_one_are_refused():
     with pytest.raises(InputError, match=r"protocol\.texts_per_image is 0"):
-        Coco5K(texts_per_image=0).check(LAYOUT)
+        Coco5K(texts_per_image=0).check(TEXTS_OF_IMAGE)
     with pytest.raises(InputError, match=r"protocol\.folds is 0"):
         Coco1K(folds=0)

@@ -32,52 +32,52 @@ pytestmark = [
 ]
 
 
-def coco_layout():
+def coco_texts_of_image():
     with gzip.open(TEXTS, "rt") as lines:
         rows = [json.loads(line) for line in lines]
     return {row["image_id"]: row["caption_ids"] for row in rows}
 
 
 @pytest.fixture(scope="module")
-def layout():
-    return coco_layout()
+def texts_of_image():
+    return coco_texts_of_image()
 
 
 @pytest.fixture(scope="module")
-def gallery(layout):
-    return made_up_gallery(layout)
+def gallery(texts_of_image):
+    return made_up_gallery(texts_of_image)
 
 
 @pytest.fixture(scope="module")
-def table(gallery, layout):
-    return score_table(gallery, layout)
+def table(gallery, texts_of_image):
+    return score_table(gallery, texts_of_image)
 
 
-def test_5k_equals_the_obvious_computation(gallery, layout, table):
-    found = Coco5K().evaluate(Dot(), gallery, layout)
+def test_5k_equals_the_obvious_computation(gallery, texts_of_image, table):
+    found = Coco5K().evaluate(Dot(), gallery, texts_of_image)
     assert found.scores == pytest.approx(obvious_recall(*table), abs=1e-9)
     assert 5 < found.scores["t2i_R@1"] < 95  # neither all nor nothing is found
     assert found.queries == {"i2t": 5000, "t2i": 25000}
 
 
-def test_1k_equals_the_obvious_computation(gallery, layout, table):
-    found = Coco1K().evaluate(Dot(), gallery, layout)
+def test_1k_equals_the_obvious_computation(gallery, texts_of_image, table):
+    found = Coco1K().evaluate(Dot(), gallery, texts_of_image)
     assert found.scores == pytest.approx(obvious_folds(*table, 5), abs=1e-9)
 
 
 @pytest.mark.parametrize(("protocol", "names"), JUDGED, ids=["EccvCaption", "CxC"])
-def test_eccv_caption_and_cxc_equal_the_package(gallery, layout, table, protocol, names):
+def test_eccv_caption_and_cxc_equal_the_package(gallery, texts_of_image, table, protocol, names):
     package = pytest.importorskip("eccv_caption", reason="needs pip install eccv_caption")
     metrics = package.Metrics()
     judged = getattr(metrics, f"{protocol.annotation}_gts")
-    images, texts = np.array(list(layout)), np.concatenate(list(layout.values()))
+    images, texts = np.array(list(texts_of_image)), np.concatenate(list(texts_of_image.values()))
     rankings = {
         "i2t": rankings_of(table[0], images, texts, judged["i2t"]),
         "t2i": rankings_of(np.ascontiguousarray(table[0].T), texts, images, judged["t2i"]),
     }
     targets = [*names, f"{protocol.annotation}_recalls"]
     expected = metrics.compute_all_metrics(*rankings.values(), targets)
-    found = protocol.evaluate(Dot(), gallery, layout).scores
+    found = protocol.evaluate(Dot(), gallery, texts_of_image).scores
     for theirs, ours in names.items():
         for way in ("i2t", "t2i"):
             score = found[f"{protocol.annotation}_{way}_{ours}"]
@@ -102,15 +102,15 @@ def test_a_gigabyte_above_the_features_is_enough(name):
     script = f"""
 from itm_lightning.metrics import protocols
 from tests.metrics.protocols.obvious import Dot, made_up_gallery
-from tests.metrics.protocols.test_true_size import coco_layout
+from tests.metrics.protocols.test_true_size import coco_texts_of_image
 
 def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if "VmHWM" in line)
 
-layout = coco_layout()
-gallery = made_up_gallery(layout)
+texts_of_image = coco_texts_of_image()
+gallery = made_up_gallery(texts_of_image)
 before = peak()
-protocols.{name}().evaluate(Dot(), gallery, layout)
+protocols.{name}().evaluate(Dot(), gallery, texts_of_image)
 print(peak() - before)
 """
     command = [sys.executable, "-c", script]
