@@ -48,8 +48,6 @@ class Block:
 class Queries:
     """Some images against all texts of the batch, or some texts against all images.
 
-    What is neither positive nor negative, see :class:`Block`.
-
     Attributes:
         scores: ``(b, B)`` float32 at least, one query a row.
         targets: ``(b,)`` int64, the column of each query's positive.
@@ -124,7 +122,7 @@ class Comparison(ABC):
     def sum_over_blocks(self, loss: Callable[[Block], Tensor]) -> Tensor:
         """The sum of ``loss``, a scalar, over blocks of this process's images with all texts.
 
-        Only the scores of one block are in memory at a time.
+        Scores of one block are in memory at a time.
         """
 
     @abstractmethod
@@ -201,7 +199,7 @@ class LocalComparison(Comparison):
     def of_scores(
         cls, scores: Tensor, image_ids: Tensor | None = None, text_image_ids: Tensor | None = None
     ) -> LocalComparison:
-        """A comparison that knows scores alone; arguments as of :meth:`Objective.forward`."""
+        """Of scores alone; arguments as of :meth:`Objective.forward`."""
         comparison = cls.__new__(cls)
         Comparison.__init__(comparison, None, None)
         if image_ids is None or text_image_ids is None:
@@ -259,8 +257,8 @@ class Objective(Part, nn.Module, ABC):
     def loss(self, comparison: Comparison) -> Tensor:
         """This process's share of the loss, a scalar.
 
-        The shares of all processes add up to the loss: sum over this process's own rows, and for a
-        mean divide by :attr:`Comparison.pairs`. On one process the share is the whole loss.
+        Sum over this process's own rows, and for a mean divide by :attr:`Comparison.pairs`. On one
+        process the share is the whole loss.
         """
 
     def forward(
@@ -275,7 +273,7 @@ class Objective(Part, nn.Module, ABC):
             text_image_ids: ``(B,)`` int64, the image of each column's text.
 
         Raises:
-            InputError: the objective learns from more than scores: call its :meth:`loss`.
+            InputError: the objective learns from more than scores; call :meth:`loss`.
         """
         return self.loss(LocalComparison.of_scores(scores, image_ids, text_image_ids))
 

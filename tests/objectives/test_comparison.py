@@ -2,16 +2,14 @@
 
 import pytest
 import torch
-from torch.nn import functional as F
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives import FeatureObjective, LocalComparison
+from itm_lightning.objectives import LocalComparison
 from itm_lightning.similarity import Cosine, CrossAttention, Gaussian
 from itm_lightning.similarity.spaces import Gaussians
 from tests.made_up import encoded_batch, made_up_features
 
 IMAGES, TEXTS = made_up_features(4, 5, seed=1), made_up_features(4, 3, seed=2)
-LABELS = torch.tensor([[1, 0], [0, 1], [1, 0], [1, 1]]).bool()
 
 
 class Unread(Gaussian):
@@ -67,23 +65,3 @@ def test_of_scores_alone_features_are_refused():
 def test_labels_are_refused_where_the_source_has_none():
     with pytest.raises(InputError, match="class labels, and the source has none"):
         _ = LocalComparison(Cosine(), encoded_batch(IMAGES, TEXTS)).labels
-
-
-class SameClass(FeatureObjective):
-    """Supervised contrast: texts that share a class with an image are its positives."""
-
-    def loss(self, comparison):
-        labels = comparison.labels.float()
-        shared = comparison.gather(labels)
-        positives = (labels @ shared.T) > 0
-        logs = F.log_softmax(comparison.image_queries.scores, dim=1)
-        return -(logs * positives).sum() / positives.sum(dim=1).sum()
-
-
-def test_a_loss_of_class_labels():
-    encoded = encoded_batch(IMAGES, TEXTS, labels=LABELS)
-    comparison = LocalComparison(Cosine(), encoded)
-    logs = Cosine()(IMAGES, TEXTS).log_softmax(dim=1)
-    pairs = [(i, j) for i in range(4) for j in range(4) if (LABELS[i] & LABELS[j]).any()]
-    expected = -sum(float(logs[i, j]) for i, j in pairs) / len(pairs)
-    assert SameClass().loss(comparison).item() == pytest.approx(expected, rel=1e-5)
