@@ -124,6 +124,13 @@ class Features(Rows):
         return Features(joined("tokens"), joined("mask"), joined("pooled"))
 
 
+@dataclass(frozen=True)
+class Vectors(Rows):
+    """A side prepared for inner products: ``vectors (B, D)``."""
+
+    vectors: Tensor
+
+
 class Batch:
     """Photos and captions on their way to the encoders.
 

@@ -142,7 +142,7 @@ class Comparison(ABC):
 
     @property
     def batch(self) -> Batch:
-        """This process's texts (raw), ids and labels; row ``i`` is image ``i`` and text ``i``."""
+        """This process's raw texts, ids and labels."""
         return self.encoded.batch
 
     @property

@@ -18,8 +18,7 @@ from itm_lightning.distributed.collectives import (
 )
 from itm_lightning.objectives.base import Block, Comparison, GatheredT, Queries
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.similarity.functional import Vectors
-from itm_lightning.types import EncodedBatch, Rows, at_least_float32
+from itm_lightning.types import EncodedBatch, Rows, Vectors, at_least_float32
 from itm_lightning.utils.checkpointing import recompute
 
 

@@ -2,7 +2,9 @@
 
 from itm_lightning.similarity.base import (
     Aligning,
+    ClosedForm,
     Embedding,
+    InnerProductSimilarity,
     PooledSimilarity,
     Similarity,
     TokenSimilarity,
@@ -32,6 +34,7 @@ __all__ = [
     "SGR",
     "Aligning",
     "Bilinear",
+    "ClosedForm",
     "Cosine",
     "CrossAttention",
     "DotProduct",
@@ -41,6 +44,7 @@ __all__ = [
     "Gaussian",
     "Hamming",
     "HardAssignment",
+    "InnerProductSimilarity",
     "Lorentz",
     "MaxSim",
     "Mlp",

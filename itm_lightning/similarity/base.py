@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.part import Part
-from itm_lightning.types import Features, Rows
+from itm_lightning.types import Features, Rows, Vectors, full_precision, inner_products
+
+# score_pairs scores so many rows with as many columns: fewer calls cost more than what is left over
+_PAIRS_AT_ONCE = 16
 
 
 class Similarity(Part, nn.Module, ABC):
@@ -24,9 +28,11 @@ class Similarity(Part, nn.Module, ABC):
     Attributes:
         dim: width of the features it was built for; a head whose weights depend on it sets it.
             ``None`` where any width will do.
+        unsupported_precisions: values of ``trainer.precision`` in which it cannot be computed.
     """
 
     dim: int | None = None
+    unsupported_precisions: tuple[str, ...] = ()
 
     def forward(self, images: Features, texts: Features) -> Tensor:
         """Scores ``(n_images, n_texts)``."""
@@ -65,6 +71,12 @@ class Similarity(Part, nn.Module, ABC):
                 f"features: give {name} dim {image_dim}, or the Matcher dim {self.dim} (in YAML, "
                 "model.similarity.dim follows model.dim where it is left out)"
             )
+
+    def score_pairs(self, images: Features, texts: Features) -> Tensor:
+        """Scores ``(B,)`` of row ``i`` of the images with row ``i`` of the texts."""
+        left, right = self.prepare_images(images), self.prepare_texts(texts)
+        rows = torch.arange(len(left), device=left.device).split(_PAIRS_AT_ONCE)
+        return torch.cat([self.score(left[part], right[part]).diagonal() for part in rows])
 
     def pair_elements(self, regions: int, words: int, dim: int) -> int:
         """How many numbers the largest tensor that :meth:`score` makes holds for each pair.
@@ -152,11 +164,63 @@ class TokenSimilarity(Similarity):
 
 
 class Embedding(ABC):
-    """Mixin of heads whose score is the inner product of two vectors, so that it can be indexed."""
+    """Mixin of heads whose score is a monotone function of an inner product: it can be indexed."""
 
     @abstractmethod
-    def embedding(self, features: Features) -> Tensor:
-        """Vectors ``(B, D)`` of photos or captions whose inner product is the score."""
+    def embed_images(self, images: Features) -> Tensor:
+        """Vectors ``(B, E)`` of images."""
+
+    @abstractmethod
+    def embed_texts(self, texts: Features) -> Tensor:
+        """Vectors ``(B, E)`` of texts."""
+
+    def score_of_inner_product(self, products: Tensor) -> Tensor:
+        """The scores, of inner products of the vectors; increasing, here the identity."""
+        return products
+
+
+class InnerProductSimilarity(Embedding, PooledSimilarity):
+    """A head whose score follows from its embeddings by :meth:`score_of_inner_product`."""
+
+    def prepare_images(self, images: Features) -> Vectors:
+        """See :meth:`embed_images`."""
+        return Vectors(self.embed_images(images))
+
+    def prepare_texts(self, texts: Features) -> Vectors:
+        """See :meth:`embed_texts`."""
+        return Vectors(self.embed_texts(texts))
+
+    def score(self, images: Vectors, texts: Vectors) -> Tensor:
+        """Scores ``(n_images, n_texts)``."""
+        with full_precision(images.vectors):
+            return self.score_of_inner_product(inner_products(images.vectors, texts.vectors))
+
+    @override
+    def score_pairs(self, images: Features, texts: Features) -> Tensor:
+        left, right = self.embed_images(images), self.embed_texts(texts)
+        with full_precision(left):
+            return self.score_of_inner_product((left * right).sum(dim=-1))
+
+
+class ClosedForm(ABC):
+    """Mixin of heads that are solved, not trained: ``fit`` shows them every pair once.
+
+    Sums are in float64, so that those of batches and of processes add up to the same numbers in
+    whatever order the pairs came.
+    """
+
+    @abstractmethod
+    def observe(self, images: Features, texts: Features) -> dict[str, Tensor]:
+        """Sums over ``B`` pairs, row with row, by name; those of several calls are added.
+
+        Args:
+            images: of ``B`` images, projected.
+            texts: of their ``B`` texts.
+        """
+
+    @abstractmethod
+    def solve(self, sums: dict[str, Tensor]) -> None:
+        """Sets the weights, from the sums over all pairs."""
 
 
 class Aligning(ABC):
@@ -166,5 +230,5 @@ class Aligning(ABC):
     def alignment(self, images: Features, texts: Features) -> Tensor:
         """Weights ``(n_images, n_texts, R, L)`` of every region and word; zero at padding.
 
-        Memory grows with ``n_images · n_texts · R · L``: meant for a few photos and captions.
+        Memory grows with ``n_images · n_texts · R · L``: meant for a few images and texts.
         """

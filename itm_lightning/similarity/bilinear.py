@@ -6,16 +6,22 @@ import math
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import Vectors, of_width
-from itm_lightning.types import Features, at_least_float32, full_precision, inner_products, unit
+from itm_lightning.similarity.base import InnerProductSimilarity
+from itm_lightning.similarity.functional import of_width
+from itm_lightning.types import (
+    Features,
+    at_least_float32,
+    full_precision,
+    unit,
+)
 
 
 @register("similarity")
-class Bilinear(PooledSimilarity):
+class Bilinear(InnerProductSimilarity):
     """``vᵀ W t`` of a photo's vector ``v`` and a caption's ``t``, both of length 1.
 
     The vectors are normalised because otherwise the encoders could lower any margin or sharpen any
@@ -40,25 +46,22 @@ class Bilinear(PooledSimilarity):
         # full rank: one matrix says it all, and captions are scored as they are
         self.text_weight = None if rank is None else nn.Parameter(start.clone())
 
-    def prepare_images(self, images: Features) -> Vectors:
-        """``vᵀ W``, or ``vᵀ U`` at low rank."""
+    @override
+    def embed_images(self, images: Features) -> Tensor:
+        """``vᵀ W (B, dim)``, or ``vᵀ U (B, rank)``."""
         return self._projected(images, self.image_weight)
 
-    def prepare_texts(self, texts: Features) -> Vectors:
-        """``t``, or ``tᵀ V`` at low rank."""
+    @override
+    def embed_texts(self, texts: Features) -> Tensor:
+        """``t (B, dim)``, or ``tᵀ V (B, rank)``."""
         return self._projected(texts, self.text_weight)
 
-    def score(self, images: Vectors, texts: Vectors) -> Tensor:
-        """Scores ``(n_images, n_texts)``."""
-        with full_precision(images.vectors):
-            return inner_products(images.vectors, texts.vectors)
-
-    def _projected(self, features: Features, weight: Tensor | None) -> Vectors:
+    def _projected(self, features: Features, weight: Tensor | None) -> Tensor:
         vectors = unit(of_width(self.dim, self.pooled(features), self))
         if weight is None:
-            return Vectors(vectors)
+            return vectors
         with full_precision(vectors):
-            return Vectors(vectors @ at_least_float32(weight))
+            return vectors @ at_least_float32(weight)
 
 
 def _projection(dim: int, rank: int) -> Tensor:

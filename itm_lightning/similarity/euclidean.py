@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
+from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import PooledSimilarity
+from itm_lightning.similarity.base import Embedding, PooledSimilarity
 from itm_lightning.similarity.functional import root
 from itm_lightning.types import Features, Rows, at_least_float32, double, inner_products
 
@@ -26,7 +28,7 @@ class Points(Rows):
 
 
 @register("similarity")
-class Euclidean(PooledSimilarity):
+class Euclidean(Embedding, PooledSimilarity):
     """``-‖v - t‖`` of a photo's pooled vector ``v`` and a caption's ``t``, as they are.
 
     The distance whose margin loss FaceNet (Schroff et al., CVPR 2015) made common. All pairs are
@@ -44,3 +46,22 @@ class Euclidean(PooledSimilarity):
         products = inner_products(double(images.vectors), double(texts.vectors))
         squares = images.squares[:, None] + texts.squares - 2 * products
         return -root(squares).to(images.vectors.dtype)
+
+    @override
+    def embed_images(self, images: Features) -> Tensor:
+        """``[2v, -‖v‖², 1] (B, D + 2)``."""
+        points = self.prepare(images)
+        squares = points.squares.to(points.vectors.dtype)[:, None]
+        return torch.cat([2 * points.vectors, -squares, torch.ones_like(squares)], dim=1)
+
+    @override
+    def embed_texts(self, texts: Features) -> Tensor:
+        """``[t, 1, -‖t‖²] (B, D + 2)``."""
+        points = self.prepare(texts)
+        squares = points.squares.to(points.vectors.dtype)[:, None]
+        return torch.cat([points.vectors, torch.ones_like(squares), -squares], dim=1)
+
+    @override
+    def score_of_inner_product(self, products: Tensor) -> Tensor:
+        """``-√-p``: the product is minus the squared distance."""
+        return -root(-products)

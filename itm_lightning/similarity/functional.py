@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TypeVar
 
 from torch import Tensor
 from torch.nn import functional as F
 
 from itm_lightning.errors import InputError
-from itm_lightning.types import Rows, full_precision
+from itm_lightning.types import full_precision
 
 _TINY = 1e-30  # next to nothing in float32, too
 
 ChoiceT = TypeVar("ChoiceT")
-
-
-@dataclass(frozen=True)
-class Vectors(Rows):
-    """A side prepared for inner products: ``vectors (B, D)``."""
-
-    vectors: Tensor
 
 
 def root(squares: Tensor) -> Tensor:

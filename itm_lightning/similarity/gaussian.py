@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import PooledSimilarity
+from itm_lightning.similarity.base import Embedding, PooledSimilarity
 from itm_lightning.similarity.functional import affine, of_width
 from itm_lightning.similarity.spaces import Gaussians
 from itm_lightning.types import Features, Rows, full_precision, inner_products, unit
@@ -29,7 +30,7 @@ class SquaredLengths(Rows):
 
 
 @register("similarity")
-class Gaussian(PooledSimilarity):
+class Gaussian(Embedding, PooledSimilarity):
     """``-(‖μ_v - μ_t‖² + Σσ_v² + Σσ_t²)``: the mean squared distance of samples of two Gaussians.
 
     The closed-form sampled distance of PCME++ (Chun: "Improved Probabilistic Image-Text
@@ -69,6 +70,20 @@ class Gaussian(PooledSimilarity):
         with full_precision(images.means):
             products = inner_products(images.means, texts.means)
         return 2 * products - images.squares[:, None] - texts.squares
+
+    @override
+    def embed_images(self, images: Features) -> Tensor:
+        """``[2μ, -(‖μ‖² + Σσ²), 1] (B, D + 2)``."""
+        side = self.prepare_images(images)
+        squares = side.squares[:, None]
+        return torch.cat([2 * side.means, -squares, torch.ones_like(squares)], dim=1)
+
+    @override
+    def embed_texts(self, texts: Features) -> Tensor:
+        """``[μ, 1, -(‖μ‖² + Σσ²)] (B, D + 2)``."""
+        side = self.prepare_texts(texts)
+        squares = side.squares[:, None]
+        return torch.cat([side.means, torch.ones_like(squares), -squares], dim=1)
 
     def _distributions(self, features: Features, log_variance: nn.Linear) -> Gaussians:
         means = unit(of_width(self.dim, self.pooled(features), self))

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import PooledSimilarity
+from itm_lightning.similarity.base import Embedding, PooledSimilarity
 from itm_lightning.similarity.functional import of_width, root
 from itm_lightning.similarity.spaces import Hyperboloid, exponential_map
 from itm_lightning.types import Features, at_least_float32, double, inner_products
@@ -19,7 +19,7 @@ _CURVATURE_FACTOR = 10.0  # MERU's: the curvature stays within this factor of wh
 
 
 @register("similarity")
-class Lorentz(PooledSimilarity):
+class Lorentz(Embedding, PooledSimilarity):
     """``-d(v, t)``, the geodesic distance on a hyperboloid of learnt curvature ``-c``.
 
     MERU (Desai et al., "Hyperbolic Image-Text Representations", ICML 2023, sections 2 and 3).
@@ -49,11 +49,11 @@ class Lorentz(PooledSimilarity):
 
     def prepare_images(self, images: Features) -> Hyperboloid:
         """Points on the hyperboloid."""
-        return self._lifted(images, self.image_log_scale)
+        return self._on_hyperboloid(images, self.image_log_scale)
 
     def prepare_texts(self, texts: Features) -> Hyperboloid:
         """Points on the hyperboloid."""
-        return self._lifted(texts, self.text_log_scale)
+        return self._on_hyperboloid(texts, self.text_log_scale)
 
     @override
     def to_head_space(self, images: Features, texts: Features) -> tuple[Features, Features]:
@@ -62,13 +62,29 @@ class Lorentz(PooledSimilarity):
     def score(self, images: Hyperboloid, texts: Hyperboloid) -> Tensor:
         """Scores ``(n_images, n_texts)``, 0 at most."""
         v, t = self.pooled(images), self.pooled(texts)
-        products = inner_products(double(v), double(t))
-        beyond = images.time[:, None] * texts.time - products - 1
-        # acosh(1 + x), without rounding away a small x
-        distances = 2 * root(beyond / 2).asinh()
-        return -(distances / self._root_curvature()).to(v.dtype)
+        products = inner_products(double(v), double(t)) - images.time[:, None] * texts.time
+        return self.score_of_inner_product(products).to(v.dtype)
 
-    def _lifted(self, features: Features, log_scale: nn.Parameter) -> Hyperboloid:
+    @override
+    def embed_images(self, images: Features) -> Tensor:
+        """Space and minus time, ``(B, D + 1)`` float64."""
+        points = self.prepare_images(images)
+        return torch.cat([double(self.pooled(points)), -points.time[:, None]], dim=1)
+
+    @override
+    def embed_texts(self, texts: Features) -> Tensor:
+        """Space and time, ``(B, D + 1)`` float64."""
+        points = self.prepare_texts(texts)
+        return torch.cat([double(self.pooled(points)), points.time[:, None]], dim=1)
+
+    @override
+    def score_of_inner_product(self, products: Tensor) -> Tensor:
+        """``-acosh(-p) / √c``: the product is Lorentz's, -1 where the points are the same."""
+        # acosh(1 + x), without rounding away a small x
+        distances = 2 * root((-products - 1) / 2).asinh()
+        return -(distances / self._root_curvature())
+
+    def _on_hyperboloid(self, features: Features, log_scale: nn.Parameter) -> Hyperboloid:
         vectors = at_least_float32(of_width(self.dim, self.pooled(features), self))
         # the parameters themselves are clamped: a clamp in the graph has no gradient beyond its
         # bound, and what once got there would never come back

@@ -7,9 +7,8 @@ from torch import Tensor
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
-from itm_lightning.similarity.functional import Vectors
 from itm_lightning.similarity.tiles import in_slices
-from itm_lightning.types import Features, same_width, unit
+from itm_lightning.types import Features, Vectors, same_width, unit
 
 
 @register("similarity")

@@ -100,14 +100,6 @@ def test_blocks_change_nothing(head, images, texts, row, column):
 @every_head
 @given(images=some_features(), texts=some_features())
 @a_few
-def test_prepare_then_score_is_the_score(head, images, texts):
-    scores = head.score(head.prepare_images(images), head.prepare_texts(texts))
-    torch.testing.assert_close(scores, head(images, texts), atol=0, rtol=0)
-
-
-@every_head
-@given(images=some_features(), texts=some_features())
-@a_few
 def test_autocast_stays_close_to_full_precision(head, images, texts):
     with torch.autocast("cpu", dtype=torch.bfloat16):
         scores = head(images, texts)

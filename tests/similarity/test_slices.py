@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from itm_lightning.similarity import tiles
-from itm_lightning.similarity.functional import Vectors
+from itm_lightning.types import Vectors
 
 
 def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):

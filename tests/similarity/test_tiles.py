@@ -4,8 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from itm_lightning.similarity import SmoothChamfer, tiles
-from itm_lightning.similarity.functional import Vectors
-from itm_lightning.types import Features
+from itm_lightning.types import Features, Vectors
 from tests.made_up import made_up_features
 
 
