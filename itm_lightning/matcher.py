@@ -277,10 +277,6 @@ class Matcher(ShardingModule, RetrievalModule):
         """Whether ``torch.compile`` is to come."""
         return self._compile
 
-    @override
-    def trunks(self) -> Iterator[nn.Module]:
-        return (encoder.network for _, encoder in self._encoders())
-
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
         yield "image_encoder", self.image_encoder
         yield "text_encoder", self.text_encoder

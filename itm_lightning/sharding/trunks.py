@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
+from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
 from torch import distributed as dist
 from torch import fx, nn
 from torch.distributed.device_mesh import DeviceMesh
@@ -13,46 +14,63 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from itm_lightning.distributed import world_size
+from itm_lightning.encoders.base import Encoder
+
+
+def shard_trunks(module: nn.Module, strategy: Strategy) -> None:
+    """Shards the trunks of a module's encoders if the strategy is ``ModelParallelStrategy``.
+
+    A trunk's parameters are read only when the trunk is called, as FSDP2 requires. Nothing happens
+    under any other strategy, nor to a module that is sharded already.
+    """
+    if isinstance(strategy, ModelParallelStrategy):
+        mesh = strategy.device_mesh["data_parallel"]
+        shard(module, trunks(module), mesh, strategy.root_device)
+
+
+def trunks(module: nn.Module) -> list[nn.Module]:
+    """The trunks of all encoders among the modules."""
+    return [part.network for part in module.modules() if isinstance(part, Encoder)]
 
 
 def shard(
-    module: nn.Module, trunks: Iterable[nn.Module], mesh: DeviceMesh, device: torch.device
+    module: nn.Module, networks: Iterable[nn.Module], mesh: DeviceMesh, device: torch.device
 ) -> None:
-    """Shards trunks block by block, after all processes have taken the first one's weights.
+    """Shards networks block by block, after all processes have taken the first one's weights.
 
-    A module that is sharded already stays as it is. Frozen parameters are sharded too, and stay
+    A module that is sharded already does not change. Frozen parameters are sharded too, and remain
     frozen.
 
     Args:
-        module: what they are parts of.
-        trunks: those to shard, where :func:`shardable`; they must only ever be called, so that
-            FSDP2's hooks run.
-        mesh: the processes, in one dimension: they share the data.
-        device: this process's.
+        module: the module that holds the networks.
+        networks: those to shard, as far as they are :func:`shardable`. Their parameters must
+            be read only through calls of the network, so that FSDP2's hooks run.
+        mesh: the processes, in one dimension, each with its own part of the data.
+        device: this process's device.
     """
     if is_sharded(module):
         return
-    _take_the_first_ones(module, device)
-    for trunk in filter(shardable, trunks):
-        for parameter in trunk.parameters():  # FSDP2 cuts no other layout
+    _broadcast_weights(module, device)
+    for trunk in filter(shardable, networks):
+        for parameter in trunk.parameters():  # FSDP2 shards contiguous parameters only
             parameter.data = parameter.data.contiguous()
         for unit in (*blocks(trunk), trunk):
-            # after each forward, so that parameters are shards whenever somebody looks at them
+            # Resharded after each forward, so that code outside of a call always finds shards.
             fully_shard(unit, mesh=mesh, reshard_after_forward=True)
             if isinstance(unit, fx.GraphModule):
-                _keep_its_call(unit)
+                _bind_wrapped_call(unit)
 
 
 def shardable(trunk: nn.Module) -> bool:
     """Whether there is something to shard.
 
-    Recurrent networks stay whole: they are small, and cuDNN wants their weights in one piece.
+    Recurrent networks are not sharded: they are small, and cuDNN needs their weights in one piece.
     """
     return _has_parameters(trunk) and not any(isinstance(m, nn.RNNBase) for m in trunk.modules())
 
 
 def blocks(trunk: nn.Module) -> Iterator[nn.Module]:
-    """The layers or stages of a trunk: what its outermost lists of modules hold."""
+    """The layers or stages of a trunk: the modules in its outermost ``nn.ModuleList``s."""
     for child in trunk.children():
         if isinstance(child, nn.ModuleList):
             yield from filter(_has_parameters, child.children())
@@ -69,22 +87,23 @@ def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _keep_its_call(graph: fx.GraphModule) -> None:
-    """Keeps a graph from calling itself without end.
+def _bind_wrapped_call(graph: fx.GraphModule) -> None:
+    """Prevents a graph's call from calling itself without end.
 
-    torchvision's switch to another graph in evaluation, of which torch.fx makes a call for the
-    class the graph has by then: the one that FSDP2 has put above its own.
+    torchvision's networks replace their graph when they change between training and evaluation,
+    and torch.fx then makes a call for the class that the graph has by then: the one that FSDP2 has
+    derived from the graph's own class.
     """
     cls: Any = type(graph)
     cls._wrapped_call = graph._wrapped_call
 
 
 @torch.no_grad()
-def _take_the_first_ones(module: nn.Module, device: torch.device) -> None:
-    """Each process may have drawn random weights of its own."""
+def _broadcast_weights(module: nn.Module, device: torch.device) -> None:
+    """Gives all processes the first one's weights: each may have drawn its own at random."""
     if world_size() == 1:
         return
     for tensor in (*module.parameters(), *module.buffers()):
-        values = tensor.detach().to(device)  # a process group moves only what lies there
+        values = tensor.detach().to(device)  # a process group sends tensors of its own device only
         dist.broadcast(values, src=0)
         tensor.copy_(values)

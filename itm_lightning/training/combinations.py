@@ -16,7 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from itm_lightning.encoders import RegionFeatures
 from itm_lightning.errors import InputError
-from itm_lightning.sharding import shardable
+from itm_lightning.sharding import shardable, trunks
 from itm_lightning.similarity.sgraf.base import Sgraf
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def tensor_parallel(trainer: pl.Trainer, matcher: Matcher) -> str | None:
 
 def nothing_to_shard(trainer: pl.Trainer, matcher: Matcher) -> str | None:
     """A sharded checkpoint must hold a shard."""
-    if not _is_sharding(trainer) or any(map(shardable, matcher.trunks())):
+    if not _is_sharding(trainer) or any(map(shardable, trunks(matcher))):
         return None
     return (
         "ModelParallelStrategy has nothing to shard: recurrent networks stay whole, and regions "
