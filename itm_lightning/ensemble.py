@@ -1,40 +1,74 @@
-"""Checkpoints that score a split together with another one."""
+"""EnsembleMatcher: several Matchers that score as one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch import nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.matcher import Matcher
-from itm_lightning.metrics import Gallery
-from itm_lightning.metrics.voters import Voter
+from itm_lightning.metrics import BidirectionalRecall
+from itm_lightning.sharding import shard_trunks
+from itm_lightning.similarity import Ensemble
+from itm_lightning.training.combinations import check_combinations
+from itm_lightning.types import MemberFeatures
 
 
-class Encoding(Matcher):
-    """A Matcher whose evaluation only encodes; others score what it made, see :meth:`voter`.
+class EnsembleMatcher(RetrievalModule):
+    """The weighted mean of several Matchers' scores; each encodes images and texts by itself.
 
-    Give it to ``trainer.validate``, ``trainer.test`` or ``trainer.predict``, and then to another
-    Matcher's :attr:`voters` before that one's own.
+    Give it to ``trainer.validate``, ``trainer.test`` or ``trainer.predict`` like a Matcher. Every
+    image is read and decoded once, for all members. Scores are averaged as they are, as SGRAF (Diao
+    et al., AAAI 2021) and VSRN (Li et al., ICCV 2019) report of two models: members whose scores
+    differ in scale need weights.
+
+    Args:
+        matchers: at least one, each trained.
+        weights: one positive number a member; all 1 by default.
+
+    Raises:
+        InputError: there is no member, not one weight for each, or a weight is not positive.
     """
 
-    _made: Gallery | None = None
+    def __init__(self, matchers: Sequence[Matcher], weights: Sequence[float] | None = None) -> None:
+        heads = [matcher.similarity for matcher in matchers]
+        super().__init__(Ensemble(heads, None if weights is None else list(weights)))
+        self.recall = BidirectionalRecall(self.similarity, members=len(matchers))
+        self.matchers = nn.ModuleList(matchers)
+        self.n_models = len(matchers)
 
-    def voter(self, weight: float) -> Voter:
-        """What it made of the split that it last saw, for one evaluation.
+    @override
+    def encode_images(self, images: Any) -> MemberFeatures:
+        """The images into each member's space.
 
-        Raises:
-            InputError: it has not seen any.
+        Args:
+            images: what :meth:`Matcher.encode_images` takes, for all members; or
+                :class:`~itm_lightning.types.MemberFeatures` with the pixels for each.
         """
-        if self._made is None:
-            raise InputError("this Encoding has seen no split: give it to trainer.test first")
-        made, self._made = self._made, None
-        return Voter(weight, self.similarity, made)
+        shared = not isinstance(images, MemberFeatures)
+        parts = [images] * self.n_models if shared else images.parts
+        members = zip(self._members(), parts, strict=True)
+        return MemberFeatures(tuple(matcher.encode_images(part) for matcher, part in members))
 
     @override
-    def evaluate_epoch(self, split: str) -> None:
-        self.retrieve()
+    def encode_texts(self, texts: str | list[str]) -> MemberFeatures:
+        """The texts into each member's space."""
+        return MemberFeatures(tuple(matcher.encode_texts(texts) for matcher in self._members()))
+
+    def setup(self, stage: str) -> None:
+        """Checks everything before any long work."""
+        self.data.connect(*(matcher.image_encoder for matcher in self._members()))
+        for matcher in self._members():
+            check_combinations(self.trainer, matcher)
+            matcher.compile_parts()
+        self.check_protocol(stage)
 
     @override
-    def retrieve(self) -> None:
-        self._made = self.recall.gallery()
-        self.recall.reset()
+    def configure_model(self) -> None:
+        shard_trunks(self, self.trainer.strategy)
+
+    def _members(self) -> list[Matcher]:
+        return [cast(Matcher, matcher) for matcher in self.matchers]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +13,9 @@ from itm_lightning.data import ITMDataModule
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
-from itm_lightning.metrics.voters import Voter, together
 from itm_lightning.ranking import TopK, top_k
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Batch, Features
+from itm_lightning.types import AnyFeatures, Batch
 
 _NEAREST = 10
 
@@ -39,6 +37,7 @@ class RetrievalModule(pl.LightningModule, ABC):
             any time. The validation epochs of ``trainer.fit`` are always plain
             :class:`~itm_lightning.metrics.protocols.Retrieval`.
         evaluation: the last one.
+        n_models: how many models' scores the similarity averages.
         results: what was logged of evaluations, as Python floats.
         retrieved: what the last ``trainer.predict`` found.
     """
@@ -48,18 +47,17 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.similarity = similarity
         self.recall = BidirectionalRecall(similarity)
         self.protocol: Protocol = Retrieval()
-        self.voters: Sequence[Voter] = ()
-        self.weight = 1.0
+        self.n_models = 1
         self.evaluation: Evaluation | None = None
         self.results: dict[str, float] = {}
         self.retrieved: tuple[Gallery, TopK] | None = None
 
     @abstractmethod
-    def encode_images(self, images: Any) -> Features:
+    def encode_images(self, images: Any) -> AnyFeatures:
         """Images into the space in which they are compared."""
 
     @abstractmethod
-    def encode_texts(self, texts: str | list[str]) -> Features:
+    def encode_texts(self, texts: str | list[str]) -> AnyFeatures:
         """Texts into the space in which they are compared."""
 
     @property
@@ -113,12 +111,12 @@ class RetrievalModule(pl.LightningModule, ABC):
 
     def evaluate_epoch(self, split: str) -> None:
         """Scores what the epoch's steps have encoded, and forgets it; a collective."""
-        similarity, gallery = self._judges()
+        gallery = self.recall.gallery()
         protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
         split_ids = self.data.texts_of_image(split), self.data.minimal_pairs(split)
-        evaluation = protocol.evaluate(similarity, gallery, *split_ids)
-        self.evaluation = replace(evaluation, models=1 + len(self.voters))
-        self._forget()
+        evaluation = protocol.evaluate(self.similarity, gallery, *split_ids)
+        self.evaluation = replace(evaluation, models=self.n_models)
+        self.recall.reset()
         named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
         others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
         self.results = others | named
@@ -127,19 +125,7 @@ class RetrievalModule(pl.LightningModule, ABC):
 
     def retrieve(self) -> None:
         """Finds the nearest of all that was encoded, and forgets it; a collective."""
-        similarity, gallery = self._judges()
-        k = min(_NEAREST, len(gallery.images), len(gallery.texts))
-        self.retrieved = gallery, top_k(similarity, gallery.images, gallery.texts, k)
-        self._forget()
-
-    def _judges(self) -> tuple[Similarity, Gallery]:
-        """What scores, and what it scores."""
         gallery = self.recall.gallery()
-        if not self.voters:
-            return self.similarity, gallery
-        own = Voter(self.weight, self.similarity, gallery)
-        return together([own, *self.voters], self.device)
-
-    def _forget(self) -> None:
+        k = min(_NEAREST, len(gallery.images), len(gallery.texts))
+        self.retrieved = gallery, top_k(self.similarity, gallery.images, gallery.texts, k)
         self.recall.reset()
-        self.voters = ()

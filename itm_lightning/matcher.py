@@ -191,10 +191,14 @@ class Matcher(ShardingModule, RetrievalModule):
                     check_chunks(name, encoder)
             self.text_encoder.learn_vocabulary(self.data.train_texts())
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
+        self.compile_parts()
+
+    def compile_parts(self) -> None:
+        """Compiles encoders and similarity where the Matcher was made to; once is enough."""
         if self._compile:
             for part in (self.image_encoder, self.text_encoder, self.similarity):
                 part.compile(dynamic=True)
-            self._compile = False  # once is enough for fit and the test after it
+            self._compile = False
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:

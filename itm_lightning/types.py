@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
 
@@ -35,36 +36,74 @@ class Rows:
     subclass of this, so that the ranking engine can slice it into blocks without knowing it.
     """
 
-    def _map(self: RowsT, function: Any) -> RowsT:
-        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return type(self)(**{k: v if v is None else function(v) for k, v in values.items()})
+    def map(self: RowsT, function: Callable[[Any], Any]) -> RowsT:
+        """Rows of what the function makes of every tensor, also of those in rows within rows."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return type(self)(**{name: _mapped(value, function) for name, value in values.items()})
 
-    def _first(self) -> Tensor:
-        values = (getattr(self, f.name) for f in dataclasses.fields(self))
-        return next(value for value in values if value is not None)
+    def tensors(self) -> Iterator[Tensor]:
+        """Every tensor, in the order in which :meth:`map` reaches them."""
+        for field in dataclasses.fields(self):
+            yield from _tensors_of(getattr(self, field.name))
+
+    def padded(self: RowsT, shapes: Iterable[Sequence[int]]) -> RowsT:
+        """Fills up every tensor with zeros.
+
+        Args:
+            shapes: of every tensor, as :meth:`tensors` gives them, the size that a row should have.
+        """
+        wanted = iter(shapes)
+        return self.map(lambda tensor: _pad_rows(tensor, next(wanted)))
+
+    @staticmethod
+    def cat(parts: Sequence[RowsT]) -> RowsT:
+        """Joins rows of one kind; what is shorter is padded on the right with zeros."""
+        columns = zip(*(part.tensors() for part in parts), strict=True)
+        sizes = (zip(*(tensor.shape[1:] for tensor in column), strict=True) for column in columns)
+        shapes = [tuple(map(max, each)) for each in sizes]
+        padded = zip(*(part.padded(shapes).tensors() for part in parts), strict=True)
+        return parts[0].map(lambda _: torch.cat(next(padded)))
 
     def __len__(self) -> int:
-        return self._first().shape[0]
+        return next(self.tensors()).shape[0]
 
     @property
     def device(self) -> torch.device:
         """Where the tensors lie."""
-        return self._first().device
+        return next(self.tensors()).device
 
     def __getitem__(self: RowsT, rows: slice | Tensor) -> RowsT:
-        return self._map(lambda value: value[rows])
+        return self.map(lambda value: value[rows])
 
     def to(self: RowsT, *args: Any, **kwargs: Any) -> RowsT:
         """Moves (or casts) every tensor; see :meth:`torch.Tensor.to`."""
-        return self._map(lambda value: value.to(*args, **kwargs))
+        return self.map(lambda value: value.to(*args, **kwargs))
 
     def pin_memory(self: RowsT) -> RowsT:
         """Copies every tensor to where a GPU fetches it from without waiting."""
-        return self._map(lambda value: value.pin_memory())
+        return self.map(lambda value: value.pin_memory())
 
     def detach(self: RowsT) -> RowsT:
         """Cuts every tensor off its graph."""
-        return self._map(lambda value: value.detach())
+        return self.map(lambda value: value.detach())
+
+
+def _mapped(value: Tensor | Rows | None, function: Callable[[Any], Any]) -> Any:
+    if value is None:
+        return None
+    return value.map(function) if isinstance(value, Rows) else function(value)
+
+
+def _tensors_of(value: Tensor | Rows | None) -> Iterator[Tensor]:
+    if isinstance(value, Rows):
+        yield from value.tensors()
+    elif value is not None:
+        yield value
+
+
+def _pad_rows(tensor: Tensor, shape: Sequence[int]) -> Tensor:
+    missing = [size - now for size, now in zip(shape, tensor.shape[1:], strict=True)]
+    return F.pad(tensor, [n for m in reversed(missing) for n in (0, m)]) if any(missing) else tensor
 
 
 @dataclass(frozen=True)
@@ -108,20 +147,42 @@ class Features(Rows):
         length = int(used[-1]) + 1 if len(used) else 1
         return Features(self.tokens[:, :length], self.mask[:, :length], self.pooled)
 
-    @staticmethod
-    def cat(parts: Sequence[Features]) -> Features:
-        """Joins batches by row; tokens are padded on the right to the longest."""
-        length = max((p.tokens.shape[1] for p in parts if p.tokens is not None), default=0)
+    @property
+    def parts(self) -> tuple[Features, ...]:
+        """These features; those of an ensemble have several parts."""
+        return (self,)
 
-        def joined(name: str) -> Tensor | None:
-            values = [getattr(part, name) for part in parts]
-            if values[0] is None:
-                return None
-            if name == "pooled":
-                return torch.cat(values)
-            return torch.cat([_pad_second_dim(value, length) for value in values])
 
-        return Features(joined("tokens"), joined("mask"), joined("pooled"))
+@dataclass(frozen=True)
+class MemberFeatures(Rows):
+    """The same images or texts, once for each member of an ensemble.
+
+    Attributes:
+        parts: one a member: the :class:`Features` that it made, what its head prepared of them, or
+            the pixels that it reads. Members that read the same tensor share it.
+    """
+
+    parts: tuple[Any, ...]
+
+    @override
+    def map(self, function: Callable[[Any], Any]) -> MemberFeatures:
+        mapped = {key: _mapped(part, function) for key, part in self._distinct().items()}
+        return MemberFeatures(tuple(mapped[id(part)] for part in self.parts))
+
+    @override
+    def tensors(self) -> Iterator[Tensor]:
+        for part in self._distinct().values():
+            yield from _tensors_of(part)
+
+    def _distinct(self) -> dict[int, Any]:
+        return {id(part): part for part in self.parts}
+
+    def trim(self) -> MemberFeatures:
+        """Drops the columns of padding that no row of this batch needs, member by member."""
+        return MemberFeatures(tuple(part.trim() for part in self.parts))
+
+
+AnyFeatures = Features | MemberFeatures
 
 
 @dataclass(frozen=True)
@@ -139,7 +200,8 @@ class Batch:
 
     Args:
         images: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform made them, or
-            :class:`Features` where a frozen trunk has already seen the photos.
+            :class:`Features` where a frozen trunk has already seen the images, or
+            :class:`MemberFeatures` with the pixels for each member of an ensemble.
         texts: ``T`` raw strings; the text encoder tokenises them.
         image_ids: ``(B,)`` int64, one id a photo.
         text_image_ids: ``(T,)`` int64, the id of each caption's photo.
@@ -150,7 +212,7 @@ class Batch:
 
     def __init__(
         self,
-        images: Tensor | Features,
+        images: Tensor | Features | MemberFeatures,
         texts: list[str],
         image_ids: Tensor,
         text_image_ids: Tensor,
@@ -174,7 +236,7 @@ class Batch:
         return self._map(lambda value: value.pin_memory())
 
     def _map(self, function: Any) -> Batch:
-        moves = (Tensor, Features)
+        moves = (Tensor, Rows)
         moved = {name: function(v) for name, v in vars(self).items() if isinstance(v, moves)}
         return Batch(**{**vars(self), **moved})
 
@@ -211,11 +273,6 @@ def unit_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
     """``tokens (B, L, D)`` of length 1, in float32 at least; zero where ``mask (B, L)`` is not."""
     # filled and not multiplied: padding may hold anything, even NaN
     return F.normalize(at_least_float32(tokens.masked_fill(~mask.unsqueeze(-1), 0)), dim=-1)
-
-
-def _pad_second_dim(value: Tensor, length: int) -> Tensor:
-    missing = length - value.shape[1]
-    return F.pad(value, (0, 0) * (value.ndim - 2) + (0, missing)) if missing else value
 
 
 def full_precision(tensor: Tensor) -> torch.autocast:

@@ -1,63 +1,87 @@
-"""Matchers that score a split together, from Python."""
+"""EnsembleMatcher: Matchers that score as one, from Python."""
 
-from dataclasses import replace
+import copy
 
 import pytest
 import torch
 
 from itm_lightning import ITMDataModule
-from itm_lightning.ensemble import Encoding
+from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
-from itm_lightning.metrics.voters import Voter, together
+from itm_lightning.metrics import retrieval_recall
 from itm_lightning.similarity import MaxSim
+from itm_lightning.types import MemberFeatures
 from tests.test_matcher import SCENES, matcher, trainer
 
 
-@pytest.fixture
-def models(tmp_path):
-    """A Matcher, and another that encodes for it."""
-    models, data = [matcher(), matcher(MaxSim())], ITMDataModule(SCENES, batch_size=4)
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    """Two Matchers that agree in nothing but the data, fitted."""
+    models = [matcher(), matcher(MaxSim())]
     for model in models:
-        runner = trainer(tmp_path)
-        runner.fit(model, datamodule=data)
-        runner.save_checkpoint(tmp_path / "model.ckpt")
-    return models[0], Encoding.load_from_checkpoint(tmp_path / "model.ckpt")
+        runner = trainer(tmp_path_factory.mktemp("fit"))
+        runner.fit(model, datamodule=ITMDataModule(SCENES, batch_size=4))
+    return [model.eval() for model in models]
 
 
-def scored(model, folder):
-    data = ITMDataModule(SCENES, batch_size=4)
-    trainer(folder).test(model, datamodule=data, verbose=False)
+def scored(model, folder, source=SCENES):
+    trainer(folder).test(model, datamodule=ITMDataModule(source, batch_size=4), verbose=False)
     return model.results
 
 
-def test_voters_are_for_one_evaluation(models, tmp_path):
-    model, other = models
-    alone = scored(model, tmp_path)
-    assert not scored(other, tmp_path)  # it scores nothing itself
-    model.voters = [other.voter(1e6)]  # the mean is all but its own
-    voted = scored(model, tmp_path)
-    assert model.evaluation.models == 2
-    assert voted != alone
-    assert scored(model, tmp_path) == alone
-    assert model.evaluation.models == 1
+@pytest.fixture
+def decoded(monkeypatch):
+    """The location of every image that is decoded."""
+    seen, image = [], type(SCENES).image
+    monkeypatch.setattr(
+        type(SCENES), "image", lambda s, r: (seen.append(r.location), image(s, r))[1]
+    )
+    return seen
 
 
-def test_what_has_seen_nothing_cannot_vote(models, tmp_path):
-    _, other = models
-    with pytest.raises(InputError, match=r"trainer\.test first"):
-        other.voter(1.0)
-    scored(other, tmp_path)
-    other.voter(1.0)
-    with pytest.raises(InputError, match="has seen no split"):
-        other.voter(1.0)
+def test_scores_are_the_weighted_mean_and_each_image_is_decoded_once(models, tmp_path, decoded):
+    alone = scored(models[0], tmp_path)
+    by_one = list(decoded)  # once to be checked, and once to be encoded
+    ensemble = EnsembleMatcher(models, [1, 3])
+    found = scored(ensemble, tmp_path)
+    assert decoded == 2 * by_one
+    assert found != alone
+    data = ITMDataModule(SCENES, batch_size=100).connect(models[0].image_encoder)
+    (batch,) = data.test_dataloader()
+    with torch.no_grad():
+        one, three = (model(batch.images, batch.texts) for model in models)
+    expected = retrieval_recall((one + 3 * three) / 4, batch.image_ids, batch.text_image_ids)
+    for key, value in expected.items():
+        assert found[f"test/{key}"] == pytest.approx(float(value), abs=1e-5), key
+    assert ensemble.evaluation.models == 2
 
 
-def test_models_that_saw_other_images_do_not_vote_together(models, tmp_path):
-    _, other = models
-    scored(other, tmp_path)
-    voter = other.voter(1.0)
-    ids = voter.gallery.text_ids
-    for others in (ids.flip(0), ids[1:], None):
-        stranger = Voter(1.0, voter.similarity, replace(voter.gallery, text_ids=others))
-        with pytest.raises(InputError, match="same photos and captions"):
-            together([voter, stranger], torch.device("cpu"))
+def test_a_batch_has_one_tensor_a_transform(models):
+    encoders = [model.image_encoder for model in models]
+    other = matcher().image_encoder
+    other.image_size = 48
+    data = ITMDataModule(SCENES, batch_size=3).connect(*encoders, other)
+    images = next(iter(data.test_dataloader())).images
+    assert isinstance(images, MemberFeatures)
+    first, second, third = images.parts
+    assert first is second
+    assert first is not third
+    moved = images.map(torch.clone)
+    assert moved.parts[0] is moved.parts[1]
+    alone = next(iter(ITMDataModule(SCENES, batch_size=3).connect(other).test_dataloader())).images
+    assert third.equal(alone)
+    assert third.stride() == alone.stride()
+
+
+def test_a_nan_names_the_members_head(models, tmp_path):
+    broken = copy.deepcopy(models[1])
+    with torch.no_grad():
+        broken.text_projection.linear.weight.fill_(torch.nan)
+    with pytest.raises(InputError, match="MaxSim gave a NaN"):
+        scored(EnsembleMatcher([models[0], broken]), tmp_path)
+
+
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0]])
+def test_weights_that_do_not_fit_are_refused(models, weights):
+    with pytest.raises(InputError, match="2 heads and weights"):
+        EnsembleMatcher(models, weights)

@@ -11,7 +11,9 @@ import yaml
 
 from itm_lightning.cli.early_args import command_of, option
 from itm_lightning.cli.runs import DEFAULT_ROOT, find_checkpoint
+from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
+from itm_lightning.matcher import Matcher
 
 # Only a resumed fit goes on with the trainer's settings; a test may run on another machine. The
 # protocol that a fit was given is for its test: the val split may be of another size.
@@ -56,6 +58,56 @@ def with_checkpoint_config(
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
     return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["assets"]
+
+
+class EnsembleFlags:
+    """Further models; validate, test and predict average their scores with ``--ckpt_path``'s.
+
+    Args:
+        checkpoints: of the further models; each has encoders and a head of its own.
+        weights: one for each model, that of ``--ckpt_path`` first; all 1 by default.
+
+    Raises:
+        InputError: a checkpoint is missing, there are not as many weights as models, or one is
+            not above 0.
+    """
+
+    def __init__(
+        self, checkpoints: list[str] | None = None, weights: list[float] | None = None
+    ) -> None:
+        self.checkpoints = checkpoints or []
+        n_models = 1 + len(self.checkpoints)
+        self.weights = [1.0] * n_models if weights is None else weights
+        if len(self.weights) != n_models or min(self.weights) <= 0:
+            raise InputError(
+                f"--ensemble.weights is {weights}, for {n_models} models: give one number above 0 "
+                "for each, that of --ckpt_path first"
+            )
+        for path in self.checkpoints:
+            read_checkpoint(Path(path), "--ensemble.checkpoints")
+
+    def load(self, command: str, first: Matcher, ckpt_path: str | None) -> EnsembleMatcher:
+        """Loads all models, before anything long begins.
+
+        Args:
+            command: the subcommand.
+            first: the model that ``--ckpt_path`` describes, without its weights.
+            ckpt_path: where its weights are.
+
+        Raises:
+            InputError: the command scores nothing, or has no checkpoint of its own.
+        """
+        if command not in ("validate", "test", "predict"):
+            raise InputError(
+                f"--ensemble is for validate, test and predict; {command} has one model"
+            )
+        if ckpt_path is None:
+            raise InputError("--ensemble needs --ckpt_path, too: the first of the models")
+        checkpoint = read_checkpoint(Path(ckpt_path), "--ckpt_path")
+        first.on_load_checkpoint(checkpoint)
+        first.load_state_dict(checkpoint["state_dict"])
+        others = [Matcher.load_from_checkpoint(path) for path in self.checkpoints]
+        return EnsembleMatcher([first, *others], self.weights)
 
 
 def read_checkpoint(path: Path, flag: str) -> dict[str, Any]:

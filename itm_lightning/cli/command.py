@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NoReturn
@@ -20,7 +20,7 @@ from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig, plain_config
-from itm_lightning.cli.checkpoint_config import with_checkpoint_config
+from itm_lightning.cli.checkpoint_config import EnsembleFlags, with_checkpoint_config
 from itm_lightning.cli.early_args import command_of, dim_of_head, one_line, option
 from itm_lightning.cli.loggers import loggers_of
 from itm_lightning.cli.processes import check_processes, is_first
@@ -41,7 +41,6 @@ from itm_lightning.cli.stopping import (
     say_stopped,
     stop_signals,
 )
-from itm_lightning.cli.together import Together
 from itm_lightning.cli.trainer import ITMTrainer, configure_strategy, name_fsdp2, refusals
 from itm_lightning.encoders.base import restoring
 from itm_lightning.errors import InputError
@@ -76,7 +75,6 @@ def _no_advertisement(record: logging.LogRecord) -> bool:
 
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 _BAD_INPUT_STATUS = 2
-_OF_THE_MODEL = {"model", "ckpt_path"}
 
 
 class OneLineParser(LightningArgumentParser):
@@ -121,7 +119,7 @@ class ITMCLI(LightningCLI):
             f"{', '.join(list_registered('protocol'))}.",
         )
         parser.add_class_arguments(Cadence, "last_checkpoint")
-        parser.add_class_arguments(Together, "ensemble")
+        parser.add_class_arguments(EnsembleFlags, "ensemble")
         parser.add_argument(
             "--run_name",  # not --run: torchrun would take it for a short form of its --run-path
             type=str | None,
@@ -168,11 +166,14 @@ class ITMCLI(LightningCLI):
         assets = self.checkpoint_assets
         with nullcontext() if assets is None else restoring(assets):
             super().instantiate_classes()
-        self.model.protocol = self._get(self.config_init, "protocol")
-        self.together: Together = self._get(self.config_init, "ensemble")
-        self.together.load(self.subcommand, self._get(self.config_init, "ckpt_path"))
         configure_strategy(self.trainer)
         check_combinations(self.trainer, self.model)
+        ensemble = self._get(self.config_init, "ensemble")
+        if ensemble.checkpoints:
+            config = self.config_init[self.subcommand]
+            self.model = ensemble.load(self.subcommand, self.model, config.get("ckpt_path"))
+            config["ckpt_path"] = None  # its weights are loaded
+        self.model.protocol = self._get(self.config_init, "protocol")
         if self.last:
             self.config_init[self.subcommand]["ckpt_path"] = str(self.last)
 
@@ -219,20 +220,11 @@ class ITMCLI(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Scores the validation split."""
-        self._evaluate(self.trainer.validate, verbose=False, **kwargs)
+        self.trainer.validate(verbose=False, **kwargs)
 
     def test(self, **kwargs: Any) -> None:
         """Scores the test split."""
-        self._evaluate(self.trainer.test, verbose=False, **kwargs)
-
-    def predict(self, **kwargs: Any) -> None:
-        """Retrieves from the test split, or from val where there is none."""
-        self._evaluate(self.trainer.predict, **kwargs)
-
-    def _evaluate(self, run: Callable[..., Any], **kwargs: Any) -> None:
-        of_members = {key: value for key, value in kwargs.items() if key not in _OF_THE_MODEL}
-        self.together.encode(run, self.model, **of_members)
-        run(**kwargs)
+        self.trainer.test(verbose=False, **kwargs)
 
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""

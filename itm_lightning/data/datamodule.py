@@ -10,7 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
+from itm_lightning.data.loading.decoding import DecodedImages, MemberTransforms, ReadImages
 from itm_lightning.data.loading.frozen import FrozenTokens, frozen_tokens
 from itm_lightning.data.loading.loaders import Loading, evaluation_loader, training_loader
 from itm_lightning.data.loading.stream import StreamedSource
@@ -85,21 +85,23 @@ class ITMDataModule(pl.LightningDataModule):
         self._records: dict[str, Sequence[Record]] = {}
         self._frozen: dict[str, FrozenTokens] = {}
         self.seed = torch.initial_seed()  # what the run was seeded with
-        self._image_encoder: ImageEncoder | None = None
+        self._image_encoders: tuple[ImageEncoder, ...] = ()
 
-    def connect(self, image_encoder: ImageEncoder) -> ITMDataModule:
+    def connect(self, *image_encoders: ImageEncoder) -> ITMDataModule:
         """Takes the transform of the encoder that is to read the images, and checks that it can.
 
         Where its trunk is frozen and a fit runs, the loaders give the trunk's tokens, for which it
-        sees each image once. A Matcher connects its own encoder.
+        sees each image once. A Matcher connects its own encoder, an ensemble those of its members:
+        then every image is decoded once, and a batch has the pixels for each of them.
 
         Raises:
-            InputError: the encoder cannot read what the source has.
+            InputError: an encoder cannot read what the source has.
         """
-        check_encoder(self.source, image_encoder)
-        if image_encoder is not self._image_encoder:
+        for encoder in image_encoders:
+            check_encoder(self.source, encoder)
+        if image_encoders != self._image_encoders:
             self._frozen.clear()  # another trunk's tokens
-        self._image_encoder = image_encoder
+        self._image_encoders = image_encoders
         return self
 
     def setup(self, stage: str) -> None:
@@ -170,12 +172,15 @@ class ITMDataModule(pl.LightningDataModule):
         return Loading(self.batch_size, workers, self._on_gpu)
 
     def _images(self, split: str, train: bool = False) -> ReadImages:
-        encoder = self._connected()
+        encoder, *others = self._connected()
         if isinstance(self.source, RegionSource):
-            check_regions(self.source, self.records(split)[0], encoder)
+            for each in (encoder, *others):
+                check_regions(self.source, self.records(split)[0], each)
             return self.source.batch
         assert isinstance(self.source, ImageSource)  # there are no others
-        images = DecodedImages(self.source, encoder.transform(train))
+        transforms = [each.transform(train) for each in (encoder, *others)]
+        transform = MemberTransforms(transforms) if others else transforms[0]
+        images = DecodedImages(self.source, transform)
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
         augmenting = train and encoder.augment
         views = self.augmented_views if augmenting else 1
@@ -210,9 +215,9 @@ class ITMDataModule(pl.LightningDataModule):
     def _on_gpu(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _connected(self) -> ImageEncoder:
-        if self._image_encoder is None:
+    def _connected(self) -> tuple[ImageEncoder, ...]:
+        if not self._image_encoders:
             raise InputError(
                 "ITMDataModule needs the encoder that reads its images: call connect(image_encoder)"
             )
-        return self._image_encoder
+        return self._image_encoders

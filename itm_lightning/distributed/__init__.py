@@ -1,4 +1,4 @@
-"""Many processes that work as one: who they are, and what they hand each other."""
+"""Many processes that work as one: the group, its collectives, and rows that they share."""
 
 from itm_lightning.distributed.group import (
     Processes,
@@ -11,14 +11,12 @@ from itm_lightning.distributed.group import (
     world_size,
 )
 from itm_lightning.distributed.sharded_features import ShardedFeatures, as_sharded
-from itm_lightning.distributed.views import Views
 
 __all__ = [
     "ProcessGroup",
     "Processes",
     "ShardedFeatures",
     "SingleProcess",
-    "Views",
     "all_processes",
     "as_sharded",
     "gather_rows",

@@ -9,17 +9,17 @@ Rows of photos or captions that go from process to process, with gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.nn import functional as F
 
 from itm_lightning.distributed.group import Processes
-from itm_lightning.types import Rows, RowsT
+from itm_lightning.types import RowsT
 
 
 def all_reduce_sum(tensor: Tensor, processes: Processes) -> Tensor:
@@ -108,15 +108,18 @@ def pad_to_max(rows: RowsT, processes: Processes) -> tuple[RowsT, list[int]]:
         The rows, which differ in nothing but their number from any other process's; and how many
         each process has.
     """
-    everyones = processes.gather(torch.tensor([_sizes(rows)]))
-    assert everyones is not None  # only where nobody has rows
-    largest = iter(everyones.amax(dim=0).tolist())
-    return _each(rows, lambda tensor: _padded(tensor, largest)), everyones[:, 0].tolist()
+    shapes = [tensor.shape[1:] for tensor in rows.tensors()]
+    sizes = torch.tensor([[len(rows), *itertools.chain(*shapes)]])
+    everyones = processes.gather(sizes)
+    assert everyones is not None  # only where no process has rows
+    largest = iter(everyones[:, 1:].amax(dim=0).tolist())
+    padded = rows.padded([list(itertools.islice(largest, len(shape))) for shape in shapes])
+    return padded, everyones[:, 0].tolist()
 
 
 def all_gather_rows(rows: RowsT, counts: Sequence[int], processes: Processes) -> RowsT:
     """Everybody's rows, padded by :func:`pad_to_max`; those of the first process first."""
-    return _each(rows, lambda tensor: all_gather(tensor, counts, processes))
+    return rows.map(lambda tensor: all_gather(tensor, counts, processes))
 
 
 def round_the_ring(
@@ -140,27 +143,4 @@ def round_the_ring(
             sent[(rank + 1) % size] = counts[owner]
             received[(rank - 1) % size] = counts[(owner - 1) % size]
             hand_on = partial(all_to_all, sent=sent, received=received, processes=processes)
-            rows = _each(rows, hand_on)
-
-
-def _each(rows: RowsT, function: Callable[[Tensor], Tensor]) -> RowsT:
-    """Rows of what the function makes of every tensor, those of rows within rows too."""
-    return rows._map(lambda v: _each(v, function) if isinstance(v, Rows) else function(v))
-
-
-def _sizes(rows: Rows) -> list[int]:
-    """The shapes of all tensors, one after the other."""
-    sizes: list[int] = []
-
-    def note(tensor: Tensor) -> Tensor:
-        sizes.extend(tensor.shape)
-        return tensor
-
-    _each(rows, note)
-    return sizes
-
-
-def _padded(tensor: Tensor, largest: Iterator[int]) -> Tensor:
-    _, *wanted = (next(largest) for _ in tensor.shape)
-    missing = [w - now for w, now in zip(wanted, tensor.shape[1:], strict=True)]
-    return F.pad(tensor, [n for m in reversed(missing) for n in (0, m)]) if any(missing) else tensor
+            rows = rows.map(hand_on)

@@ -1,78 +1,82 @@
-"""Features of many photos or captions, of which each process holds some."""
+"""Features of many images or texts, of which each process holds some."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from itm_lightning.distributed.group import DTYPES, Processes, SingleProcess
 from itm_lightning.errors import InputError
-from itm_lightning.types import Features
+from itm_lightning.types import AnyFeatures, Features, MemberFeatures
 
 
 @dataclass(frozen=True)
 class ShardedFeatures:
-    """Features of ``N`` rows; every process knows who holds which, and holds its own.
+    """Features of ``N`` rows; every process knows which process holds which row.
 
-    Choosing rows (``spread[rows]``, by mask, slice or numbers) moves nothing and is no collective;
+    Choosing rows (``sharded[rows]``, by mask, slice or numbers) moves nothing and is no collective;
     :meth:`take` and :meth:`fetch` are.
 
     Attributes:
-        local: the features that this process holds, in any order; none of them may be wanted.
+        local: the features that this process holds, in any order and more than are chosen.
+        empty: no rows, of the size in which rows are sent: with as many tokens as the longest row
+            of any process has.
         owner_rank: ``(N,)`` int64 on the CPU, the process that holds each row.
         local_index: ``(N,)`` int64 on the CPU, the row's number on the process that holds it.
-        length: tokens a row where it is handed over: as many as the longest has anywhere.
-        device: where they are worked on, a part at a time; ``local`` may wait elsewhere.
-        processes: who they are.
+        device: where the rows are used, a part at a time; ``local`` may wait elsewhere.
+        processes: those that hold the rows together.
     """
 
-    local: Features
+    local: AnyFeatures
+    empty: AnyFeatures
     owner_rank: Tensor
     local_index: Tensor
-    length: int
     device: torch.device
     processes: Processes
 
     @classmethod
     def of(
-        cls, local: Features | None, device: torch.device, processes: Processes
+        cls, local: AnyFeatures | None, device: torch.device, processes: Processes
     ) -> ShardedFeatures:
-        """What all processes hold, in the order of their ranks; a collective.
+        """The rows of all processes, in the order of their ranks; a collective.
 
         Args:
-            local: this process's; ``None`` where it has none and so cannot know their shape.
-            device: where they are to be worked on; features of no rows lie there.
-            processes: who they are.
+            local: those of this process; ``None`` where it has none and cannot know their shape.
+            device: where the rows are to be used.
+            processes: those that hold the rows together.
 
         Raises:
-            InputError: nobody has any, or they differ in more than their number of tokens.
+            InputError: no process has rows, or they differ in more than their number of tokens.
         """
-        shapes = processes.gather(None if local is None else torch.tensor([_shape(local)]))
-        if shapes is None:
+        headers = processes.gather(None if local is None else _header(local))
+        if headers is None:
             raise InputError("no process has features of photos, or none of captions")
-        if len(shapes[:, 1:].unique(dim=0)) > 1:
+        kinds = headers.clone()
+        kinds[:, :, :2, 1] = 0  # the number of tokens may differ
+        if len(kinds.unique(dim=0)) > 1:
             raise InputError(
                 "the features of the processes differ in width, in kind or in precision: run the "
                 "same encoders on all of them"
             )
-        local = _no_rows(shapes[0].tolist(), device) if local is None else local
-        mine = torch.arange(len(local))
-        owner_rank = processes.gather(torch.full_like(mine, processes.rank))
-        local_index = processes.gather(mine)
+        empty = _empty(headers.amax(dim=0).tolist(), device)
+        local = empty if local is None else local
+        rows = torch.arange(len(local))
+        owner_rank = processes.gather(torch.full_like(rows, processes.rank))
+        local_index = processes.gather(rows)
         assert owner_rank is not None
         assert local_index is not None
-        return cls(local, owner_rank, local_index, int(shapes[:, 0].max()), device, processes)
+        return cls(local, empty, owner_rank, local_index, device, processes)
 
     @classmethod
-    def here(cls, features: Features) -> ShardedFeatures:
-        """Features that this process has for itself."""
-        local_index = torch.arange(len(features))
-        where = _shape(features)[0], features.device
-        return cls(features, torch.zeros_like(local_index), local_index, *where, SingleProcess())
+    def here(cls, features: AnyFeatures) -> ShardedFeatures:
+        """Features of this process alone."""
+        rows = torch.arange(len(features))
+        owner_rank, empty = torch.zeros_like(rows), features[:0]
+        return cls(features, empty, owner_rank, rows, features.device, SingleProcess())
 
     def __len__(self) -> int:
         return len(self.owner_rank)
@@ -80,34 +84,34 @@ class ShardedFeatures:
     def __getitem__(self, rows: slice | Tensor) -> ShardedFeatures:
         if isinstance(rows, Tensor):
             rows = rows.cpu()
-        return replace(self, owner_rank=self.owner_rank[rows], local_index=self.local_index[rows])
+        owner_rank, local_index = self.owner_rank[rows], self.local_index[rows]
+        return replace(self, owner_rank=owner_rank, local_index=local_index)
 
-    def map(self, function: Callable[[Features], Features]) -> ShardedFeatures:
-        """Of everybody's own features, row by row, what the function makes of them."""
-        local = function(self.local)
-        return replace(self, local=local, length=self.length if local.tokens is not None else 0)
+    def map(self, function: Callable[[Any], AnyFeatures]) -> ShardedFeatures:
+        """The features that a function makes of every row; it must treat each row by itself."""
+        return replace(self, local=function(self.local), empty=function(self.empty))
 
-    def take(self, wanted: Sequence[Tensor]) -> Features:
-        """Hands each process the rows it wants; a collective.
+    def take(self, wanted: Sequence[Tensor]) -> AnyFeatures:
+        """Gives each process the rows that it wants; a collective.
 
         Args:
             wanted: numbers of rows, int64, for every process; the same on all of them.
 
         Returns:
-            This process's, in the order in which it wants them; where they need not move, they may
-            be a part of what it holds, and not a copy.
+            The rows of this process, in the order of its numbers. Where they need not move, they
+            may share memory with :attr:`local`.
         """
-        me, size = self.processes.rank, self.processes.size
-        theirs = [self.local_index[rows[self.owner_rank[rows] == me]] for rows in wanted]
-        sent = [len(rows) for rows in theirs]
-        owner_rank = self.owner_rank[wanted[me]]
+        rank, size = self.processes.rank, self.processes.size
+        leaving = [self.local_index[rows[self.owner_rank[rows] == rank]] for rows in wanted]
+        sent = [len(rows) for rows in leaving]
+        owner_rank = self.owner_rank[wanted[rank]]
         received = owner_rank.bincount(minlength=size).tolist()
-        picked = self._picked(torch.cat(theirs))
-        arrived = _each(picked, lambda rows: self.processes.exchange(rows, sent, received))
-        return _as_wanted(arrived, owner_rank)
+        picked = self._picked(torch.cat(leaving))
+        arrived = picked.map(lambda rows: self.processes.exchange(rows, sent, received))
+        return _in_given_order(arrived, owner_rank)
 
-    def fetch(self, rows: Tensor) -> Features:
-        """Hands the same rows to every process, like :meth:`take`; a collective.
+    def fetch(self, rows: Tensor) -> AnyFeatures:
+        """Gives the same rows to every process, as :meth:`take` does; a collective.
 
         Args:
             rows: their numbers, int64, the same on all processes.
@@ -115,71 +119,67 @@ class ShardedFeatures:
         owner_rank = self.owner_rank[rows]
         counts = owner_rank.bincount(minlength=self.processes.size).tolist()
         picked = self._picked(self.local_index[rows[owner_rank == self.processes.rank]])
-        shared = _each(picked, lambda values: self.processes.share(values, counts))
-        return _as_wanted(shared, owner_rank)
+        shared = picked.map(lambda values: self.processes.share(values, counts))
+        return _in_given_order(shared, owner_rank)
 
-    def whole(self) -> Features | ShardedFeatures:
-        """Plain features, if one process has them for itself and they lie where they are used."""
+    def whole(self) -> AnyFeatures | ShardedFeatures:
+        """Plain features, if they are of one process and lie where they are used."""
         if self.processes.size > 1 or self.local.device != self.device:
             return self
-        everything = torch.arange(len(self.local))
-        return self.local if self.local_index.equal(everything) else self.local[self.local_index]
+        in_order = self.local_index.equal(torch.arange(len(self.local)))
+        return self.local if in_order else self.local[self.local_index]
 
-    def _picked(self, indices: Tensor) -> Features:
-        features = self.local[_run(indices)]
-        if features.tokens is None or features.mask is None:
-            return features
-        missing = self.length - features.tokens.shape[1]
-        if not missing:
-            return features
-        tokens, mask = (
-            F.pad(features.tokens, (0, 0, 0, missing)),
-            F.pad(features.mask, (0, missing)),
-        )
-        return Features(tokens, mask, features.pooled)
+    def _picked(self, indices: Tensor) -> AnyFeatures:
+        shapes = [tensor.shape[1:] for tensor in self.empty.tensors()]
+        return self.local[_slice_if_consecutive(indices)].padded(shapes)
 
 
-def as_sharded(features: Features | ShardedFeatures) -> ShardedFeatures:
+def as_sharded(features: AnyFeatures | ShardedFeatures) -> ShardedFeatures:
     """Plain features as a :class:`ShardedFeatures` of this process alone."""
     return features if isinstance(features, ShardedFeatures) else ShardedFeatures.here(features)
 
 
-def _run(indices: Tensor) -> Tensor | slice:
-    """A slice, which copies nothing, if the numbers follow one another."""
+def _slice_if_consecutive(indices: Tensor) -> Tensor | slice:
+    """A slice copies nothing."""
     if not len(indices) or (indices.diff() != 1).any():
         return indices
     return slice(int(indices[0]), int(indices[-1]) + 1)
 
 
-def _each(features: Features, function: Callable[[Tensor], Tensor]) -> Features:
-    fields = features.tokens, features.mask, features.pooled
-    return Features(*(None if field is None else function(field) for field in fields))
-
-
-def _as_wanted(arrived: Features, owner_rank: Tensor) -> Features:
-    """Rows that came sorted by their owner_rank, in the order that was asked for."""
+def _in_given_order(arrived: AnyFeatures, owner_rank: Tensor) -> AnyFeatures:
+    """Rows that arrived sorted by the process that holds them, in the order of ``owner_rank``."""
     order = owner_rank.argsort(stable=True)
     in_order = order.equal(torch.arange(len(order)))
     return arrived if in_order else arrived[order.argsort().to(arrived.device)]
 
 
-def _shape(features: Features) -> list[int]:
-    """Tokens a row, width and dtype of the tokens, width and dtype of the vectors."""
-    tokens, pooled = features.tokens, features.pooled
-    length, *token = [0, 0, 0] if tokens is None else [*tokens.shape[1:], _code(tokens)]
-    return [length, *token, *([0, 0] if pooled is None else [pooled.shape[1], _code(pooled)])]
+def _header(features: AnyFeatures) -> Tensor:
+    """``(1, parts, 3, 3)`` int64: code of the dtype, or 0, and sizes of tokens, mask and pooled."""
+    parts = [
+        [_code_and_sizes(tensor) for tensor in (part.tokens, part.mask, part.pooled)]
+        for part in features.parts
+    ]
+    return torch.tensor([parts])
 
 
-def _no_rows(shape: Sequence[int], device: torch.device) -> Features:
-    length, width, code, vector, vector_code = shape
-    tokens = mask = pooled = None
-    if code:
-        tokens = torch.empty(0, length, width, dtype=DTYPES[code - 1], device=device)
-        mask = torch.empty(0, length, dtype=torch.bool, device=device)
-    if vector_code:
-        pooled = torch.empty(0, vector, dtype=DTYPES[vector_code - 1], device=device)
-    return Features(tokens, mask, pooled)
+def _code_and_sizes(tensor: Tensor | None) -> list[int]:
+    if tensor is None:
+        return [0, 0, 0]
+    sizes = [*tensor.shape[1:], 0]
+    return [DTYPES.index(tensor.dtype) + 1, *sizes[:2]]
 
 
-def _code(tensor: Tensor) -> int:
-    return DTYPES.index(tensor.dtype) + 1  # 0: there is none
+def _empty(header: list[list[list[int]]], device: torch.device) -> AnyFeatures:
+    """No rows, of the kind and size that a header tells of."""
+    parts = tuple(
+        Features(
+            *(
+                torch.empty((0, *sizes[:n_dims]), dtype=DTYPES[code - 1], device=device)
+                if code
+                else None
+                for (code, *sizes), n_dims in zip(part, (2, 1, 1), strict=True)
+            )
+        )
+        for part in header
+    )
+    return parts[0] if len(parts) == 1 else MemberFeatures(parts)

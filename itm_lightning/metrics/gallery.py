@@ -10,7 +10,7 @@ from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures, as_sharded
 from itm_lightning.errors import InputError
-from itm_lightning.types import Features
+from itm_lightning.types import AnyFeatures, Features
 
 
 def cat_and_free(parts: list[Tensor]) -> Tensor:
@@ -84,7 +84,10 @@ def _sketches(features: ShardedFeatures) -> Tensor:
     """
     rank = features.processes.rank
     own = features.local_index[features.owner_rank == rank]
-    parts = [_sketch(features.local[rows], features.length) for rows in own.split(_ROWS)]
+    # an ensemble's members encode the same images and texts: the first of them tells all
+    local, empty = features.local.parts[0], features.empty.parts[0]
+    length = 0 if empty.tokens is None else empty.tokens.shape[1]
+    parts = [_sketch(local[rows], length) for rows in own.split(_ROWS)]
     sketches = torch.cat(parts).cpu()
     counts = features.owner_rank.bincount(minlength=features.processes.size).tolist()
     everybody = features.processes.share(sketches, counts).cpu()
@@ -119,8 +122,8 @@ class Gallery:
         text_ids: ``(M,)`` int64, or ``None`` where captions were given without ids.
     """
 
-    images: Features | ShardedFeatures
-    texts: Features | ShardedFeatures
+    images: AnyFeatures | ShardedFeatures
+    texts: AnyFeatures | ShardedFeatures
     image_ids: Tensor
     text_image_ids: Tensor
     text_ids: Tensor | None

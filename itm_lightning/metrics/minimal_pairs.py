@@ -10,7 +10,7 @@ from torch import Tensor
 from itm_lightning.distributed import as_sharded
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.ranking import block_scorer_over, text_to_image_rows
+from itm_lightning.ranking import BlockScorer, BlockSizes, text_to_image_rows
 from itm_lightning.similarity.base import Similarity
 
 _PAIRS_A_BLOCK = 32
@@ -66,8 +66,8 @@ def minimal_pair_correct(
     size = 2 * _PAIRS_A_BLOCK
     offsets = torch.searchsorted(own, torch.arange(0, pairs.numel() + size, size)).tolist()
     images, texts = as_sharded(gallery.images)[pairs.flatten()], as_sharded(gallery.texts)[rows]
-    blocks = size, len(texts), offsets
-    scorer = block_scorer_over(similarity, images, texts, *blocks, progress=False)
+    sizes = BlockSizes(size, len(texts))
+    scorer = BlockScorer(similarity, images, texts, sizes, offsets, progress=False)
     for block in scorer.positive_blocks():
         local = (own[block.texts].to(scorer.device) - block.images.start)[None, :]
         higher = block.scores.gather(0, local) > block.scores.gather(0, local ^ 1)

@@ -1,7 +1,8 @@
-"""BidirectionalRecall: retrieval over all photos and captions of an evaluation."""
+"""BidirectionalRecall: retrieval over all images and texts of an evaluation."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from copy import deepcopy
 from typing import Any
@@ -17,26 +18,29 @@ from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, cat_and_free, ordinals, without_repeats
 from itm_lightning.ranking import blocks
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Features
+from itm_lightning.types import AnyFeatures, Features, MemberFeatures
 
 _FIELDS = ("tokens", "mask", "pooled")
 _IDS = ("image_ids", "text_image_ids", "text_ids")
 
 
 class BidirectionalRecall(Metric):
-    """Recall in both directions over everything that :meth:`update` saw, on all processes.
+    """Recall in both directions over everything that :meth:`update` was given, on all processes.
 
     Features wait on the device for as long as they fit, and on the CPU from then on.
 
-    Exact: every photo meets every caption once, in blocks, and what a distributed sampler repeats
-    counts once. Features stay on the process that saw them; each scores a share of the photos, and
-    all have the same result. See :func:`itm_lightning.metrics.recall_from_ranks` for the values
-    and :func:`itm_lightning.ranking.rank` for ties and distractors.
+    Exact: every image is scored with every text once, in blocks, and what a distributed sampler
+    repeats counts once. Features stay on the process that encoded them; each process scores a share
+    of the images, and all have the same result. See
+    :func:`itm_lightning.metrics.recall_from_ranks` for the values and
+    :func:`itm_lightning.ranking.rank` for ties and distractors.
 
     Args:
         similarity: the head. The metric refers to it, and neither moves nor saves it.
         ks: the K of R@K.
-        sync_on_compute: whether the processes compute together, or each over what it saw itself.
+        sync_on_compute: whether the processes compute together, or each over its own updates.
+        members: of an ensemble that gives :class:`~itm_lightning.types.MemberFeatures`, how many;
+            ``None`` for plain features.
         **kwargs: further arguments of :class:`torchmetrics.Metric`, such as ``compute_on_cpu``,
             with which features wait on the CPU for as long as they are not scored.
     """
@@ -49,17 +53,19 @@ class BidirectionalRecall(Metric):
         similarity: Similarity,
         ks: Sequence[int] = (1, 5, 10),
         sync_on_compute: bool = True,
+        members: int | None = None,
         **kwargs: Any,
     ) -> None:
         # gallery() brings processes together by itself: torchmetrics would copy everything to all
         super().__init__(sync_on_compute=False, **kwargs)
         self._similarity = (similarity,)  # in a tuple, or it would become a submodule
         self.ks = tuple(ks)
+        self._members = members
         self._together = sync_on_compute
         self._gallery: tuple[int, Gallery] | None = None  # after how many updates it was made
         self._bytes = 0  # of features
-        sides = [f"{side}_{field}" for side in ("image", "text") for field in _FIELDS]
-        for name in (*sides, *_IDS):
+        features = itertools.chain(*self._states("image"), *self._states("text"))
+        for name in (*features, *_IDS):
             self.add_state(name, default=[], dist_reduce_fx=None)
 
     @property
@@ -69,37 +75,43 @@ class BidirectionalRecall(Metric):
 
     def update(
         self,
-        images: Features,
-        texts: Features,
+        images: AnyFeatures,
+        texts: AnyFeatures | None,
         image_ids: Tensor,
         text_image_ids: Tensor,
         text_ids: Tensor | None = None,
     ) -> None:
-        """Takes in a batch; keeps of the features only what the head reads.
+        """Takes a batch; keeps of the features only what the head reads.
 
         Args:
-            images: of ``N`` photos; a photo may come again, with more of its captions.
-            texts: of ``M`` captions.
+            images: of ``N`` images; an image may come again, with more of its texts.
+            texts: of ``M`` texts; ``None`` where no image of the batch has any.
             image_ids: ``(N,)`` int64.
-            text_image_ids: ``(M,)`` int64, the id of each caption's photo.
-            text_ids: ``(M,)`` int64, always or never. Without them, the captions of a photo must
-                all be seen by one process, each once.
+            text_image_ids: ``(M,)`` int64, the id of each text's image.
+            text_ids: ``(M,)`` int64, always or never. Without them, the texts of an image must
+                all be given to one process, each once.
 
         Raises:
             InputError: ids are not int64, or not one for each row.
         """
-        all_ids = (image_ids, len(images)), (text_image_ids, len(texts)), (text_ids, len(texts))
+        n_texts = 0 if texts is None else len(texts)
+        all_ids = (image_ids, len(images)), (text_image_ids, n_texts), (text_ids, n_texts)
         for name, (ids, length) in zip(_IDS, all_ids, strict=True):
             if ids is not None:
                 getattr(self, name).append(_checked(name, ids, length).to(self.device))
-        for side, features in (("image", images), ("text", texts)):
-            kept = self.similarity.select(features).detach().to(self.device)
-            for field in _FIELDS:
-                if (value := getattr(kept, field)) is not None:
-                    getattr(self, f"{side}_{field}").append(value)
-                    self._bytes += value.numel() * value.element_size()
+        self._keep("image", images)
+        if texts is not None:
+            self._keep("text", texts)
         # torchmetrics moves them after every update then; scores are made on the device still
         self.compute_on_cpu |= self._bytes > blocks.feature_bytes(self.device)
+
+    def _keep(self, side: str, features: Any) -> None:
+        kept = self.similarity.select(features).detach().to(self.device)
+        for part, names in zip(kept.parts, self._states(side), strict=True):
+            for name, value in zip(names, (part.tokens, part.mask, part.pooled), strict=True):
+                if value is not None:
+                    getattr(self, name).append(value)
+                    self._bytes += value.numel() * value.element_size()
 
     def compute(self) -> dict[str, Tensor]:
         """The table of :func:`itm_lightning.metrics.recall_from_ranks`.
@@ -110,19 +122,19 @@ class BidirectionalRecall(Metric):
         return gallery_recall(self.similarity, self.gallery(), self.ks)
 
     def gallery(self) -> Gallery:
-        """All photos and captions seen so far on all processes, each once, in the order of ids.
+        """All images and texts given so far on all processes, each once, in the order of ids.
 
-        Photos by id, captions by photo and then by their own id or as they came. A collective
+        Images by id, texts by image and then by their own id or as they came. A collective
         until :meth:`update` or :meth:`reset` is called again: every process must call it, or
         :meth:`compute`.
 
         Raises:
-            InputError: there are no photos or captions, only some captions have ids, or an id
-                stands for two different things; raised on every process.
+            InputError: there are no images or no texts, only some texts have ids, or an id stands
+                for two different things; raised on every process.
         """
         if self._gallery is None or self._gallery[0] != self.update_count:
             processes = all_processes(self.process_group) if self._together else SingleProcess()
-            self._gallery = self.update_count, self._seen_by(processes)
+            self._gallery = self.update_count, self._gallery_of(processes)
         return self._gallery[1]
 
     def reset(self) -> None:
@@ -131,13 +143,12 @@ class BidirectionalRecall(Metric):
         self._gallery, self._bytes = None, 0
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
-        """Takes in a batch, and computes the recall of that batch alone; no collective.
+        """Takes a batch, and computes the recall of that batch alone; no collective.
 
-        The caption of a photo that came with an earlier batch has no place in this one: call
-        :meth:`update` where there are such.
+        A text whose image came with an earlier batch is an error here: call :meth:`update` then.
         """
         self.update(*args, **kwargs)
-        batch = BidirectionalRecall(self.similarity, self.ks, sync_on_compute=False)
+        batch = BidirectionalRecall(self.similarity, self.ks, False, self._members)
         batch = batch.to(self.device)
         batch.update(*args, **kwargs)
         recall: dict[str, Tensor] = batch.compute()
@@ -155,18 +166,18 @@ class BidirectionalRecall(Metric):
         self._gallery = None  # it may lie on another device now
         return super()._apply(*args, **kwargs)
 
-    def _seen_by(self, processes: Processes) -> Gallery:
+    def _gallery_of(self, processes: Processes) -> Gallery:
         ids = [_joined(getattr(self, name)) for name in _IDS]
         own_ordinals = None if ids[1] is None else ordinals(ids[1])
         gathered = [processes.gather(rows) for rows in (*ids, own_ordinals)]
-        if gathered[0] is None or gathered[1] is None:
+        if any(rows is None or not len(rows) for rows in gathered[:2]):
             raise InputError("BidirectionalRecall has seen no photos or no captions")
         image_ids, text_image_ids, text_ids, text_ordinals = (
             None if rows is None else rows.to(self.device) for rows in gathered
         )
         assert image_ids is not None
         assert text_image_ids is not None
-        assert text_ordinals is not None  # they come with the photos' ids
+        assert text_ordinals is not None  # they come with the images' ids
         if text_ids is not None and len(text_ids) != len(text_image_ids):
             raise InputError(
                 f"text_ids came with {len(text_ids)} of {len(text_image_ids)} captions: always "
@@ -179,12 +190,20 @@ class BidirectionalRecall(Metric):
         gallery = Gallery(images, texts, image_ids, text_image_ids, text_ids)
         return without_repeats(gallery, text_ordinals)
 
-    def _features(self, side: str) -> Features | None:
-        """Those this process saw; from now on they are kept joined, not twice."""
-        states = [getattr(self, f"{side}_{field}") for field in _FIELDS]
-        if not any(states):
+    def _features(self, side: str) -> AnyFeatures | None:
+        """Those of this process's updates; from now on they are kept joined, not twice."""
+        states = [[getattr(self, name) for name in names] for names in self._states(side)]
+        if not any(states[0]):
             return None
-        return Features(*(cat_and_free(state) if state else None for state in states))
+        parts = tuple(
+            Features(*(cat_and_free(state) if state else None for state in part)) for part in states
+        )
+        return parts[0] if self._members is None else MemberFeatures(parts)
+
+    def _states(self, side: str) -> list[list[str]]:
+        """The names of the lists of tokens, masks and pooled vectors, of each member."""
+        members = [""] if self._members is None else [f"{m}_" for m in range(self._members)]
+        return [[f"{side}_{member}{field}" for field in _FIELDS] for member in members]
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -1,32 +1,33 @@
-"""How much memory a block may take.
+"""Which images and texts are scored together, so that a block fits into memory.
 
-Which photos and captions are scored together.
-
-Blocks depend on the sizes of the gallery, on the head and on a budget of memory, never on how many
-processes share them: so every block is computed from the same numbers in the same shapes whichever
-process computes it, and gives the same scores to the last bit.
+Blocks depend on the sizes of the gallery, on the head and on the memory of a device, never on the
+number of processes that share them. So every block is computed from the same numbers in the same
+shapes, whichever process computes it, and its scores are the same to the last bit.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 
 import torch
 
 from itm_lightning.distributed import ShardedFeatures
-from itm_lightning.ranking.block_scorer import LENGTH_GROUPS, scoring_device
-from itm_lightning.ranking.members import members_of
+from itm_lightning.errors import InputError
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Features
+from itm_lightning.similarity.ensemble import Ensemble
+from itm_lightning.types import AnyFeatures, MemberFeatures
+
+LENGTH_GROUPS = 8  # with texts of 8 to 17 words, about 5 % of what is scored is padding
 
 # A block that leaves the caches of a core is scored more slowly, however much memory there is.
 _CPU_BYTES = 64 * 2**20
 # Of all there is, not of what is free: blocks must not differ from one run to the next.
 _GPU_SHARE = 1 / 32
-_GPU_SHARE_OF_FEATURES = 1 / 4  # of a gallery; weights and blocks need room, too
+_GPU_SHARE_OF_FEATURES = 1 / 4  # of a gallery; weights and blocks need memory, too
 _BYTES = 4  # scores are float32
-_TENSORS = 4  # about so many tensors of a block's size live at a time
+_TENSORS = 4  # about so many tensors of a block's size exist at a time
 
 
 def block_elements(device: torch.device) -> int:
@@ -44,19 +45,19 @@ def feature_bytes(device: torch.device) -> float:
     return torch.cuda.get_device_properties(device).total_memory * _GPU_SHARE_OF_FEATURES
 
 
-_UNITS = 64  # so many processes find work of one size
+_UNITS = 64  # so many processes get equal work
 _FEWEST_IMAGES = 32  # of a unit: in smaller blocks a pair takes longer
-_FEWEST_VECTORS = 256  # the same, where a photo is a single vector
-_GROUP = 2  # the features of a group of captions are so many tensors of a block's size at most
+_FEWEST_VECTORS = 256  # the same, where an image is a single vector
+_GROUP = 2  # the features of a group of texts are so many tensors of a block's size at most
 
 
 @dataclass(frozen=True)
 class BlockSizes:
-    """Sizes of blocks.
+    """How many images and texts are scored at a time.
 
     Attributes:
-        images: of a unit, which one process scores against everything.
-        texts: of a group, which all processes meet at a time.
+        images: of a unit, which one process scores with all texts.
+        texts: of a group, which all processes score with their images at a time.
     """
 
     images: int
@@ -66,53 +67,62 @@ class BlockSizes:
 def block_sizes(
     similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures, elements: int | None
 ) -> BlockSizes:
-    """The block_sizes of a gallery; a collective where it is spread over processes.
-
-    Of several models' features, one that is fine enough for each.
+    """Sizes for a gallery; a collective where it is sharded over processes.
 
     Args:
         similarity: the head.
-        images: of all photos.
-        texts: of all captions.
+        images: of all images.
+        texts: of all texts.
         elements: the most that a tensor should have; by the device's memory where ``None``, and by
             that of the process with the least.
     """
-    members = members_of(similarity, images, texts)
-    fit = [_block_sizes(m.similarity, m.images, m.texts, elements) for m in members]
-    return BlockSizes(min(each.images for each in fit), min(each.texts for each in fit))
-
-
-def _block_sizes(
-    similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures, elements: int | None
-) -> BlockSizes:
     if elements is None:
         own = torch.tensor([block_elements(scoring_device(similarity, images))])
-        everybody = images.processes.gather(own)
-        assert everybody is not None
-        elements = int(everybody.min())
-    kept = [side.map(similarity.select) for side in (images, texts)]
-    regions, words = (side.length for side in kept)
-    width = _width(kept[1].local)
+        everyones = images.processes.gather(own)
+        assert everyones is not None
+        elements = int(everyones.min())
+    regions, _ = _tokens_and_width(selected(similarity, images).empty)
+    words, width = _tokens_and_width(selected(similarity, texts).empty)
     pair = similarity.pair_elements(regions, words, width)
     pairs = (LENGTH_GROUPS if words else 1) * elements / pair  # that are scored at a time
-    texts_each = max(len(texts) / max(len(images), 1), 1e-9)
-    most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / texts_each))))
-    per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # all alike, to within one
+    texts_per_image = max(len(texts) / max(len(images), 1), 1e-9)
+    most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / texts_per_image))))
+    per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # equal, to within one
     per_group = min(pairs / per_unit, _GROUP * elements / (max(words, 1) * width))
     return BlockSizes(per_unit, max(1, int(per_group)))
 
 
 def even_share(images: int, regions: int) -> int:
-    """How many photos a unit has, where memory lets it.
+    """How many images a unit has, where memory allows it.
 
     Args:
         images: how many there are.
-        regions: tokens of a photo; 0 without.
+        regions: tokens of an image; 0 without.
     """
     return max(_FEWEST_IMAGES if regions else _FEWEST_VECTORS, math.ceil(images / _UNITS))
 
 
-def _width(features: Features) -> int:
-    values = features.pooled if features.tokens is None else features.tokens
-    assert values is not None  # Features has one or both
-    return values.shape[-1]
+def selected(similarity: Similarity, features: ShardedFeatures) -> ShardedFeatures:
+    """The part of the features that the head reads.
+
+    Raises:
+        InputError: the features lack it, or they are an ensemble's and the head is no ensemble.
+    """
+    if isinstance(features.local, MemberFeatures) and not isinstance(similarity, Ensemble):
+        n_models = len(features.local.parts)
+        raise InputError(f"features of {n_models} models need an Ensemble of as many heads")
+    return features.map(similarity.select)
+
+
+def scoring_device(similarity: Similarity, images: ShardedFeatures) -> torch.device:
+    """The head's; where it has no weights, that of the features."""
+    weights = next(itertools.chain(similarity.parameters(), similarity.buffers()), None)
+    return images.device if weights is None else weights.device
+
+
+def _tokens_and_width(features: AnyFeatures) -> tuple[int, int]:
+    """Tokens a row, or 0, and the width of what a head reads; of several members the most."""
+    tokens = [part.tokens.shape[1:] for part in features.parts if part.tokens is not None]
+    if tokens:
+        return max(length for length, _ in tokens), max(width for _, width in tokens)
+    return 0, max(part.pooled.shape[1] for part in features.parts if part.pooled is not None)

@@ -1,4 +1,4 @@
-"""Nearest neighbours in both directions, streamed."""
+"""Nearest neighbours in both directions, without the whole score matrix."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Processes, ShardedFeatures, as_sharded
-from itm_lightning.ranking.block_scorer import Block
+from itm_lightning.distributed import ShardedFeatures, as_sharded
+from itm_lightning.ranking.block_scorer import Block, BlockScorer
 from itm_lightning.ranking.blocks import block_sizes
-from itm_lightning.ranking.panel import block_scorer_over
+from itm_lightning.ranking.ranks import Ranks, SortedGallery, in_given_order
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Features
+from itm_lightning.types import AnyFeatures
 
 _NOBODY = torch.iinfo(torch.int64).min  # below the key of any score
 _LOW = 2**32 - 1
@@ -35,7 +35,7 @@ class Neighbours:
 
 @dataclass(frozen=True)
 class TopK:
-    """Nearest captions of every photo, nearest photos of every caption."""
+    """The nearest texts of every image, and the nearest images of every text."""
 
     i2t: Neighbours
     t2i: Neighbours
@@ -44,77 +44,94 @@ class TopK:
 @torch.no_grad()
 def top_k(
     similarity: Similarity,
-    images: Features | ShardedFeatures,
-    texts: Features | ShardedFeatures,
+    images: AnyFeatures | ShardedFeatures,
+    texts: AnyFeatures | ShardedFeatures,
     k: int,
     *,
     block_elements: int | None = None,
     progress: bool = True,
 ) -> TopK:
-    """The ``k`` nearest captions of every photo and the ``k`` nearest photos of every caption.
+    """The ``k`` nearest texts of every image and the ``k`` nearest images of every text.
 
-    Arguments and errors as in :func:`itm_lightning.ranking.rank`.
+    Arguments and errors as of :func:`itm_lightning.ranking.rank`.
     """
     images, texts = as_sharded(images), as_sharded(texts)
     sizes = block_sizes(similarity, images, texts, block_elements)
-    nobody = [0] * (-(-len(images) // sizes.images) + 1)
-    blocks = sizes.images, sizes.texts, nobody, progress
-    scorer = block_scorer_over(similarity, images, texts, *blocks)
+    no_positives = [0] * (-(-len(images) // sizes.images) + 1)
+    scorer = BlockScorer(similarity, images, texts, sizes, no_positives, progress)
     nearest = Nearest(len(images), len(texts), k, scorer.device)
     for block in scorer.negative_blocks():
         nearest.update(block)
-    return nearest.compute(images.processes, scorer.images_of_each, images.device)
+    return nearest.compute(scorer)
+
+
+@torch.no_grad()
+def rank_and_top_k(
+    similarity: Similarity,
+    images: AnyFeatures | ShardedFeatures,
+    texts: AnyFeatures | ShardedFeatures,
+    image_ids: Tensor,
+    text_image_ids: Tensor,
+    k: int,
+    *,
+    block_elements: int | None = None,
+    progress: bool = True,
+) -> tuple[Ranks, TopK]:
+    """:func:`itm_lightning.ranking.rank` and :func:`top_k`, with every pair scored once."""
+    gallery = SortedGallery(image_ids, text_image_ids)
+    scorer = gallery.scorer(similarity, images, texts, block_elements, progress)
+    nearest = Nearest(len(image_ids), len(text_image_ids), k, scorer.device)
+    ranks = gallery.ranks(scorer, nearest.update)
+    found = nearest.compute(scorer)
+    return ranks, TopK(
+        _in_given_order(found.i2t, gallery.image_order, gallery.text_order),
+        _in_given_order(found.t2i, gallery.text_order, gallery.image_order),
+    )
 
 
 class Nearest:
-    """Keeps the nearest neighbours of both sides while blocks of scores go by, in any order.
+    """Keeps the nearest neighbours of both sides while blocks of scores come, in any order.
 
-    A score and its row are kept as one whole number that orders them: no two are equal, so the
-    best of all blocks are the same ones in whatever order, and on however many processes, the
-    blocks went by.
+    A score and its row are kept as one whole number that orders them. No two are equal, so the
+    best of all blocks are the same in whatever order, and on however many processes, the blocks
+    came.
 
     Args:
         n_images: how many there are.
         n_texts: how many there are.
-        k: how many neighbours to keep of each; 0 costs nothing.
+        k: how many neighbours to keep of each.
         device: where the blocks' scores lie.
     """
 
     def __init__(self, n_images: int, n_texts: int, k: int, device: torch.device) -> None:
-        self._k = k
         sizes = (n_images, min(k, n_texts)), (n_texts, min(k, n_images))
         self._i2t, self._t2i = (torch.full(size, _NOBODY, device=device) for size in sizes)
 
     def update(self, block: Block) -> None:
-        """Takes in a block of scores, each pair of photo and caption once."""
-        if not self._k:
-            return
+        """Takes a block of scores; every pair of image and text comes once."""
         rows, columns = block.images, block.texts
         images = torch.arange(rows.start, rows.stop, device=columns.device)
         self._i2t[rows] = _nearer(self._i2t[rows], block.scores, columns)
         self._t2i[columns] = _nearer(self._t2i[columns], block.scores.mT, images)
 
-    def compute(
-        self, processes: Processes, images_of_each: list[int], device: torch.device
-    ) -> TopK:
-        """The neighbours, once all blocks were seen; a collective.
-
-        Args:
-            processes: who saw them.
-            images_of_each: how many photos each of them saw; they follow one another.
-            device: where the result should lie.
-        """
-        if not self._k:
-            return TopK(_neighbours(self._i2t.to(device)), _neighbours(self._t2i.to(device)))
-        i2t = self._i2t.split(images_of_each)[processes.rank]
-        i2t = processes.share(i2t, images_of_each)
-        # each process merges what all of them found for a share of the captions
+    def compute(self, scorer: BlockScorer) -> TopK:
+        """The neighbours, once all blocks of a scorer came; a collective."""
+        processes, images_of_process = scorer.processes, scorer.images_of_process
+        i2t = self._i2t.split(images_of_process)[processes.rank]
+        i2t = processes.share(i2t, images_of_process)
+        # each process merges what all of them found for a share of the texts
         shares = [len(rows) for rows in self._t2i[:, 0].tensor_split(processes.size)]
-        mine = shares[processes.rank]
-        found = processes.exchange(self._t2i, shares, [mine] * processes.size)
-        found = found.view(processes.size, mine, -1).transpose(0, 1).flatten(1)
+        own = shares[processes.rank]
+        found = processes.exchange(self._t2i, shares, [own] * processes.size)
+        found = found.view(processes.size, own, -1).transpose(0, 1).flatten(1)
         t2i = processes.share(found.topk(self._t2i.shape[1], dim=1).values, shares)
-        return TopK(_neighbours(i2t.to(device)), _neighbours(t2i.to(device)))
+        return TopK(*(_neighbours(keys.to(scorer.result_device)) for keys in (i2t, t2i)))
+
+
+def _in_given_order(found: Neighbours, queries: Tensor, answers: Tensor) -> Neighbours:
+    device = found.indices.device
+    queries, indices = queries.to(device), answers.to(device)[found.indices]
+    return Neighbours(in_given_order(found.scores, queries), in_given_order(indices, queries))
 
 
 def _nearer(found: Tensor, scores: Tensor, rows: Tensor) -> Tensor:
@@ -139,5 +156,5 @@ def _neighbours(keys: Tensor) -> Neighbours:
 
 
 def _monotone(bits: Tensor) -> Tensor:
-    """Of a float's bits a whole number in the float's order; its own inverse."""
+    """Whole numbers in the order of the floats that these bits are; its own inverse."""
     return torch.where(bits < 0, bits ^ 0x7FFFFFFF, bits)

@@ -1,90 +1,37 @@
-"""Ranks as counts of what scores at least as high as the correct answer.
+"""Ranks of the correct answers, counted without the whole score matrix.
 
-Ranks of the correct answers, counted without the whole matrix.
-
-Photos are sorted by their ids and captions by their photo, so that every positive pair lies in a
-block of a unit of photos with exactly their captions. These blocks come first and give the
-positives' scores; the other blocks then hold nothing but negatives, which are counted against
-them. Every pair is scored once, so that a positive's score is the same number wherever it
-is compared.
+Images are sorted by their ids and texts by their image, so that every positive pair lies in a block
+of a unit of images with exactly their texts. These blocks come first and give the scores of the
+positives; the other blocks then hold nothing but negatives, and those that score at least as high
+as a positive are counted. Every pair is scored once, so that a positive's score is the same number
+wherever it is compared.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import Processes, ShardedFeatures, as_sharded
+from itm_lightning.distributed import ShardedFeatures, as_sharded
 from itm_lightning.errors import InputError
-from itm_lightning.ranking.block_scorer import Block
+from itm_lightning.ranking.block_scorer import Block, BlockScorer
 from itm_lightning.ranking.blocks import block_sizes
-from itm_lightning.ranking.nearest import Nearest, Neighbours, TopK
-from itm_lightning.ranking.panel import block_scorer_over
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Features
-
-
-class Counts:
-    """What the ranks are counted from, of photos and captions sorted by photo.
-
-    Args:
-        owner: ``(M,)`` int64, the row of each caption's photo.
-        n_images: how many there are.
-    """
-
-    def __init__(self, owner: Tensor, n_images: int) -> None:
-        self._owner = owner
-        self._best = torch.full((n_images,), -torch.inf, device=owner.device)
-        self._own = torch.zeros(len(owner), device=owner.device)
-        self._i2t, self._t2i = owner.new_zeros(n_images), torch.zeros_like(owner)
-
-    def positives(self, block: Block) -> None:
-        """Photos with all their captions, and no others."""
-        rows, columns = block.images, block.texts
-        found = positives(block.scores, self._owner[columns] - rows.start)
-        self._best[rows], self._own[columns], self._i2t[rows], self._t2i[columns] = found
-
-    def share_positives(self, processes: Processes) -> None:
-        """Tells everybody every caption's score with its photo; a collective."""
-        self._own = processes.sum(self._own)  # to which all but one add zero
-
-    def negatives(self, block: Block) -> None:
-        """Photos with captions of others."""
-        rows, columns, scores = block.images, block.texts, block.scores
-        self._i2t[rows] += (scores >= self._best[rows, None]).sum(dim=1)
-        self._t2i[columns] += (scores >= self._own[columns]).sum(dim=0)
-
-    def ranks(self, processes: Processes) -> tuple[Tensor, Tensor]:
-        """``i2t (N,)`` and ``t2i (M,)``, once all blocks were seen; a collective."""
-        return processes.sum(self._i2t), processes.sum(self._t2i)
-
-
-def positives(scores: Tensor, owner: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of a matrix in which every photo meets all its captions, and every caption its photo.
-
-    Returns:
-        ``best (n,)``, the best score of each photo's captions; ``own (m,)``, each caption's score
-        with its photo; and the ranks ``i2t (n,)`` and ``t2i (m,)`` within this matrix.
-    """
-    mine = owner[None, :] == torch.arange(len(scores), device=scores.device)[:, None]
-    best = scores.masked_fill(~mine, -torch.inf).amax(dim=1)
-    own = scores.gather(0, owner[None, :])[0]
-    i2t = ((scores >= best[:, None]) & ~mine).sum(dim=1) + 1
-    t2i = (scores >= own).sum(dim=0)  # its photo is one of them, so the first has rank 1
-    return best, own, i2t, t2i
+from itm_lightning.types import AnyFeatures
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where the correct answers stand; 1 is first.
+    """The places of the correct answers; 1 is first.
 
     Attributes:
-        i2t: ``(n_queries,)`` int64, of every photo that has captions, in the order given: the
-            number of foreign captions that score at least as high as the best of its own, plus 1.
-        t2i: ``(n_texts,)`` int64, of every caption: the number of other photos that score at least
-            as high as its own, plus 1.
+        i2t: ``(n_queries,)`` int64, of every image that has texts, in the order given: the number
+            of other images' texts that score at least as high as the best of its own, plus 1.
+        t2i: ``(n_texts,)`` int64, of every text: the number of other images that score at least as
+            high as its own, plus 1.
     """
 
     i2t: Tensor
@@ -94,8 +41,8 @@ class Ranks:
 @torch.no_grad()
 def rank(
     similarity: Similarity,
-    images: Features | ShardedFeatures,
-    texts: Features | ShardedFeatures,
+    images: AnyFeatures | ShardedFeatures,
+    texts: AnyFeatures | ShardedFeatures,
     image_ids: Tensor,
     text_image_ids: Tensor,
     *,
@@ -104,85 +51,126 @@ def rank(
 ) -> Ranks:
     """Ranks of the correct answers in both directions.
 
-    Scores are made where the head's weights lie, where it has any, or else the features; features
+    Scores are computed where the head's weights lie, if it has any, or else the features; features
     that lie elsewhere are moved there a block at a time.
 
-    A photo without captions stands in the gallery as a distractor, but asks no query. Ties count
+    An image without texts stands in the gallery as a distractor, but is no query. Ties count
     against the model. Scores are computed without autocast and compared in float32.
 
     Args:
         similarity: the head.
-        images: of ``N`` photos; plain features are this process's business alone, and a
-            :class:`~itm_lightning.distributed.ShardedFeatures` is ranked by all of its processes.
-        texts: of ``M`` captions; a photo may have any number of them, in any order.
+        images: of ``N`` images. Plain features are ranked by this process alone, and a
+            :class:`~itm_lightning.distributed.ShardedFeatures` by all of its processes together.
+        texts: of ``M`` texts; an image may have any number of them, in any order.
         image_ids: ``(N,)`` int64, each once.
-        text_image_ids: ``(M,)`` int64, the id of each caption's photo.
+        text_image_ids: ``(M,)`` int64, the id of each text's image.
         block_elements: the most elements that a block's score or attention tensor should have; by
             the memory of the device where ``None``.
-        progress: show a progress bar where it takes long.
+        progress: show a progress bar if it takes long.
 
     Raises:
-        InputError: a photo's id occurs twice, a caption's photo is missing, there is nothing to
+        InputError: an image's id occurs twice, a text's image is missing, there is nothing to
             rank, or a score is NaN.
     """
-    return rank_and_top_k(
-        similarity,
-        images,
-        texts,
-        image_ids,
-        text_image_ids,
-        0,
-        block_elements=block_elements,
-        progress=progress,
-    )[0]
+    gallery = SortedGallery(image_ids, text_image_ids)
+    scorer = gallery.scorer(similarity, images, texts, block_elements, progress)
+    return gallery.ranks(scorer, lambda block: None)
 
 
-@torch.no_grad()
-def rank_and_top_k(
-    similarity: Similarity,
-    images: Features | ShardedFeatures,
-    texts: Features | ShardedFeatures,
-    image_ids: Tensor,
-    text_image_ids: Tensor,
-    k: int,
-    *,
-    block_elements: int | None = None,
-    progress: bool = True,
-) -> tuple[Ranks, TopK]:
-    """:func:`rank` and :func:`~itm_lightning.ranking.top_k`, for the price of scoring once."""
-    images, texts = as_sharded(images), as_sharded(texts)
-    owner = text_to_image_rows(image_ids.cpu(), text_image_ids.cpu())
-    asks = owner.bincount(minlength=len(images)) > 0
-    image_order = image_ids.cpu().argsort()
-    owner = image_order.argsort()[owner]
-    text_order = owner.argsort(stable=True)
-    owner = owner[text_order]
+class SortedGallery:
+    """The order in which a gallery is ranked: images by id, texts by image.
 
-    sizes = block_sizes(similarity, images, texts, block_elements)
-    edges = torch.arange(0, len(images) + sizes.images, sizes.images)
-    own = torch.searchsorted(owner, edges).tolist()
-    blocks = sizes.images, sizes.texts, own, progress
-    scorer = block_scorer_over(similarity, images[image_order], texts[text_order], *blocks)
-    counts = Counts(owner.to(scorer.device), len(images))
-    nearest = Nearest(len(images), len(texts), k, scorer.device)
-    for block in scorer.positive_blocks():
-        counts.positives(block)
-        nearest.update(block)
-    counts.share_positives(images.processes)
-    for block in scorer.negative_blocks():
-        counts.negatives(block)
-        nearest.update(block)
-    i2t, t2i = counts.ranks(images.processes)
-    found = nearest.compute(images.processes, scorer.images_of_each, images.device)
-    image_order, text_order = image_order.to(images.device), text_order.to(images.device)
-    ranks = Ranks(
-        _in_given_order(i2t.to(images.device), image_order)[asks.to(images.device)],
-        _in_given_order(t2i.to(images.device), text_order),
-    )
-    top = TopK(
-        _as_given(found.i2t, image_order, text_order), _as_given(found.t2i, text_order, image_order)
-    )
-    return ranks, top
+    Args:
+        image_ids: ``(N,)`` int64.
+        text_image_ids: ``(M,)`` int64.
+
+    Attributes:
+        image_order: ``(N,)`` int64 on the CPU, the rows of the images in that order.
+        text_order: ``(M,)`` int64 on the CPU, those of the texts.
+
+    Raises:
+        InputError: see :func:`text_to_image_rows`.
+    """
+
+    def __init__(self, image_ids: Tensor, text_image_ids: Tensor) -> None:
+        rows = text_to_image_rows(image_ids.cpu(), text_image_ids.cpu())
+        self._is_query = rows.bincount(minlength=len(image_ids)) > 0
+        self.image_order = image_ids.cpu().argsort()
+        text_to_image = self.image_order.argsort()[rows]
+        self.text_order = text_to_image.argsort(stable=True)
+        self._text_to_image = text_to_image[self.text_order]
+
+    def scorer(
+        self,
+        similarity: Similarity,
+        images: AnyFeatures | ShardedFeatures,
+        texts: AnyFeatures | ShardedFeatures,
+        block_elements: int | None,
+        progress: bool,
+    ) -> BlockScorer:
+        """A scorer of the images and texts in this order; arguments as of :func:`rank`."""
+        images, texts = as_sharded(images), as_sharded(texts)
+        sizes = block_sizes(similarity, images, texts, block_elements)
+        edges = torch.arange(0, len(images) + sizes.images, sizes.images)
+        text_offsets = torch.searchsorted(self._text_to_image, edges).tolist()
+        images, texts = images[self.image_order], texts[self.text_order]
+        return BlockScorer(similarity, images, texts, sizes, text_offsets, progress)
+
+    def ranks(self, scorer: BlockScorer, also: Callable[[Block], None]) -> Ranks:
+        """Counts the ranks, in the order in which the gallery was given; a collective.
+
+        Args:
+            scorer: from :meth:`scorer`.
+            also: called with every block after it was counted.
+        """
+        counts = _Counts(self._text_to_image.to(scorer.device), len(self.image_order))
+        for block in scorer.positive_blocks():
+            counts.add_positives(block)
+            also(block)
+        counts.share_positives(scorer)
+        for block in scorer.negative_blocks():
+            counts.add_negatives(block)
+            also(block)
+        i2t, t2i = (found.to(scorer.result_device) for found in counts.compute(scorer))
+        i2t = in_given_order(i2t, self.image_order.to(i2t.device))
+        t2i = in_given_order(t2i, self.text_order.to(t2i.device))
+        return Ranks(i2t[self._is_query.to(i2t.device)], t2i)
+
+
+class _Counts:
+    """The numbers from which ranks are counted, of a sorted gallery.
+
+    Args:
+        text_to_image: ``(M,)`` int64, the row of each text's image.
+        n_images: how many there are.
+    """
+
+    def __init__(self, text_to_image: Tensor, n_images: int) -> None:
+        self._text_to_image = text_to_image
+        self._best = torch.full((n_images,), -torch.inf, device=text_to_image.device)
+        self._positives = torch.zeros(len(text_to_image), device=text_to_image.device)
+        self._i2t = text_to_image.new_zeros(n_images)
+        self._t2i = torch.zeros_like(text_to_image)
+
+    def add_positives(self, block: Block) -> None:
+        """Counts images with all their texts, and no others."""
+        rows, columns = block.images, block.texts
+        counted = _count_positives(block.scores, self._text_to_image[columns] - rows.start)
+        self._best[rows], self._positives[columns], self._i2t[rows], self._t2i[columns] = counted
+
+    def share_positives(self, scorer: BlockScorer) -> None:
+        """Tells all processes each text's score with its image; a collective."""
+        self._positives = scorer.processes.sum(self._positives)  # to which all but one add zero
+
+    def add_negatives(self, block: Block) -> None:
+        """Counts images with texts of others."""
+        rows, columns, scores = block.images, block.texts, block.scores
+        self._i2t[rows] += (scores >= self._best[rows, None]).sum(dim=1)
+        self._t2i[columns] += (scores >= self._positives[columns]).sum(dim=0)
+
+    def compute(self, scorer: BlockScorer) -> tuple[Tensor, Tensor]:
+        """Ranks ``i2t (N,)`` and ``t2i (M,)``, once all blocks are counted; a collective."""
+        return scorer.processes.sum(self._i2t), scorer.processes.sum(self._t2i)
 
 
 def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor) -> Ranks:
@@ -191,19 +179,39 @@ def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor)
     Raises:
         InputError: as :func:`rank` does.
     """
-    owner = text_to_image_rows(image_ids.to(scores.device), text_image_ids.to(scores.device))
+    text_to_image = text_to_image_rows(
+        image_ids.to(scores.device), text_image_ids.to(scores.device)
+    )
     if scores.isnan().any():
         raise InputError("the score matrix holds NaN")
-    _, _, i2t, t2i = positives(scores, owner)
-    return Ranks(i2t[owner.bincount(minlength=len(scores)) > 0], t2i)
+    _, _, i2t, t2i = _count_positives(scores, text_to_image)
+    return Ranks(i2t[text_to_image.bincount(minlength=len(scores)) > 0], t2i)
+
+
+def _count_positives(
+    scores: Tensor, text_to_image: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Counts a matrix that holds every image with all its texts, and every text with its image.
+
+    Returns:
+        ``best (n,)``, the best score of each image's texts; ``positives (m,)``, each text's score
+        with its image; and the ranks ``i2t (n,)`` and ``t2i (m,)`` within this matrix.
+    """
+    rows = torch.arange(len(scores), device=scores.device)
+    positive = text_to_image[None, :] == rows[:, None]
+    best = scores.masked_fill(~positive, -torch.inf).amax(dim=1)
+    positives = scores.gather(0, text_to_image[None, :])[0]
+    i2t = ((scores >= best[:, None]) & ~positive).sum(dim=1) + 1
+    t2i = (scores >= positives).sum(dim=0)  # its image is one of them, so the first has rank 1
+    return best, positives, i2t, t2i
 
 
 def text_to_image_rows(image_ids: Tensor, text_image_ids: Tensor) -> Tensor:
-    """``(M,)`` int64, the row of each caption's photo.
+    """``(M,)`` int64, the row of each text's image.
 
     Raises:
-        InputError: there are no photos or no captions, a photo's id occurs twice, or a caption's
-            photo is missing.
+        InputError: there are no images or no texts, an image's id occurs twice, or a text's image
+            is missing.
     """
     if not len(image_ids) or not len(text_image_ids):
         raise InputError(
@@ -213,19 +221,15 @@ def text_to_image_rows(image_ids: Tensor, text_image_ids: Tensor) -> Tensor:
     repeated = ids[1:][ids[1:] == ids[:-1]]
     if len(repeated):
         raise InputError(f"photo id {int(repeated[0])} stands twice; give every photo its own id")
-    place = torch.searchsorted(ids, text_image_ids).clamp(max=len(ids) - 1)
-    missing = text_image_ids[ids[place] != text_image_ids]
+    positions = torch.searchsorted(ids, text_image_ids).clamp(max=len(ids) - 1)
+    missing = text_image_ids[ids[positions] != text_image_ids]
     if len(missing):
         raise InputError(f"a caption's photo, id {int(missing[0])}, is not among the photos")
-    return rows[place]
+    return rows[positions]
 
 
-def _in_given_order(values: Tensor, order: Tensor) -> Tensor:
+def in_given_order(values: Tensor, order: Tensor) -> Tensor:
+    """Undoes ``given[order]``."""
     result = torch.empty_like(values)
     result[order] = values
     return result
-
-
-def _as_given(found: Neighbours, queries: Tensor, answers: Tensor) -> Neighbours:
-    indices = answers[found.indices]
-    return Neighbours(_in_given_order(found.scores, queries), _in_given_order(indices, queries))

@@ -1,10 +1,9 @@
-"""Ensemble: several heads that vote."""
+"""Ensemble: the mean of several heads' scores."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
@@ -14,27 +13,15 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Features, Rows
-
-
-@dataclass(frozen=True)
-class Several(Rows):
-    """A side as each head prepared it, one after the other."""
-
-    parts: tuple[Rows, ...]
-
-    @override
-    def _map(self, function: Callable[[Any], Any]) -> Several:
-        return Several(tuple(function(part) for part in self.parts))
-
-    @override
-    def _first(self) -> Tensor:
-        return self.parts[0]._first()
+from itm_lightning.types import AnyFeatures, Features, MemberFeatures
 
 
 @register("similarity")
 class Ensemble(Similarity):
-    """``Σ wᵢ · headᵢ / Σ wᵢ``: the mean of several heads' scores of the same features.
+    """``Σ wᵢ · headᵢ / Σ wᵢ``: the mean of several heads' scores.
+
+    All heads read the same features, or each those of its own model, see
+    :class:`~itm_lightning.ensemble.EnsembleMatcher`.
 
     With equal weights, what SGRAF (Diao et al., AAAI 2021) and VSRN (Li et al., ICCV 2019) report
     of two models. Scores are averaged as they are: mix heads of one scale, or weigh them.
@@ -59,11 +46,22 @@ class Ensemble(Similarity):
         self.heads = nn.ModuleList(heads)
 
     @override
-    def select(self, features: Features) -> Features:
-        kept = [head.select(features) for head in self.each]
+    def select(self, features: Any) -> Any:
+        """The part of the features that the heads read.
+
+        Args:
+            features: :class:`~itm_lightning.types.Features` that all heads read, or
+                :class:`~itm_lightning.types.MemberFeatures` with one part a head.
+
+        Raises:
+            InputError: the features lack what a head reads, or have not one part a head.
+        """
+        parts = [head.select(part) for head, part in self._part_of_each(features)]
+        if isinstance(features, MemberFeatures):
+            return MemberFeatures(tuple(parts))
 
         def read(name: str) -> Any:
-            return next((v for v in (getattr(part, name) for part in kept) if v is not None), None)
+            return next((v for v in (getattr(part, name) for part in parts) if v is not None), None)
 
         return Features(read("tokens"), read("mask"), read("pooled"))
 
@@ -77,20 +75,37 @@ class Ensemble(Similarity):
         return max(head.pair_elements(regions, words, dim) for head in self.each)
 
     @override
-    def prepare_images(self, images: Features) -> Several:
-        return Several(tuple(head.prepare_images(images) for head in self.each))
+    def prepare_images(self, images: AnyFeatures) -> MemberFeatures:
+        prepared = (head.prepare_images(part) for head, part in self._part_of_each(images))
+        return MemberFeatures(tuple(prepared))
 
     @override
-    def prepare_texts(self, texts: Features) -> Several:
-        return Several(tuple(head.prepare_texts(texts) for head in self.each))
+    def prepare_texts(self, texts: AnyFeatures) -> MemberFeatures:
+        prepared = (head.prepare_texts(part) for head, part in self._part_of_each(texts))
+        return MemberFeatures(tuple(prepared))
 
-    def score(self, images: Several, texts: Several) -> Tensor:
+    def score(self, images: MemberFeatures, texts: MemberFeatures) -> Tensor:
         """Scores ``(n_images, n_texts)``."""
-        members = zip(self.weights, self.each, images.parts, texts.parts, strict=True)
-        weighted = (weight * head.score(i, t) for weight, head, i, t in members)
+        members = zip(self.weights, self.members(images, texts), strict=True)
+        weighted = (weight * head.score(i, t) for weight, (head, i, t) in members)
         return functools.reduce(torch.add, weighted)
+
+    def members(
+        self, images: MemberFeatures, texts: MemberFeatures
+    ) -> Iterator[tuple[Similarity, Any, Any]]:
+        """Each head with what it prepared of the images and of the texts."""
+        return zip(self.each, images.parts, texts.parts, strict=True)
 
     @property
     def each(self) -> list[Similarity]:
         """The heads."""
         return [cast(Similarity, head) for head in self.heads]
+
+    def _part_of_each(self, features: AnyFeatures) -> Iterator[tuple[Similarity, Features]]:
+        if not isinstance(features, MemberFeatures):
+            return ((head, features) for head in self.each)
+        if len(features.parts) != len(self.heads):
+            raise InputError(
+                f"features of {len(features.parts)} models need an Ensemble of as many heads"
+            )
+        return zip(self.each, features.parts, strict=True)

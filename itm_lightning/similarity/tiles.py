@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -70,9 +71,9 @@ def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 def _split(rows: RowsT, size: int) -> list[RowsT]:
     """Parts of ``size`` rows, whose gradients are joined once: every index would join its own."""
-    parts = rows._map(lambda values: values.split(size))
+    parts = rows.map(lambda values: values.split(size))
     count = max(1, math.ceil(len(rows) / size))
-    return [parts._map(lambda values, i=i: values[i]) for i in range(count)]
+    return [parts.map(itemgetter(i)) for i in range(count)]
 
 
 _SLICE_CPU_ELEMENTS = 2**17  # half a megabyte in float32, which a core's own cache holds

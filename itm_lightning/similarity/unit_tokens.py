@@ -74,7 +74,7 @@ class UnitTokenSimilarity(TokenSimilarity):
     def score(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
         # a training batch's captions come in any order
         order = texts.mask.sum(dim=1).argsort()
-        texts = texts._map(lambda values: values.index_select(0, order))
+        texts = texts.map(lambda values: values.index_select(0, order))
         width = images.mask.shape[1] * texts.mask.shape[1]
         return in_tiles(self._score, images, texts, width)[:, order.argsort()]
 

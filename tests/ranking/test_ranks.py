@@ -131,9 +131,13 @@ def test_images_are_prepared_once_and_texts_twice():
     class Counting(Cosine):
         prepared = 0
 
-        def prepare(self, features):
-            self.prepared += len(features)
-            return super().prepare(features)
+        def prepare_images(self, images):
+            self.prepared += len(images)
+            return super().prepare_images(images)
+
+        def prepare_texts(self, texts):
+            self.prepared += len(texts)
+            return super().prepare_texts(texts)
 
     head = Counting()
     images, texts = made_up_features(5, 6), made_up_features(10, 4)

@@ -2,17 +2,38 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from PIL import Image
 from torch import Tensor
 
 from itm_lightning.data.source import ImageSource, Record, empty
-from itm_lightning.types import Features
+from itm_lightning.types import Features, MemberFeatures
 
-ReadImages = Callable[[Sequence[Record]], Tensor | Features]
+Transform = Callable[[Image.Image], Tensor]
+ReadImages = Callable[[Sequence[Record]], Tensor | Features | MemberFeatures]
 """Pixels ``(B, 3, H, W)`` or tokens ``(B, L, D)`` of ``B`` records."""
+
+
+class MemberTransforms:
+    """Transforms a decoded image for every member of an ensemble; equal transforms run once.
+
+    Args:
+        transforms: one a member; those that pickle to the same bytes are equal.
+    """
+
+    def __init__(self, transforms: Sequence[Transform]) -> None:
+        pickled = [pickle.dumps(transform) for transform in transforms]
+        self._distinct = dict(zip(pickled, transforms, strict=True))
+        self._of_member = pickled
+
+    def __call__(self, image: Image.Image) -> MemberFeatures:
+        """The pixels ``(3, H, W)`` for each member."""
+        pixels = {key: transform(image) for key, transform in self._distinct.items()}
+        return MemberFeatures(tuple(pixels[key] for key in self._of_member))
 
 
 @dataclass(frozen=True)
@@ -20,15 +41,23 @@ class DecodedImages:
     """Decodes the photos of records and transforms them."""
 
     source: ImageSource
-    transform: Callable[[Image.Image], Tensor]
+    transform: Transform | MemberTransforms
 
-    def __call__(self, records: Sequence[Record]) -> Tensor:
-        """Pixels ``(B, 3, H, W)`` uint8; in memory, the channels are last."""
-        pixels: Tensor | None = None
+    def __call__(self, records: Sequence[Record]) -> Tensor | MemberFeatures:
+        """Pixels ``(B, 3, H, W)`` uint8, or those for each member; channels are last in memory."""
+        batch: MemberFeatures | None = None
         for row, record in enumerate(records):
-            image = self.transform(self.source.image(record)).permute(1, 2, 0)
-            if pixels is None:
-                pixels = empty((len(records), *image.shape), image.numpy().dtype)
-            pixels[row] = image  # while the processor has it in its cache
-        assert pixels is not None
-        return pixels.permute(0, 3, 1, 2)
+            image = self.transform(self.source.image(record))
+            pixels = image if isinstance(image, MemberFeatures) else MemberFeatures((image,))
+            if batch is None:
+                batch = pixels.map(partial(_rows_of, len(records)))
+            for rows, values in zip(batch.tensors(), pixels.tensors(), strict=True):
+                rows[row] = values  # while the processor has it in its cache
+        assert batch is not None
+        return batch if isinstance(self.transform, MemberTransforms) else batch.parts[0]
+
+
+def _rows_of(count: int, image: Tensor) -> Tensor:
+    """``(count, 3, H, W)`` to be filled, for images such as this one ``(3, H, W)``."""
+    last = image.permute(1, 2, 0)
+    return empty((count, *last.shape), last.numpy().dtype).permute(0, 3, 1, 2)

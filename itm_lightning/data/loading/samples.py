@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from itm_lightning.data.loading.decoding import ReadImages
 from itm_lightning.data.source import Record
-from itm_lightning.types import Batch, Features
+from itm_lightning.types import Batch, Features, MemberFeatures
 from itm_lightning.utils.seeds import seeded
 
 
@@ -132,9 +132,9 @@ def as_read(batch: Batch) -> Batch:
 
 @dataclass(frozen=True)
 class Sample:
-    """A photo's pixels ``(3, H, W)``, with captions, where samples come one by one."""
+    """An image's pixels ``(3, H, W)``, with texts, where samples come one by one."""
 
-    image: Tensor
+    image: Tensor | MemberFeatures
     record: Record
     texts: tuple[int, ...]  # which of the record's captions
 
@@ -142,10 +142,19 @@ class Sample:
 def collate(samples: Sequence[Sample]) -> Batch:
     """Joins samples into a :class:`~itm_lightning.types.Batch`."""
     chosen = [(sample.record, sample.texts) for sample in samples]
-    return _batch(chosen, default_collate([sample.image for sample in samples]))
+    return _batch(chosen, _stacked([sample.image for sample in samples]))
 
 
-def _batch(chosen: Sequence[Choice], images: Tensor | Features) -> Batch:
+def _stacked(images: list[Any]) -> Tensor | MemberFeatures:
+    first = images[0]
+    if not isinstance(first, MemberFeatures):
+        return default_collate(images)
+    columns = zip(*(image.tensors() for image in images), strict=True)
+    stacked = iter([default_collate(list(column)) for column in columns])
+    return first.map(lambda _: next(stacked))
+
+
+def _batch(chosen: Sequence[Choice], images: Tensor | Features | MemberFeatures) -> Batch:
     """Photos with the captions chosen of them, which stay strings."""
     pairs = [(record, k) for record, numbers in chosen for k in numbers]
     return Batch(

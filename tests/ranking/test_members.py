@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from itm_lightning.distributed import Views
 from itm_lightning.errors import InputError
 from itm_lightning.ranking import rank, ranks_from_scores, top_k
 from itm_lightning.similarity import CrossAttention, DotProduct, Ensemble
+from itm_lightning.types import MemberFeatures
 from tests.made_up import made_up_features
 
 N_IMAGES = 40
@@ -16,7 +16,7 @@ HEADS = [DotProduct(), CrossAttention()]
 # the second model sees other regions and other words, of another width
 IMAGES = [made_up_features(N_IMAGES, 5, 8, seed=1), made_up_features(N_IMAGES, 3, 6, seed=2)]
 TEXTS = [made_up_features(len(OWNER), 9, 8, seed=3), made_up_features(len(OWNER), 4, 6, seed=4)]
-GALLERY = Views.of_models(IMAGES), Views.of_models(TEXTS)
+GALLERY = MemberFeatures(tuple(IMAGES)), MemberFeatures(tuple(TEXTS))
 WEIGHTS = [1.0, 3.0]
 
 
@@ -27,8 +27,8 @@ def mean_scores():
 
 @pytest.mark.parametrize("block_elements", [50, 1000, None])
 def test_ranks_are_those_of_the_mean(block_elements):
-    panel = Ensemble(HEADS, WEIGHTS)
-    found = rank(panel, *GALLERY, IDS, IDS[OWNER], block_elements=block_elements)
+    head = Ensemble(HEADS, WEIGHTS)
+    found = rank(head, *GALLERY, IDS, IDS[OWNER], block_elements=block_elements)
     expected = ranks_from_scores(mean_scores(), IDS, IDS[OWNER])
     assert found.i2t.equal(expected.i2t)
     assert found.t2i.equal(expected.t2i)

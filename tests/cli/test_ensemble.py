@@ -43,13 +43,13 @@ def scores_of(path):
         return model(batch.images, batch.texts), batch.image_ids, batch.text_image_ids
 
 
-def together(models):
+def of_all(models):
     first, *others = models
     return "--ckpt_path", first, f"--ensemble.checkpoints={json.dumps(others)}"
 
 
 def test_they_score_as_the_weighted_mean_of_their_matrices(run, models, capsys):
-    folder = run("test", *together(models), f"--ensemble.weights={WEIGHTS}")
+    folder = run("test", *of_all(models), f"--ensemble.weights={WEIGHTS}")
     assert "mean of 2 models" in " ".join(capsys.readouterr().out.split())
     (one, *ids), (two, *_) = map(scores_of, models)
     expected = retrieval_recall((one + 3 * two) / 4, *ids)
@@ -63,8 +63,8 @@ def test_they_score_as_the_weighted_mean_of_their_matrices(run, models, capsys):
 
 
 def test_they_validate_and_retrieve_together(run, models):
-    assert (run("validate", *together(models)) / "val_results.json").is_file()
-    lines = (run("predict", *together(models)) / "predictions.jsonl").read_text().splitlines()
+    assert (run("validate", *of_all(models)) / "val_results.json").is_file()
+    lines = (run("predict", *of_all(models)) / "predictions.jsonl").read_text().splitlines()
     (one, _, _), (two, _, _) = map(scores_of, models)
     mean = (one + two) / 2
     found = [answer["score"] for answer in json.loads(lines[0])["texts"]]
@@ -73,10 +73,10 @@ def test_they_validate_and_retrieve_together(run, models):
 
 @pytest.mark.slow
 def test_processes_score_together_as_one_process_does(run, models, lightning, tmp_path):
-    alone = run("test", *together(models))
+    alone = run("test", *of_all(models))
     before = set(tmp_path.glob("runs/*"))
     flags = "--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"
-    done = lightning("test", *together(models), *flags)
+    done = lightning("test", *of_all(models), *flags)
     assert done.returncode == 0, done.stderr
     (folder,) = set(tmp_path.glob("runs/*")) - before
     two, one = (json.loads((f / "test_results.json").read_text()) for f in (folder, alone))
@@ -97,7 +97,7 @@ def test_bad_input_is_refused(refuse, tiny_config, command, flags, words):
 
 
 def test_a_fit_has_one_model_and_a_test_a_first_one(refuse, tiny_config, tmp_path, monkeypatch):
-    from itm_lightning.cli import together as module
+    from itm_lightning.cli import checkpoint_config as module
 
     monkeypatch.setattr(module, "read_checkpoint", lambda *_: {})
     flag = '--ensemble.checkpoints=["some.ckpt"]'
