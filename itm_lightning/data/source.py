@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from itm_lightning.part import Part
 from itm_lightning.types import Features
+from itm_lightning.utils.internals import shared_storage
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
@@ -28,7 +29,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype) -> Tensor:
     if get_worker_info() is None:
         # numpy's, because it asks for huge pages: new memory costs more than filling it
         return torch.from_numpy(np.empty(shape, dtype))
-    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    storage = shared_storage(math.prod(shape) * dtype.itemsize)
     return torch.from_numpy(np.empty(0, dtype)).set_(storage, 0, shape)  # type: ignore[call-overload]
 
 

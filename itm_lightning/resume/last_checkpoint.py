@@ -19,8 +19,8 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.resume import progress
 from itm_lightning.resume.best_checkpoint import AtomicCheckpointIO
-from itm_lightning.resume.progress import settle_buckets
 from itm_lightning.utils.atomic_files import remove_unfinished
+from itm_lightning.utils.internals import between_steps
 
 
 class Cadence:
@@ -136,8 +136,8 @@ class LastCheckpoint(Checkpoint):
     @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self._loaded is not None:
-            progress.begin_loaders(trainer, self._loaded["fit_loop"])
-        settle_buckets(trainer.strategy.model)
+            progress.restore_loader(trainer, self._loaded["fit_loop"])
+        progress.settle_buckets(trainer.strategy.model)
         self.cadence.restart(trainer.global_step)
         self._signals.catch()
 
@@ -147,7 +147,7 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if progress.may_cut(trainer):
+        if between_steps(trainer):
             self._write_if_due(trainer)
 
     @override
@@ -185,7 +185,7 @@ class LastCheckpoint(Checkpoint):
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        progress.cut(checkpoint["loops"]["fit_loop"])
+        progress.normalise_counters(checkpoint["loops"]["fit_loop"])
         checkpoint[_KEY] = {
             "random": progress.random_states(),
             "results": dict(pl_module.results),
@@ -205,7 +205,7 @@ class LastCheckpoint(Checkpoint):
         loaded, self._loaded = self._loaded, None
         if loaded is None:
             return
-        progress.go_on(trainer)
+        progress.finish_restart(trainer)
         pl_module.results = dict(loaded["results"])  # the sanity check had its own
         # a scheduler that watches a score needs it before the next validation
         trainer.callback_metrics.update(loaded["metrics"])

@@ -1,18 +1,16 @@
-"""Where in its loops a run is cut, such that Lightning goes on exactly there.
+"""How a checkpoint is made such that the resumed run is the uninterrupted one, bit by bit.
 
-Lightning stores its counters as they are in the midst of a hook, and when it resumes guesses from
-them what had been done; it guesses right in some places, and in others skips a validation, a step
-of the scheduler, or an epoch. Here the counters are put into one of two forms that leave nothing
-to guess: so many batches of an epoch are done, or so many epochs are.
+**Counters.** Lightning stores its counters as they are in the middle of a hook and, when it
+resumes, infers from them what had been done. In some places it infers wrongly and leaves out a
+validation, a step of the scheduler, or an epoch. Here the counters are brought into one of two
+forms that are unambiguous: some batches of an epoch are done, or some epochs are.
 
-Where gradients lie in what processes sum up, the same in a run and in one that goes on.
+**Buckets.** ``DistributedDataParallel`` sums gradients in buckets, and orders these anew after its
+first step, by the order in which the gradients came. With three processes or more, an element's
+position in its bucket decides in which order the processes' values are added, and so the last bits
+of the sum. A resumed run would take one step with other buckets than the uninterrupted run.
 
-``DistributedDataParallel`` packs gradients into buckets, and after its first step packs them anew,
-in the order in which they came. Of three processes or more, an element's place in its bucket
-decides in which order their numbers are added, and so the last bits of the sum: a run that goes on
-would begin with a step of other bits than the unbroken one has there.
-
-The random numbers of all processes, to go on with.
+**Random numbers**, of all processes.
 """
 
 from __future__ import annotations
@@ -23,41 +21,29 @@ from typing import Any, cast
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from lightning_fabric.utilities.data import _set_sampler_epoch
 from torch import distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from itm_lightning.distributed import is_distributed, rank, world_size
+from itm_lightning.utils.internals import rebuild_buckets
 
 Loops = dict[str, Any]
+State = dict[str, Any]
 
 
-def may_cut(trainer: pl.Trainer) -> bool:
-    """Whether the end of this batch is a place to cut the run.
-
-    It is not while gradients accumulate, nor where a validation or the epoch's end is to follow:
-    then the place is the next batch's end, or the beginning of the next epoch.
-    """
-    epoch_loop = trainer.fit_loop.epoch_loop
-    fetcher = trainer.fit_loop._data_fetcher
-    assert fetcher is not None
-    return not (
-        epoch_loop._should_accumulate()
-        or epoch_loop._is_training_done
-        or epoch_loop._should_check_val_fx(fetcher)
-    )
+# -- counters -----------------------------------------------------------------------------------
 
 
-def cut(fit_loop: Loops) -> None:
-    """Puts the stored state of the fit loop, changed in place, into one of the two forms."""
+def normalise_counters(fit_loop: Loops) -> None:
+    """Brings the stored state of the fit loop, in place, into one of the two forms."""
     epochs = fit_loop["epoch_progress"]
     if epochs["current"]["started"] == epochs["current"]["processed"]:
-        _at_an_epochs_beginning(fit_loop)
-    _settle(fit_loop["epoch_loop.batch_progress"])
+        _between_epochs(fit_loop)
+    _complete(fit_loop["epoch_loop.batch_progress"])
 
 
-def _at_an_epochs_beginning(fit_loop: Loops) -> None:
-    _settle(fit_loop["epoch_progress"])
+def _between_epochs(fit_loop: Loops) -> None:
+    _complete(fit_loop["epoch_progress"])
     optimiser = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
     for progress in (
         fit_loop["epoch_loop.batch_progress"],
@@ -70,11 +56,11 @@ def _at_an_epochs_beginning(fit_loop: Loops) -> None:
     for name in ("epoch_loop.batch_progress", "epoch_loop.val_loop.batch_progress"):
         fit_loop[name]["is_last_batch"] = False
     _clear(fit_loop["epoch_loop.val_loop.batch_progress"]["total"])
-    fit_loop["state_dict"].pop("combined_loader", None)  # loaders begin anew
+    fit_loop["state_dict"].pop("combined_loader", None)  # the loader begins an epoch
 
 
-def _settle(progress: dict[str, Any]) -> None:
-    """What was processed is done, and nothing else is begun."""
+def _complete(progress: dict[str, Any]) -> None:
+    """What was processed counts as completed, and nothing else as begun."""
     for counters in (progress["total"], progress["current"]):
         for name in counters:
             counters[name] = counters["processed"]
@@ -85,72 +71,78 @@ def _clear(counters: dict[str, int]) -> None:
         counters[name] = 0
 
 
-def begin_loaders(trainer: pl.Trainer, fit_loop: Loops) -> None:
-    """Takes the loaders to where the run was cut, before the first batch after a resume.
+def restore_loader(trainer: pl.Trainer, fit_loop: Loops) -> None:
+    """Tells the loader how far the run was, before the first batch after a resume.
 
-    Lightning does so when it makes them; but where a schedule asks for the number of steps, it
-    makes them before it knows how far the run was.
+    Lightning does so when it makes the loader; but where a schedule asks for the number of steps,
+    it makes the loader before it has read the checkpoint.
 
     Args:
         trainer: about to train.
-        fit_loop: the state it has been given, as :func:`cut` left it.
+        fit_loop: the state that was loaded, as :func:`normalise_counters` left it.
+    """
+    states = fit_loop["state_dict"].get("combined_loader", [])
+    if states:
+        (state,) = states
+        cast(Any, trainer.train_dataloader).load_state_dict(state)
+
+
+def finish_restart(trainer: pl.Trainer) -> None:
+    """At the first batch after a resume, corrects what Lightning infers wrongly.
+
+    Otherwise it would leave out a step of the scheduler at the epoch's end, as if that had been
+    done, and count the loggers' steps one too high in one of the two forms.
     """
     loop = trainer.fit_loop
-    assert loop._combined_loader is not None
-    assert loop._data_fetcher is not None
-    for loader in loop._combined_loader.flattened:
-        _set_sampler_epoch(loader, trainer.current_epoch)
-    loop._combined_loader._load_state_dicts(fit_loop["state_dict"].get("combined_loader", []))
-    iter(loop._data_fetcher)
+    loop.on_iteration_done()
+    loop.epoch_loop.on_load_checkpoint({"_batches_that_stepped": trainer.global_step})
 
 
-def go_on(trainer: pl.Trainer) -> None:
-    """At the first batch after a resume, mends what Lightning does not take from a checkpoint."""
-    loop = trainer.fit_loop
-    # else it would leave out a scheduler's step at the epoch's end
-    loop._restarting = False
-    # loggers' steps, which it counts one too many in one of the forms
-    loop.epoch_loop._batches_that_stepped = trainer.global_step
+# -- buckets ------------------------------------------------------------------------------------
 
 
 def settle_buckets(model: Any) -> None:
-    """Lets DDP pack its buckets for good before the first step; a collective.
+    """Makes DDP order its buckets for good before the first step; a collective.
 
-    Without this they would be settled by the first step's gradients. These here are all zero, and
-    come from the last parameter to the first.
+    The order then follows from gradients that are all zero, and come from the last parameter to
+    the first, in every run.
 
     Args:
         model: what the strategy has wrapped; nothing happens if it is no DDP, or one that never
-            packs anew.
+            orders its buckets anew.
     """
     if not isinstance(model, DistributedDataParallel):
         return
     if model.find_unused_parameters or model.static_graph:
         return
-    learnt = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     with torch.enable_grad():
-        nothing = torch.stack([0 * parameter.flatten()[:1].sum().float() for parameter in learnt])
+        zeros = torch.stack([0 * parameter.flatten()[:1].sum().float() for parameter in trained])
         model.reducer.prepare_for_backward([])
-        nothing.sum().backward()
-    model.reducer._rebuild_buckets()
-    for parameter in learnt:
+        zeros.sum().backward()
+    rebuild_buckets(model)
+    for parameter in trained:
         parameter.grad = None
 
 
-State = dict[str, Any]
+# -- random numbers -----------------------------------------------------------------------------
 
 
 def random_states() -> list[State]:
-    """The state of each process's generators, in plain values; all processes must call this."""
+    """The state of each process's generators, in plain values; a collective."""
     states: list[Any] = [None] * world_size()
     if not is_distributed():
-        return [_own()]
-    dist.all_gather_object(states, _own())
+        return [_own_random_state()]
+    dist.all_gather_object(states, _own_random_state())
     return states
 
 
 def restore_random_state(states: list[State]) -> None:
-    """Takes this process's part of :func:`random_states`; nothing if it was not among them."""
+    """Sets this process's generators from :func:`random_states`, if it was among those processes.
+
+    Args:
+        states: one a process.
+    """
     if rank() >= len(states):
         return
     state = states[rank()]
@@ -163,7 +155,7 @@ def restore_random_state(states: list[State]) -> None:
         torch.cuda.set_rng_state(state["cuda"])
 
 
-def _own() -> State:
+def _own_random_state() -> State:
     version, numbers, gauss = random.getstate()
     name, keys, *others = cast(tuple[Any, ...], np.random.get_state())
     state = {

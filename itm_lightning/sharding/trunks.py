@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
 
 import torch
 from pytorch_lightning.strategies import ModelParallelStrategy, Strategy
@@ -15,6 +14,7 @@ from torch.distributed.tensor import DTensor
 
 from itm_lightning.distributed import world_size
 from itm_lightning.encoders.base import Encoder
+from itm_lightning.utils.internals import bind_wrapped_call
 
 
 def shard_trunks(module: nn.Module, strategy: Strategy) -> None:
@@ -58,7 +58,7 @@ def shard(
             # Resharded after each forward, so that code outside of a call always finds shards.
             fully_shard(unit, mesh=mesh, reshard_after_forward=True)
             if isinstance(unit, fx.GraphModule):
-                _bind_wrapped_call(unit)
+                bind_wrapped_call(unit)
 
 
 def shardable(trunk: nn.Module) -> bool:
@@ -85,17 +85,6 @@ def is_sharded(module: nn.Module) -> bool:
 
 def _has_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
-
-
-def _bind_wrapped_call(graph: fx.GraphModule) -> None:
-    """Prevents a graph's call from calling itself without end.
-
-    torchvision's networks replace their graph when they change between training and evaluation,
-    and torch.fx then makes a call for the class that the graph has by then: the one that FSDP2 has
-    derived from the graph's own class.
-    """
-    cls: Any = type(graph)
-    cls._wrapped_call = graph._wrapped_call
 
 
 @torch.no_grad()

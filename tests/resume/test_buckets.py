@@ -12,7 +12,7 @@ from tests.distributed.processes import in_groups
 WORLD = 3
 
 
-def gradients(configure_strategy, **how):
+def gradients(settle, **how):
     """Those of one step made twice, the first one right after the model was wrapped."""
     torch.manual_seed(0)
     # in the order of the layers' use, gradients come in another order than the reverse of theirs
@@ -29,7 +29,7 @@ def gradients(configure_strategy, **how):
             return values
 
     model = DistributedDataParallel(Chain(), **how)
-    if configure_strategy:
+    if settle:
         settle_buckets(model)
         assert all(parameter.grad is None for parameter in model.parameters())
     values = torch.randn(8, 400, generator=torch.Generator().manual_seed(rank()))
@@ -43,9 +43,9 @@ def gradients(configure_strategy, **how):
 
 def all_outcomes():
     return {
-        "settled": gradients(configure_strategy=True),
-        "as torch does it": gradients(configure_strategy=False),
-        "never packed anew": gradients(configure_strategy=True, find_unused_parameters=True),
+        "settled": gradients(settle=True),
+        "as torch does it": gradients(settle=False),
+        "never packed anew": gradients(settle=True, find_unused_parameters=True),
     }
 
 

@@ -48,16 +48,15 @@ class TrainingLoader(DataLoader[Batch]):
 
     @override
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        # A generator, so that it begins with its first batch: Lightning may make the iterator
+        # before it says which epoch comes and how far the run was.
         skipped, self._skipped = self._skipped, 0
         if isinstance(self.dataset, StreamDataset):
             self.dataset.skip(skipped)
         elif isinstance(self.batch_sampler, TrainingBatches):
             self.batch_sampler.skip(skipped)
         self._handed_out = skipped
-        return self._counted(super().__iter__())
-
-    def _counted(self, batches: Iterator[Batch]) -> Iterator[Batch]:
-        for batch in batches:
+        for batch in super().__iter__():
             self._handed_out += 1
             yield batch
 
