@@ -12,8 +12,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
-
 
 def at_least_float32(tensor: Tensor) -> Tensor:
     """Half precision to float32; float32 and float64 as they are."""
@@ -286,26 +284,3 @@ def full_precision(tensor: Tensor) -> torch.autocast:
 def unit(vectors: Tensor) -> Tensor:
     """Vectors of length 1 along the last dimension, at least float32; zero stays zero."""
     return F.normalize(at_least_float32(vectors), dim=-1)
-
-
-def same_width(left: Tensor, right: Tensor) -> None:
-    """Checks that the last dimensions are equal.
-
-    Raises:
-        InputError: the widths differ.
-    """
-    if left.shape[-1] != right.shape[-1]:
-        raise InputError(
-            f"photos and captions must share one width, but they have {left.shape[-1]} and "
-            f"{right.shape[-1]}: give both encoders the same output size"
-        )
-
-
-def inner_products(left: Tensor, right: Tensor) -> Tensor:
-    """``(A, B)`` inner products of the rows of ``left (A, D)`` and ``right (B, D)``.
-
-    Raises:
-        InputError: the widths differ.
-    """
-    same_width(left, right)
-    return left @ right.mT

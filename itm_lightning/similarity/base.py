@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.part import Part
-from itm_lightning.types import Features, Rows, Vectors, full_precision, inner_products
+from itm_lightning.types import Features, Rows, Vectors, full_precision
 
 # score_pairs scores so many rows with as many columns: fewer calls cost more than what is left over
 _PAIRS_AT_ONCE = 16
@@ -232,3 +232,26 @@ class Aligning(ABC):
 
         Memory grows with ``n_images · n_texts · R · L``: meant for a few images and texts.
         """
+
+
+def same_width(left: Tensor, right: Tensor) -> None:
+    """Checks that the last dimensions are equal.
+
+    Raises:
+        InputError: the widths differ.
+    """
+    if left.shape[-1] != right.shape[-1]:
+        raise InputError(
+            f"photos and captions must share one width, but they have {left.shape[-1]} and "
+            f"{right.shape[-1]}: give both encoders the same output size"
+        )
+
+
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """``(A, B)`` inner products of the rows of ``left (A, D)`` and ``right (B, D)``.
+
+    Raises:
+        InputError: the widths differ.
+    """
+    same_width(left, right)
+    return left @ right.mT

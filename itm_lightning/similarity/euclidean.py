@@ -9,9 +9,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import Embedding, PooledSimilarity
+from itm_lightning.similarity.base import Embedding, PooledSimilarity, inner_products
 from itm_lightning.similarity.functional import root
-from itm_lightning.types import Features, Rows, at_least_float32, double, inner_products
+from itm_lightning.types import Features, Rows, at_least_float32, double
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import Embedding, PooledSimilarity
+from itm_lightning.similarity.base import Embedding, PooledSimilarity, inner_products
 from itm_lightning.similarity.functional import affine, of_width
 from itm_lightning.similarity.spaces import Gaussians
-from itm_lightning.types import Features, Rows, full_precision, inner_products, unit
+from itm_lightning.types import Features, Rows, full_precision, unit
 
 
 @dataclass(frozen=True)

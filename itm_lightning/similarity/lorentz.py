@@ -10,10 +10,10 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import Embedding, PooledSimilarity
+from itm_lightning.similarity.base import Embedding, PooledSimilarity, inner_products
 from itm_lightning.similarity.functional import of_width, root
 from itm_lightning.similarity.spaces import Hyperboloid, exponential_map
-from itm_lightning.types import Features, at_least_float32, double, inner_products
+from itm_lightning.types import Features, at_least_float32, double
 
 _CURVATURE_FACTOR = 10.0  # MERU's: the curvature stays within this factor of where it started
 

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import PooledSimilarity
+from itm_lightning.similarity.base import PooledSimilarity, same_width
 from itm_lightning.similarity.tiles import in_slices
-from itm_lightning.types import Features, Vectors, same_width, unit
+from itm_lightning.types import Features, Vectors, unit
 
 
 @register("similarity")

@@ -11,16 +11,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.similarity.base import TokenSimilarity
+from itm_lightning.similarity.base import TokenSimilarity, inner_products
 from itm_lightning.similarity.tiles import in_tiles, recomputed
-from itm_lightning.types import (
-    Features,
-    Rows,
-    at_least_float32,
-    full_precision,
-    inner_products,
-    unit_tokens,
-)
+from itm_lightning.types import Features, Rows, at_least_float32, full_precision, unit_tokens
 
 UnitTokensT = TypeVar("UnitTokensT", bound="UnitTokens")
 

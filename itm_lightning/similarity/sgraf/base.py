@@ -14,21 +14,14 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.similarity.attention import NORMALIZERS, attention, inverse_length
-from itm_lightning.similarity.base import Aligning, TokenSimilarity
+from itm_lightning.similarity.base import Aligning, TokenSimilarity, inner_products
 from itm_lightning.similarity.functional import of_width
 from itm_lightning.similarity.sgraf.vectors import (
     GlobalVector,
     NormalisedGlobalVector,
     similarity_vectors,
 )
-from itm_lightning.types import (
-    Features,
-    Rows,
-    at_least_float32,
-    full_precision,
-    inner_products,
-    unit_tokens,
-)
+from itm_lightning.types import Features, Rows, at_least_float32, full_precision, unit_tokens
 
 _SMOOTH = 9.0  # λ, the attention's inverse temperature
 
