@@ -1,5 +1,6 @@
 """Encoders: photos and captions become Features."""
 
+from itm_lightning.encoders.bag_of_words import BagOfWords
 from itm_lightning.encoders.base import (
     Encoder,
     ImageEncoder,
@@ -22,6 +23,7 @@ from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
 from itm_lightning.encoders.vocabulary import Vocabulary
 
 __all__ = [
+    "BagOfWords",
     "Encoder",
     "ImageEncoder",
     "LinearProjection",

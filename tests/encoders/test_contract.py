@@ -27,6 +27,7 @@ EXAMPLES = {
     "RegionFeatures": lambda folder, **more: {"dim": 6, **more},
     "PretrainedText": lambda folder, **more: {"name": folder("bert"), **more},
     "RecurrentText": lambda folder, **more: {"hidden": 8, "word_dim": 6, **more},
+    "BagOfWords": lambda folder, **more: {"dim": 16, **more},
 }
 IMAGE_ENCODERS = list_registered("image_encoder")
 WITHOUT_TRUNK = ["RegionFeatures"]  # they read regions, and pixels not at all
@@ -36,6 +37,8 @@ KINDS = {
     **dict.fromkeys(IMAGE_ENCODERS, "image_encoder"),
     **dict.fromkeys(TEXT_ENCODERS, "text_encoder"),
 }
+WITHOUT_TOKENS = ["BagOfWords"]  # they give a pooled vector alone, and have no weights
+WITH_TOKENS = [name for name in KINDS if name not in WITHOUT_TOKENS]
 
 
 def build(name, folder, **more):
@@ -58,13 +61,14 @@ def inputs(encoder, name):
 
 
 def check_equal(one: Features, other: Features):
-    assert torch.equal(one.mask, other.mask)
-    torch.testing.assert_close(one.tokens, other.tokens, rtol=0, atol=0)
-    torch.testing.assert_close(one.pooled, other.pooled, rtol=0, atol=0)
+    for name in ("tokens", "mask", "pooled"):
+        left, right = getattr(one, name), getattr(other, name)
+        assert (left is None) == (right is None)
+        assert left is None or torch.equal(left, right)
 
 
-@pytest.mark.parametrize("name", KINDS)
-class TestEveryEncoder:
+@pytest.mark.parametrize("name", WITH_TOKENS)
+class TestEveryEncoderOfTokens:
     def test_gives_features_as_wide_as_it_says(self, name, folders):
         encoder = build(name, folders).eval()
         given = inputs(encoder, name)
@@ -95,6 +99,9 @@ class TestEveryEncoder:
         learning = "pooling." if name in WITHOUT_TRUNK else "network."
         assert any(n.startswith(learning) for n in trainable)
 
+
+@pytest.mark.parametrize("name", KINDS)
+class TestEveryEncoder:
     def test_checkpoint_is_enough_to_rebuild_it(self, name, folders, tmp_path):
         """The folder is gone, and only ``weights_only`` reads what was kept."""
         gone = []
@@ -103,7 +110,8 @@ class TestEveryEncoder:
             gone.append(tmp_path / model)
             return str(shutil.copytree(folders(model), gone[-1]))
 
-        encoder = build(name, own_folder, pooling=MaxPooling()).eval()
+        pooling = {"pooling": MaxPooling()} if name in WITH_TOKENS else {}
+        encoder = build(name, own_folder, **pooling).eval()
         given = inputs(encoder, name)
         expected = encoder(given)
         kept = io.BytesIO()
@@ -133,7 +141,9 @@ class TestEveryEncoder:
         check_equal(pickle.loads(pickle.dumps(encoder))(given), encoder(given))
 
 
-@pytest.mark.parametrize("name", [n for n in KINDS if n not in ["RecurrentText", *WITHOUT_TRUNK]])
+@pytest.mark.parametrize(
+    "name", [n for n in WITH_TOKENS if n not in ["RecurrentText", *WITHOUT_TRUNK]]
+)
 class TestFrozenTrunk:
     def test_neither_learns_nor_leaves_evaluation(self, name, folders):
         encoder = build(name, folders, trainable=False, pooling=AttentionPooling())
@@ -192,6 +202,17 @@ class TestEveryImageEncoder:
         assert torch.equal(encoder.transform(True)(image), encoder.transform(False)(image))
 
 
+@pytest.mark.parametrize("name", WITHOUT_TOKENS)
+def test_without_tokens_a_vector_is_as_wide_as_it_says(name, folders):
+    encoder = build(name, folders).eval()
+    features = encoder(TEXTS)
+    assert features.tokens is None
+    assert features.mask is None
+    assert features.pooled.shape == (len(TEXTS), encoder.dim)
+    assert features.pooled.dtype == torch.float32
+    assert encoder.device == features.pooled.device
+
+
 @pytest.mark.parametrize("name", TEXT_ENCODERS)
 class TestEveryTextEncoder:
     def test_padding_changes_nothing(self, name, folders):
@@ -199,12 +220,14 @@ class TestEveryTextEncoder:
         together = encoder(TEXTS)
         for row, text in enumerate(TEXTS):
             alone = encoder([text])
+            torch.testing.assert_close(together.pooled[row], alone.pooled[0], rtol=1e-5, atol=1e-5)
+            if name in WITHOUT_TOKENS:
+                continue
             real = together.mask[row]
             assert int(real.sum()) == int(alone.mask.sum())
             torch.testing.assert_close(
                 together.tokens[row, real], alone.tokens[alone.mask], rtol=1e-5, atol=1e-5
             )
-            torch.testing.assert_close(together.pooled[row], alone.pooled[0], rtol=1e-5, atol=1e-5)
 
     def test_order_of_the_texts_is_kept(self, name, folders):
         encoder = build(name, folders).eval()
