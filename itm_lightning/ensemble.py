@@ -13,7 +13,7 @@ from itm_lightning.matcher import Matcher
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.sharding import shard_trunks
 from itm_lightning.similarity import Ensemble
-from itm_lightning.training.combinations import check_combinations
+from itm_lightning.training.trainer_rules import check_trainer
 from itm_lightning.types import MemberFeatures
 
 
@@ -62,7 +62,7 @@ class EnsembleMatcher(RetrievalModule):
         """Checks everything before any long work."""
         self.data.connect(*(matcher.image_encoder for matcher in self._members()))
         for matcher in self._members():
-            check_combinations(self.trainer, matcher)
+            check_trainer(self.trainer, matcher)
             matcher.compile_parts()
         self.check_protocol(stage)
 

@@ -61,6 +61,11 @@ class RetrievalModule(pl.LightningModule, ABC):
         """Texts into the space in which they are compared."""
 
     @property
+    def compiles(self) -> bool:
+        """Whether ``torch.compile`` is still to be applied."""
+        return False
+
+    @property
     def data(self) -> ITMDataModule:
         """The trainer's data module.
 

@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes, SingleProcess, all_processes
@@ -20,19 +21,23 @@ from itm_lightning.objectives import InfoNCE
 from itm_lightning.objectives.base import Comparison, LocalComparison, Objective
 from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.part import from_config, to_config
-from itm_lightning.sharding import ShardingModule, separate
+from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trunks, synchronise
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.training.combinations import check_combinations
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
-from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor
+from itm_lightning.training.parameter_groups import (
+    freeze_unused,
+    groups_by_factor,
+    optimizer_by_factor,
+)
 from itm_lightning.training.schedules import WarmupCosine
+from itm_lightning.training.trainer_rules import check_trainer
 from itm_lightning.types import Batch, EncodedBatch, Features
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
 
-class Matcher(ShardingModule, RetrievalModule):
+class Matcher(RetrievalModule):
     """Matches images with texts; every part comes from YAML.
 
     Where several processes train, their batches are one: each scores its own images and texts
@@ -181,7 +186,7 @@ class Matcher(ShardingModule, RetrievalModule):
     def setup(self, stage: str) -> None:
         """Learns the vocabulary from the train split alone; checks names before any long work."""
         self.data.connect(self.image_encoder)
-        check_combinations(self.trainer, self)
+        check_trainer(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
         self.check_protocol(stage)
         if stage == "fit":
@@ -199,6 +204,10 @@ class Matcher(ShardingModule, RetrievalModule):
             for part in (self.image_encoder, self.text_encoder, self.similarity):
                 part.compile(dynamic=True)
             self._compile = False
+
+    @override
+    def configure_model(self) -> None:
+        shard_trunks(self, self.trainer.strategy)
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
@@ -220,11 +229,7 @@ class Matcher(ShardingModule, RetrievalModule):
 
     @override
     def configure_optimizers(self) -> Any:
-        groups = groups_by_factor(self, self._lr_factors)
-        optimizer = self._make_optimizer([{"params": group} for group in groups.values()])
-        for factor, group in zip(groups, optimizer.param_groups, strict=True):
-            group["lr"] *= factor
-        separate(optimizer)
+        optimizer = optimizer_by_factor(self._make_optimizer, self, self._lr_factors)
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
@@ -235,11 +240,26 @@ class Matcher(ShardingModule, RetrievalModule):
         settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/rsum"}
         return {"optimizer": optimizer, "lr_scheduler": settings}
 
+    @override
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        synchronise(self)
+
+    @override
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        clip = gradient_clip_val, gradient_clip_algorithm
+        if not clip_gradients(self, optimizer, *clip):
+            super().configure_gradient_clipping(optimizer, *clip)
+
     # -- checkpoints ----------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what a fresh process needs to build this Matcher: plain values only."""
-        super().on_save_checkpoint(checkpoint)
+        checkpoint_layout(self, checkpoint, self.trainer.optimizers)
         checkpoint["matcher"] = {
             "config": {name: to_config(getattr(self, name)) for name in _PARTS} | self._arguments,
             "assets": {name: encoder.assets() for name, encoder in self._encoders()},
@@ -277,8 +297,8 @@ class Matcher(ShardingModule, RetrievalModule):
         return matcher.to(map_location).eval()
 
     @property
+    @override
     def compiles(self) -> bool:
-        """Whether ``torch.compile`` is to come."""
         return self._compile
 
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:

@@ -47,7 +47,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Protocol, Retrieval
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
-from itm_lightning.training.combinations import check_combinations
+from itm_lightning.training.trainer_rules import check_trainer
 
 _IRRELEVANT = (
     r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
@@ -167,7 +167,7 @@ class ITMCLI(LightningCLI):
         with nullcontext() if assets is None else restoring(assets):
             super().instantiate_classes()
         configure_strategy(self.trainer)
-        check_combinations(self.trainer, self.model)
+        check_trainer(self.trainer, self.model)
         ensemble = self._get(self.config_init, "ensemble")
         if ensemble.checkpoints:
             config = self.config_init[self.subcommand]

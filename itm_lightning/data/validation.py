@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import torch
 from tqdm.auto import tqdm
 
 from itm_lightning.data.source import Record, RegionSource, Source
@@ -153,6 +154,13 @@ def check_regions(source: RegionSource, record: Record, encoder: ImageEncoder) -
     """
     made_by, own = source.made_by, encoder.fingerprint()
     if made_by is not None and own is not None and made_by != own:
+        dtype = next(encoder.network.parameters()).dtype
+        if dtype != torch.float32:
+            raise InputError(
+                f"the trunk that made the features of {type(source).__name__} is recognised by its "
+                f"weights in float32, but they are {dtype} here: set trainer.precision: 32-true, "
+                "or bf16-mixed"
+            )
         raise InputError(
             f"the features of {type(source).__name__} are stale, another image encoder made them "
             f"({_first_difference(made_by, own)}): run `lightning extract` again"

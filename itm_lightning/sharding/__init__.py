@@ -18,7 +18,6 @@ from itm_lightning.sharding.gradients import (
     separate,
     synchronise,
 )
-from itm_lightning.sharding.module import ShardingModule
 from itm_lightning.sharding.trunks import (
     blocks,
     is_sharded,
@@ -29,7 +28,6 @@ from itm_lightning.sharding.trunks import (
 )
 
 __all__ = [
-    "ShardingModule",
     "blocks",
     "checkpoint_layout",
     "clip_gradients",

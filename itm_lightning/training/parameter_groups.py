@@ -1,16 +1,39 @@
-"""Which parameters learn, and how fast."""
+"""Which parameters are trained, and at which learning rate."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
 
 from itm_lightning.encoders.base import Encoder
 from itm_lightning.errors import InputError
+from itm_lightning.sharding import separate
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
+
+
+def optimizer_by_factor(
+    make: Callable[[list[dict[str, Any]]], Optimizer],
+    module: nn.Module,
+    factors: Mapping[str, float],
+) -> Optimizer:
+    """An optimiser with a group for each factor on its learning rate.
+
+    Args:
+        make: makes the optimiser of groups of parameters.
+        module: the module that is trained.
+        factors: see :func:`groups_by_factor`.
+    """
+    groups = groups_by_factor(module, factors)
+    optimizer = make([{"params": group} for group in groups.values()])
+    for factor, group in zip(groups, optimizer.param_groups, strict=True):
+        group["lr"] *= factor
+    separate(optimizer)
+    return optimizer
 
 
 def groups_by_factor(
@@ -19,7 +42,7 @@ def groups_by_factor(
     """The trainable parameters by the factor of the longest prefix of their name, or 1.
 
     Args:
-        module: whose parameters.
+        module: the module that is trained.
         factors: prefix of a parameter's name → factor, as ``{"image_encoder.network": 0.1}``.
 
     Raises:
@@ -46,8 +69,8 @@ def freeze_unused(encoders: Iterable[Encoder], similarity: Similarity) -> None:
     """Freezes the encoders' poolings where the head reads tokens alone.
 
     Args:
-        encoders: whose poolings.
-        similarity: the head; what it keeps of the features tells what it reads.
+        encoders: the encoders of both sides.
+        similarity: the head; what it selects of the features shows what it reads.
     """
     one = Features.from_tokens(torch.zeros(1, 1, 1))
     if similarity.select(one).pooled is None:

@@ -10,8 +10,8 @@ from itm_lightning import Matcher
 from itm_lightning.cli import main
 from itm_lightning.encoders import PretrainedText, RecurrentText, RegionFeatures
 from itm_lightning.objectives import InfoNCE
+from itm_lightning.sharding.rules import nothing_to_shard, other_engines
 from itm_lightning.similarity import Cosine
-from itm_lightning.training.combinations import nothing_to_shard, other_engines
 from tests.encoders.conftest import folders
 from tests.sharding.fits import fsdp2
 

@@ -57,6 +57,9 @@ class Sgraf(Aligning, TokenSimilarity):
             self-attention has statistics for each; a photo with fewer uses the first ones.
     """
 
+    # Similarity vectors are float32, which weights in bfloat16 cannot be multiplied with.
+    unsupported_precisions = ("bf16-true",)
+
     def __init__(self, dim: int, sim_dim: int, regions: int) -> None:
         super().__init__()
         self.dim: int = dim
