@@ -40,7 +40,10 @@ class RetrievalModule(pl.LightningModule, ABC):
         n_models: how many models' scores the similarity averages.
         results: what was logged of evaluations, as Python floats.
         retrieved: what the last ``trainer.predict`` found.
+        compiles: whether ``torch.compile`` is still to be applied.
     """
+
+    compiles: bool = False
 
     def __init__(self, similarity: Similarity) -> None:
         super().__init__()
@@ -59,11 +62,6 @@ class RetrievalModule(pl.LightningModule, ABC):
     @abstractmethod
     def encode_texts(self, texts: str | list[str]) -> AnyFeatures:
         """Texts into the space in which they are compared."""
-
-    @property
-    def compiles(self) -> bool:
-        """Whether ``torch.compile`` is still to be applied."""
-        return False
 
     @property
     def data(self) -> ITMDataModule:

@@ -25,11 +25,7 @@ from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trun
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
-from itm_lightning.training.parameter_groups import (
-    freeze_unused,
-    groups_by_factor,
-    optimizer_by_factor,
-)
+from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
 from itm_lightning.training.schedules import WarmupCosine
 from itm_lightning.training.trainer_rules import check_trainer
 from itm_lightning.types import Batch, EncodedBatch, Features
@@ -113,7 +109,7 @@ class Matcher(RetrievalModule):
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._lr_factors = lr_factors or {}
-        self._compile = compile
+        self.compiles = compile
         self._gradient_cache = checked_size(gradient_cache)
         self._processes: Processes = SingleProcess()
 
@@ -200,10 +196,10 @@ class Matcher(RetrievalModule):
 
     def compile_parts(self) -> None:
         """Compiles encoders and similarity where the Matcher was made to; once is enough."""
-        if self._compile:
+        if self.compiles:
             for part in (self.image_encoder, self.text_encoder, self.similarity):
                 part.compile(dynamic=True)
-            self._compile = False
+            self.compiles = False
 
     @override
     def configure_model(self) -> None:
@@ -229,7 +225,7 @@ class Matcher(RetrievalModule):
 
     @override
     def configure_optimizers(self) -> Any:
-        optimizer = optimizer_by_factor(self._make_optimizer, self, self._lr_factors)
+        optimizer = make_optimizer(self._make_optimizer, self, self._lr_factors)
         if self._make_scheduler is None:
             return optimizer
         scheduler = self._make_scheduler(optimizer)
@@ -295,11 +291,6 @@ class Matcher(RetrievalModule):
         matcher.on_load_checkpoint(checkpoint)
         matcher.load_state_dict(checkpoint["state_dict"])
         return matcher.to(map_location).eval()
-
-    @property
-    @override
-    def compiles(self) -> bool:
-        return self._compile
 
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
         yield "image_encoder", self.image_encoder

@@ -16,7 +16,7 @@ from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
 
 
-def optimizer_by_factor(
+def make_optimizer(
     make: Callable[[list[dict[str, Any]]], Optimizer],
     module: nn.Module,
     factors: Mapping[str, float],
