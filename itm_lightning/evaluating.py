@@ -91,7 +91,7 @@ class RetrievalModule(pl.LightningModule, ABC):
     def validation_step(self, batch: Batch, batch_index: int) -> None:
         self.recall.update(
             self.encode_images(batch.images),
-            self.encode_texts(batch.texts),
+            self.encode_texts(batch.texts) if batch.texts else None,  # all are distractors
             batch.image_ids,
             batch.text_image_ids,
             batch.text_ids,

@@ -60,7 +60,7 @@ class BidirectionalRecall(Metric):
         super().__init__(sync_on_compute=False, **kwargs)
         self._similarity = (similarity,)  # in a tuple, or it would become a submodule
         self.ks = tuple(ks)
-        self._members = members
+        self.members = members
         self._together = sync_on_compute
         self._gallery: tuple[int, Gallery] | None = None  # after how many updates it was made
         self._bytes = 0  # of features
@@ -148,7 +148,7 @@ class BidirectionalRecall(Metric):
         A text whose image came with an earlier batch is an error here: call :meth:`update` then.
         """
         self.update(*args, **kwargs)
-        batch = BidirectionalRecall(self.similarity, self.ks, False, self._members)
+        batch = BidirectionalRecall(self.similarity, self.ks, False, self.members)
         batch = batch.to(self.device)
         batch.update(*args, **kwargs)
         recall: dict[str, Tensor] = batch.compute()
@@ -198,11 +198,11 @@ class BidirectionalRecall(Metric):
         parts = tuple(
             Features(*(cat_and_free(state) if state else None for state in part)) for part in states
         )
-        return parts[0] if self._members is None else MemberFeatures(parts)
+        return parts[0] if self.members is None else MemberFeatures(parts)
 
     def _states(self, side: str) -> list[list[str]]:
         """The names of the lists of tokens, masks and pooled vectors, of each member."""
-        members = [""] if self._members is None else [f"{m}_" for m in range(self._members)]
+        members = [""] if self.members is None else [f"{m}_" for m in range(self.members)]
         return [[f"{side}_{member}{field}" for field in _FIELDS] for member in members]
 
 

@@ -72,10 +72,11 @@ def test_they_validate_and_retrieve_together(run, models):
 
 
 @pytest.mark.slow
-def test_processes_score_together_as_one_process_does(run, models, lightning, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "ModelParallelStrategy"])
+def test_processes_score_together_as_one_process_does(run, models, lightning, tmp_path, strategy):
     alone = run("test", *of_all(models))
     before = set(tmp_path.glob("runs/*"))
-    flags = "--trainer.accelerator=cpu", "--trainer.devices=2", "--trainer.strategy=ddp"
+    flags = "--trainer.accelerator=cpu", "--trainer.devices=2", f"--trainer.strategy={strategy}"
     done = lightning("test", *of_all(models), *flags)
     assert done.returncode == 0, done.stderr
     (folder,) = set(tmp_path.glob("runs/*")) - before

@@ -3,12 +3,12 @@
 import torch
 
 from itm_lightning.metrics import BidirectionalRecall
-from itm_lightning.similarity import Cosine, CrossAttention
-from itm_lightning.types import Features
+from itm_lightning.similarity import Cosine, CrossAttention, Ensemble
+from itm_lightning.types import Features, MemberFeatures
 from tests.made_up import made_up_features
 
 N_IMAGES = 29
-# one to five captions, and none at all: those photos are distractors
+# one to five captions, and none at all: those images are distractors
 COUNTS = [(i * 7) % 6 for i in range(N_IMAGES)]
 OWNER = torch.tensor([i for i, count in enumerate(COUNTS) for _ in range(count)])
 IMAGE_IDS = torch.arange(N_IMAGES) * 11 % 101 + 3  # in no order
@@ -16,17 +16,27 @@ TEXT_IDS = torch.arange(len(OWNER)) * 17 % 103
 LAYOUT = {int(IMAGE_IDS[i]): TEXT_IDS[i == OWNER].tolist() for i in range(N_IMAGES) if COUNTS[i]}
 
 
-def features(ties):
-    """Photos and captions; where ties are wanted, few different ones, and scores that are equal."""
+def features(ties, members=None):
+    """Images and texts; where ties are wanted, few different ones, and scores that are equal."""
     images = made_up_features(N_IMAGES, 6, seed=1)
     texts = made_up_features(len(OWNER), 5, seed=2)
+    if members:  # the second has fewer regions, more words, and another width
+        images = MemberFeatures((images, made_up_features(N_IMAGES, 4, 6, seed=3)))
+        texts = MemberFeatures((texts, made_up_features(len(OWNER), 9, 6, seed=4)))
     if not ties:
         return images, texts
     return images[torch.arange(N_IMAGES) % 4], texts[torch.arange(len(OWNER)) % 6]
 
 
+HEADS = {
+    "pooled": Cosine(),
+    "tokens": CrossAttention(),
+    "members": Ensemble([Cosine(), CrossAttention()], [1, 3]),
+}
+
+
 def head(name):
-    return {"pooled": Cosine(), "tokens": CrossAttention()}[name]
+    return HEADS[name]
 
 
 def padded(rank, size):
@@ -47,8 +57,8 @@ SHARES = {share.__name__: share for share in (padded, all_on_the_last, none_on_t
 
 
 def seen(metric, image_rows, ties=False, text_ids=True):
-    """The metric, after batches of three photos with their captions, hardly padded."""
-    images, texts = features(ties)
+    """The metric, after batches of three images with their texts, hardly padded."""
+    images, texts = features(ties, metric.members)
     image_rows = list(image_rows)
     for start in range(0, len(image_rows), 3):
         batch = torch.tensor(image_rows[start : start + 3])
@@ -56,7 +66,7 @@ def seen(metric, image_rows, ties=False, text_ids=True):
         ids = IMAGE_IDS[batch], IMAGE_IDS[OWNER[text_rows]]
         metric.update(
             images[batch].trim(),
-            texts[text_rows].trim(),
+            texts[text_rows].trim() if len(text_rows) else None,
             *ids,
             TEXT_IDS[text_rows] if text_ids else None,
         )
@@ -64,7 +74,8 @@ def seen(metric, image_rows, ties=False, text_ids=True):
 
 
 def metric_of(name, images, **kwargs):
-    return seen(BidirectionalRecall(head(name)), images, **kwargs)
+    members = 2 if name == "members" else None
+    return seen(BidirectionalRecall(head(name), members=members), images, **kwargs)
 
 
 def broken(ties=False):

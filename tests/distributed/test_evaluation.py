@@ -142,7 +142,7 @@ def most_held():
 SCENARIOS = {
     (share, name, ties): functools.partial(scored, share, name, ties=ties)
     for share, ties in CASES
-    for name in ("pooled", "tokens")
+    for name in galleries.HEADS
 } | {
     "no ids": functools.partial(scored, "padded", "tokens", text_ids=False),
     **{
@@ -199,7 +199,7 @@ def alone(name, ties):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", ["pooled", "tokens"])
+@pytest.mark.parametrize("name", galleries.HEADS)
 @pytest.mark.parametrize(("share", "ties"), CASES)
 def test_equals_one_process_bit_for_bit(outcomes, world, share, name, ties):
     expected = alone(name, ties)

@@ -10,8 +10,8 @@ from itm_lightning.distributed import ShardedFeatures, SingleProcess
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, retrieval_recall
 from itm_lightning.ranking import blocks, rank
-from itm_lightning.similarity import Bilinear, Cosine, CrossAttention
-from itm_lightning.types import Features
+from itm_lightning.similarity import Bilinear, Cosine, CrossAttention, Ensemble
+from itm_lightning.types import Features, MemberFeatures
 from tests.made_up import golden, made_up_features
 
 IMAGE_IDS = torch.tensor([40, 10, 30, 20])
@@ -95,6 +95,35 @@ def test_keeps_only_what_the_head_reads(head, kept):
     for side in ("image", "text"):
         fields = {f for f in ("tokens", "mask", "pooled") if getattr(metric, f"{side}_{f}")}
         assert fields == kept
+
+
+def test_a_batch_of_images_alone_is_one_of_distractors():
+    metric = BidirectionalRecall(Cosine())
+    nothing = torch.zeros(0, dtype=torch.int64)
+    text_id = torch.tensor([7])
+    metric.update(IMAGES[:3], TEXTS[:1], IMAGE_IDS[:3], IMAGE_IDS[1:2], text_id)
+    metric.update(IMAGES[3:], None, IMAGE_IDS[3:], nothing, nothing)
+    scores = Cosine()(IMAGES, TEXTS[[0]])
+    assert metric.compute() == retrieval_recall(scores, IMAGE_IDS, IMAGE_IDS[[1]])
+    metric.reset()
+    metric.update(IMAGES, None, IMAGE_IDS, nothing)
+    with pytest.raises(InputError, match="no photos or no captions"):
+        metric.compute()
+
+
+def test_keeps_the_features_of_every_member():
+    head = Ensemble([Cosine(), CrossAttention()])
+    other = made_up_features(4, 3, 6, seed=5), made_up_features(10, 8, 6, seed=6)
+    images, texts = (MemberFeatures(pair) for pair in zip((IMAGES, TEXTS), other, strict=True))
+    metric = BidirectionalRecall(head, members=2)
+    for rows, columns in ([0, 1, 2], [0, 3, 1, 8]), ([3], [2, 4, 5, 6, 7, 9]):
+        ids = IMAGE_IDS[rows], TEXT_IMAGE_IDS[columns]
+        metric.update(images[rows].trim(), texts[columns].trim(), *ids)
+    assert metric.image_0_tokens == metric.image_1_pooled == []  # no head reads them
+    expected = retrieval_recall(head(images, texts), IMAGE_IDS, TEXT_IMAGE_IDS)
+    assert metric.compute() == expected
+    mean = (Cosine()(IMAGES, TEXTS) + CrossAttention()(*other)) / 2
+    assert expected == retrieval_recall(mean, IMAGE_IDS, TEXT_IMAGE_IDS)
 
 
 def test_holds_no_graph():
