@@ -1,10 +1,9 @@
-"""What processes hand each other, with the gradient on its way back.
+"""Collectives through which the gradient flows back, of tensors and of rows.
 
-Every function is a collective, in the backward pass too. The gradient that comes back is that of
-the **sum** over all processes of what each of them goes backward from. torch works through a graph
-from its newest node to its oldest, so that processes which call these in one order meet in one.
-
-Rows of photos or captions that go from process to process, with gradient.
+Every function is a collective, in the backward pass too. The gradient is that of the **sum** over
+all processes of the tensors from which each of them calls ``backward``. torch goes through a graph
+from its newest node to its oldest, so processes that call these functions in the same order also
+call their backward passes in the same order.
 """
 
 from __future__ import annotations
@@ -23,17 +22,17 @@ from itm_lightning.types import RowsT
 
 
 def all_reduce_sum(tensor: Tensor, processes: Processes) -> Tensor:
-    """The sum of everybody's tensor, which has one shape everywhere."""
+    """The sum of a tensor over all processes, on which it has the same shape."""
     return tensor if processes.size == 1 else _Sum.apply(tensor, processes)
 
 
 def all_gather(rows: Tensor, counts: Sequence[int], processes: Processes) -> Tensor:
-    """Everybody's rows ``(Σ counts, …)``, those of the first process first.
+    """The rows of all processes, ``(Σ counts, …)``, sorted by process.
 
     Args:
         rows: ``(counts[rank], …)``; only the number of rows may differ between processes.
         counts: how many each process has.
-        processes: who they are.
+        processes: those that call this together.
     """
     return _Gather.apply(_flat(rows), counts, processes).view(-1, *rows.shape[1:])
 
@@ -41,13 +40,16 @@ def all_gather(rows: Tensor, counts: Sequence[int], processes: Processes) -> Ten
 def all_to_all(
     rows: Tensor, sent: Sequence[int], received: Sequence[int], processes: Processes
 ) -> Tensor:
-    """Hands each process rows of its own: ``(Σ received, …)``, those of the first process first.
+    """Sends to each process its own rows.
 
     Args:
-        rows: ``(Σ sent, …)``, those for the first process first.
+        rows: ``(Σ sent, …)``, sorted by the process that they go to.
         sent: how many go to each.
         received: how many come from each.
-        processes: who they are.
+        processes: those that call this together.
+
+    Returns:
+        ``(Σ received, …)``, sorted by the process that they come from.
     """
     arrived = _Exchange.apply(_flat(rows), sent, received, processes)
     return arrived.view(-1, *rows.shape[1:])
@@ -72,13 +74,13 @@ class _Gather(Function):
     @staticmethod
     def forward(ctx: Any, rows: Tensor, counts: Sequence[int], processes: Processes) -> Tensor:
         ctx.counts, ctx.processes = counts, processes
-        return processes.share(rows, counts).to(rows.device)
+        return processes.all_gather(rows, counts).to(rows.device)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        """Everybody's gradient of these rows, summed: each process used a copy of them."""
+        """The sum of all processes' gradients of these rows: each used a copy of them."""
         processes, mine = ctx.processes, ctx.counts[ctx.processes.rank]
-        arrived = processes.exchange(gradients[0], ctx.counts, [mine] * processes.size)
+        arrived = processes.all_to_all(gradients[0], ctx.counts, [mine] * processes.size)
         summed_up = arrived.view(processes.size, mine, -1).sum(dim=0)
         return summed_up.to(gradients[0].device), None, None
 
@@ -89,24 +91,24 @@ class _Exchange(Function):
         ctx: Any, rows: Tensor, sent: Sequence[int], received: Sequence[int], processes: Processes
     ) -> Tensor:
         ctx.sent, ctx.received, ctx.processes = sent, received, processes
-        return processes.exchange(rows, sent, received).to(rows.device)
+        return processes.all_to_all(rows, sent, received).to(rows.device)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
-        back = ctx.processes.exchange(gradients[0], ctx.received, ctx.sent)
+        back = ctx.processes.all_to_all(gradients[0], ctx.received, ctx.sent)
         return back.to(gradients[0].device), None, None, None
 
 
 def pad_to_max(rows: RowsT, processes: Processes) -> tuple[RowsT, list[int]]:
-    """Pads with zeros what is shorter than on another process (tokens); a collective.
+    """Pads with zeros what is shorter than on another process, such as tokens; a collective.
 
     Args:
         rows: of any number; their tensors have as many dimensions on every process.
-        processes: who they are.
+        processes: those that call this together.
 
     Returns:
-        The rows, which differ in nothing but their number from any other process's; and how many
-        each process has.
+        The padded rows, of which only the number differs between processes; and how many rows each
+        process has.
     """
     shapes = [tensor.shape[1:] for tensor in rows.tensors()]
     sizes = torch.tensor([[len(rows), *itertools.chain(*shapes)]])
@@ -118,21 +120,22 @@ def pad_to_max(rows: RowsT, processes: Processes) -> tuple[RowsT, list[int]]:
 
 
 def all_gather_rows(rows: RowsT, counts: Sequence[int], processes: Processes) -> RowsT:
-    """Everybody's rows, padded by :func:`pad_to_max`; those of the first process first."""
+    """The rows of all processes, padded by :func:`pad_to_max` before, sorted by process."""
     return rows.map(lambda tensor: all_gather(tensor, counts, processes))
 
 
 def round_the_ring(
     rows: RowsT, counts: Sequence[int], processes: Processes
 ) -> Iterator[tuple[int, RowsT]]:
-    """Every process's rows in turn, own ones first, and whose they are.
+    """The rows of every process in turn, its own first, each with the process that they are of.
 
-    Each process hands what it holds on to the next, and gets the rows of the one before.
+    At each step a process sends the rows that it has to the next one, and receives those of the one
+    before.
 
     Args:
         rows: of this process, padded by :func:`pad_to_max`.
         counts: how many each process has.
-        processes: who they are.
+        processes: those that call this together.
     """
     rank, size = processes.rank, processes.size
     for step in range(size):
@@ -142,5 +145,5 @@ def round_the_ring(
             sent, received = [0] * size, [0] * size
             sent[(rank + 1) % size] = counts[owner]
             received[(rank - 1) % size] = counts[(owner - 1) % size]
-            hand_on = partial(all_to_all, sent=sent, received=received, processes=processes)
-            rows = rows.map(hand_on)
+            send_on = partial(all_to_all, sent=sent, received=received, processes=processes)
+            rows = rows.map(send_on)

@@ -1,4 +1,4 @@
-"""The processes that share a piece of work, as an object: a single one, or a process group."""
+"""The processes that work together, as an object: a single one, or a process group."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def is_distributed() -> bool:
 
 
 def rank() -> int:
-    """This process's number; 0 where there is only one."""
+    """The number of this process; 0 if it is the only one."""
     return dist.get_rank() if is_distributed() else 0
 
 
@@ -50,10 +50,10 @@ def gather_rows(
 
     Args:
         tensor: ``(B, …)``; ``B`` may differ between processes. Other dimensions that differ (the
-            number of words) are padded with zeros to the largest. ``None`` where a process has no
+            number of words) are padded with zeros to the largest. ``None`` if a process has no
             rows and so cannot know their shape.
         device: where the process group moves tensors, and where the result lies.
-        group: the processes, where they are not all there are.
+        group: the processes; all of them if ``None``.
 
     Returns:
         ``(ΣB, …)``, or ``None`` if no process has rows.
@@ -94,13 +94,14 @@ _CPU_BACKENDS = ("gloo", "mpi")
 
 
 class Processes(ABC):
-    """Those that share a piece of work; every method but a property is a collective.
+    """The processes that work together; every method is a collective.
 
-    Work that is handed such an object talks to nobody but these, whatever process group is up.
+    Code that is given such an object exchanges data with these processes only, whatever process
+    group exists.
 
     Attributes:
-        rank: this process's number among them.
-        size: how many they are.
+        rank: the number of this process among them.
+        size: how many there are.
     """
 
     rank: int
@@ -108,50 +109,50 @@ class Processes(ABC):
 
     @abstractmethod
     def sum(self, tensor: Tensor) -> Tensor:
-        """The sum of everybody's tensor, which has one shape everywhere."""
+        """The sum of a tensor over all processes, on which it has the same shape."""
 
     @abstractmethod
     def gather(self, rows: Tensor | None) -> Tensor | None:
-        """Everybody's rows; see :func:`~itm_lightning.distributed.gather_rows`."""
+        """The rows of all processes; see :func:`~itm_lightning.distributed.gather_rows`."""
 
     @abstractmethod
-    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
-        """Hands each process rows of its own.
+    def all_to_all(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+        """Sends to each process its own rows.
 
         Args:
-            rows: ``(Σ sent, d, …)``, those for the first process first.
+            rows: ``(Σ sent, d, …)``, sorted by the process that they go to.
             sent: how many go to each.
             received: how many come from each.
 
         Returns:
-            ``(Σ received, d, …)``, those of the first process first.
+            ``(Σ received, d, …)``, sorted by the process that they come from.
         """
 
     @abstractmethod
-    def share(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
-        """Hands everybody everybody's rows, without padding.
+    def all_gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+        """Sends the rows of all processes to all processes, without padding.
 
         Args:
             rows: ``(counts[rank], d, …)``.
             counts: how many each process has.
 
         Returns:
-            ``(Σ counts, d, …)``, those of the first process first.
+            ``(Σ counts, d, …)``, sorted by process.
         """
 
     @abstractmethod
-    def agree(self, error: Exception | None) -> None:
-        """Raises an error everywhere if there is one anywhere, so that nobody waits in vain.
+    def raise_together(self, error: Exception | None) -> None:
+        """Raises an error on all processes if there is one on any, so that none waits forever.
 
         Raises:
-            InputError: that of the first process that has one.
-            Exception: this process's own, of another kind.
-            RuntimeError: another process has one of another kind.
+            InputError: the error of the first process that has one, if it is an InputError.
+            Exception: the error of this process, of another kind.
+            RuntimeError: another process has an error of another kind.
         """
 
 
 class SingleProcess(Processes):
-    """This process, even where a process group is up."""
+    """This process alone, even if a process group exists."""
 
     rank, size = 0, 1
 
@@ -164,21 +165,21 @@ class SingleProcess(Processes):
         return rows
 
     @override
-    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+    def all_to_all(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
         return rows
 
     @override
-    def share(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+    def all_gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         return rows
 
     @override
-    def agree(self, error: Exception | None) -> None:
+    def raise_together(self, error: Exception | None) -> None:
         if error is not None:
             raise error
 
 
 class ProcessGroup(Processes):
-    """The processes of a torch process group; all of them where ``None``."""
+    """The processes of a torch process group; all of them if ``None``."""
 
     def __init__(self, group: dist.ProcessGroup | None = None) -> None:
         self._group = group
@@ -199,7 +200,7 @@ class ProcessGroup(Processes):
         return gathered if rows is None or gathered is None else gathered.to(rows.device)
 
     @override
-    def exchange(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
+    def all_to_all(self, rows: Tensor, sent: Sequence[int], received: Sequence[int]) -> Tensor:
         mine = rows.to(self._wire).contiguous()
         arrived = mine.new_empty((sum(received), *rows.shape[1:]))
         counts = list(received), list(sent)
@@ -207,7 +208,7 @@ class ProcessGroup(Processes):
         return arrived
 
     @override
-    def share(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
+    def all_gather(self, rows: Tensor, counts: Sequence[int]) -> Tensor:
         everything = torch.empty((sum(counts), *rows.shape[1:]), dtype=rows.dtype)
         everything = everything.to(self._wire)
         for source, part in enumerate(everything.split(list(counts))):
@@ -218,7 +219,7 @@ class ProcessGroup(Processes):
         return everything
 
     @override
-    def agree(self, error: Exception | None) -> None:
+    def raise_together(self, error: Exception | None) -> None:
         if not self.sum(torch.tensor(int(error is not None))):
             return
         message = self._first_message(error)
@@ -229,7 +230,7 @@ class ProcessGroup(Processes):
         raise RuntimeError(f"another process failed: {message}") from error
 
     def _number(self, rank: int) -> int:
-        """A member's number among all processes, by which torch calls it."""
+        """The number among all processes, which torch expects, of a process of this group."""
         return rank if self._group is None else dist.get_global_rank(self._group, rank)
 
     def _first_message(self, error: Exception | None) -> str:
@@ -244,7 +245,7 @@ class ProcessGroup(Processes):
 
 
 def all_processes(group: dist.ProcessGroup | None = None) -> Processes:
-    """Those of the group (of all, where ``None``) if one is up, this one alone if not."""
+    """Those of the group (of all if ``None``) if one exists, otherwise this one alone."""
     if is_distributed() and dist.get_world_size(group) > 1:
         return ProcessGroup(group)
     return SingleProcess()

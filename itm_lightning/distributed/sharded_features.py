@@ -107,7 +107,7 @@ class ShardedFeatures:
         owner_rank = self.owner_rank[wanted[rank]]
         received = owner_rank.bincount(minlength=size).tolist()
         picked = self._picked(torch.cat(leaving))
-        arrived = picked.map(lambda rows: self.processes.exchange(rows, sent, received))
+        arrived = picked.map(lambda rows: self.processes.all_to_all(rows, sent, received))
         return _in_given_order(arrived, owner_rank)
 
     def fetch(self, rows: Tensor) -> AnyFeatures:
@@ -119,7 +119,7 @@ class ShardedFeatures:
         owner_rank = self.owner_rank[rows]
         counts = owner_rank.bincount(minlength=self.processes.size).tolist()
         picked = self._picked(self.local_index[rows[owner_rank == self.processes.rank]])
-        shared = picked.map(lambda values: self.processes.share(values, counts))
+        shared = picked.map(lambda values: self.processes.all_gather(values, counts))
         return _in_given_order(shared, owner_rank)
 
     def whole(self) -> AnyFeatures | ShardedFeatures:

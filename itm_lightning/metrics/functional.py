@@ -20,16 +20,16 @@ def retrieval_recall(
     """Recall in both directions from a whole score matrix.
 
     Args:
-        scores: ``(N, M)`` float, photos by captions; higher is closer.
-        image_ids: ``(N,)`` int64, each once. A photo without captions is a distractor.
-        text_image_ids: ``(M,)`` int64, the id of each caption's photo.
+        scores: ``(N, M)`` float, images by texts; higher is closer.
+        image_ids: ``(N,)`` int64, each once. An image without texts is a distractor.
+        text_image_ids: ``(M,)`` int64, the id of each text's image.
         ks: the K of R@K.
 
     Returns:
         As :func:`recall_from_ranks`.
 
     Raises:
-        InputError: a photo's id occurs twice, a caption's photo is missing, there is nothing to
+        InputError: an image's id occurs twice, a text's image is missing, there is nothing to
             rank, or a score is NaN.
     """
     ranks = ranks_from_scores(scores, image_ids, text_image_ids)
@@ -42,8 +42,8 @@ def recall_from_ranks(
     """R@K in percent, and floor of the median and mean of the ranks, in both directions.
 
     Args:
-        i2t: ``(n_images,)`` ranks of each photo's best caption; 1 is first.
-        t2i: ``(n_texts,)`` ranks of each caption's photo.
+        i2t: ``(n_images,)`` ranks of each image's best text; 1 is first.
+        t2i: ``(n_texts,)`` ranks of each text's image.
         ks: the K of R@K.
 
     Returns:

@@ -14,17 +14,17 @@ from itm_lightning.types import AnyFeatures, Features
 
 
 def cat_and_free(parts: list[Tensor]) -> Tensor:
-    """The rows of all parts; each part is let go of as soon as it is copied.
+    """Joins the rows of all parts; each part is freed as soon as it is copied.
 
     Args:
-        parts: at least one, ``(n, d, …)``, of which the second dimension may differ; it is filled
-            up with zeros to the largest. Afterwards the list holds nothing but the result.
+        parts: at least one, ``(n, d, …)``, whose second dimension may differ; it is padded with
+            zeros to the largest. Afterwards the list holds the result alone.
     """
     if len(parts) == 1:
         return parts[0]
     n_rows, width = sum(map(len, parts)), max(part.shape[1] for part in parts)
     dtype = functools.reduce(torch.promote_types, (part.dtype for part in parts))
-    # empty, not zeros: memory is taken up as it is written, and given back at the same pace
+    # empty, not zeros: memory is allocated as it is written, and freed at the same rate
     whole = parts[0].new_empty((n_rows, width, *parts[0].shape[2:]), dtype=dtype)
     parts.reverse()
     start = 0
@@ -38,18 +38,18 @@ def cat_and_free(parts: list[Tensor]) -> Tensor:
     return whole
 
 
-# Relative distance of the features of one photo or caption, seen twice: rounding stays far below,
-# different ones lie far above. For vectors of one length it is a cosine of 0.99.
+# Relative distance of the features of one image or text that came twice: rounding stays far below,
+# different ones lie far above. For vectors of equal length it is a cosine of 0.99.
 _SAME = 0.14
 _SKETCH = 32  # numbers: enough to tell a distance of 0.14 from one of 0.3
 _ROWS = 256  # sketched at a time
 
 
 def deduplicate(keys: Tensor, features: ShardedFeatures) -> tuple[Tensor, int | None]:
-    """Rows at which a key stands for the first time, and one that clearly differs from its first.
+    """The first row of every key, and a row that clearly differs from the first of its key.
 
-    A collective. Features stay where they are: of those that stand more than once, a sketch goes
-    round.
+    A collective. Features stay on their process: of those whose key is repeated, the processes
+    compare sketches.
 
     Args:
         keys: ``(N,)`` or ``(N, d)`` int64.
@@ -78,7 +78,7 @@ def _differ(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _sketches(features: ShardedFeatures) -> Tensor:
-    """``(N, 32)`` float32 on the CPU: random projections, which keep distances about as they are.
+    """``(N, 32)`` float32 on the CPU: random projections, which approximately keep distances.
 
     Johnson & Lindenstrauss (1984), Extensions of Lipschitz mappings into a Hilbert space.
     """
@@ -90,9 +90,9 @@ def _sketches(features: ShardedFeatures) -> Tensor:
     parts = [_sketch(local[rows], length) for rows in own.split(_ROWS)]
     sketches = torch.cat(parts).cpu()
     counts = features.owner_rank.bincount(minlength=features.processes.size).tolist()
-    everybody = features.processes.share(sketches, counts).cpu()
+    sketches = features.processes.all_gather(sketches, counts).cpu()
     order = features.owner_rank.argsort(stable=True)
-    return everybody[order.argsort()]
+    return sketches[order.argsort()]
 
 
 def _sketch(features: Features, length: int) -> Tensor:
@@ -106,7 +106,7 @@ def _sketch(features: Features, length: int) -> Tensor:
     assert features.mask is not None  # it comes with tokens
     signs = torch.randint(2, (length, _SKETCH), generator=random).to(values.device) * 2 - 1
     words = projected.masked_fill(~features.mask.unsqueeze(-1), 0)
-    return (words * signs[: words.shape[1]]).sum(dim=1)  # each place with signs of its own
+    return (words * signs[: words.shape[1]]).sum(dim=1)  # each position with its own signs
 
 
 @dataclass(frozen=True)
@@ -114,12 +114,12 @@ class Gallery:
     """What an evaluation ranks.
 
     Attributes:
-        images: features of ``N`` photos; where several processes hold some of them each, a
+        images: features of ``N`` images; if each of several processes holds some of them, a
             :class:`~itm_lightning.distributed.ShardedFeatures`. Ids are always of all rows.
-        texts: features of ``M`` captions, likewise.
+        texts: features of ``M`` texts, likewise.
         image_ids: ``(N,)`` int64.
-        text_image_ids: ``(M,)`` int64, the id of each caption's photo.
-        text_ids: ``(M,)`` int64, or ``None`` where captions were given without ids.
+        text_image_ids: ``(M,)`` int64, the id of each text's image.
+        text_ids: ``(M,)`` int64, or ``None`` if texts were given without ids.
     """
 
     images: AnyFeatures | ShardedFeatures
@@ -130,7 +130,7 @@ class Gallery:
 
 
 def ordinals(ids: Tensor) -> Tensor:
-    """``(n,)`` int64: how many of the same id stand before each."""
+    """``(n,)`` int64: how many times each id occurs before."""
     order = ids.argsort(stable=True)
     _, counts = ids[order].unique_consecutive(return_counts=True)
     starts = (counts.cumsum(0) - counts).repeat_interleave(counts)
@@ -140,19 +140,19 @@ def ordinals(ids: Tensor) -> Tensor:
 
 
 def without_repeats(gallery: Gallery, text_ordinals: Tensor) -> Gallery:
-    """Keeps the first of every photo and every caption, in an order that ids alone decide.
+    """Keeps the first of every image and every text, in an order that depends on ids alone.
 
-    A photo is known by its id, a caption by its own id or, without, by its photo and its ordinal
-    among that photo's captions on the process that saw it: so a sample that a distributed sampler
-    hands out twice is found again. Photos are sorted by id, captions by photo and then by id or
-    ordinal: the same gallery, whichever process saw what. No features move.
+    An image is identified by its id, a text by its own id or, without, by its image and its ordinal
+    among that image's texts on its process. So what a distributed sampler repeats is recognised.
+    Images are sorted by id, texts by image and then by id or ordinal: the gallery is the same
+    however rows were distributed over the processes. No features move.
 
     Args:
-        gallery: of all processes, spread.
+        gallery: of all processes.
         text_ordinals: ``(M,)`` int64.
 
     Raises:
-        InputError: what should be one photo or caption has clearly different features.
+        InputError: two rows of one image or text have clearly different features.
     """
     images, clash = deduplicate(gallery.image_ids, as_sharded(gallery.images))
     if clash is not None:

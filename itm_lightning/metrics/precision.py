@@ -1,4 +1,4 @@
-"""Scores of queries with many correct answers, as pure functions of what was found where."""
+"""Scores of queries with several correct answers, as pure functions of the answers found."""
 
 from __future__ import annotations
 

@@ -273,4 +273,4 @@ class BlockScorer:
             yield from made
         except Exception as failure:
             error = failure
-        self.processes.agree(error)
+        self.processes.raise_together(error)

@@ -118,13 +118,13 @@ class Nearest:
         """The neighbours, once all blocks of a scorer came; a collective."""
         processes, images_of_process = scorer.processes, scorer.images_of_process
         i2t = self._i2t.split(images_of_process)[processes.rank]
-        i2t = processes.share(i2t, images_of_process)
+        i2t = processes.all_gather(i2t, images_of_process)
         # each process merges what all of them found for a share of the texts
         shares = [len(rows) for rows in self._t2i[:, 0].tensor_split(processes.size)]
         own = shares[processes.rank]
-        found = processes.exchange(self._t2i, shares, [own] * processes.size)
+        found = processes.all_to_all(self._t2i, shares, [own] * processes.size)
         found = found.view(processes.size, own, -1).transpose(0, 1).flatten(1)
-        t2i = processes.share(found.topk(self._t2i.shape[1], dim=1).values, shares)
+        t2i = processes.all_gather(found.topk(self._t2i.shape[1], dim=1).values, shares)
         return TopK(*(_neighbours(keys.to(scorer.result_device)) for keys in (i2t, t2i)))
 
 
