@@ -55,6 +55,11 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.results: dict[str, float] = {}
         self.retrieved: tuple[Gallery, TopK] | None = None
 
+    @property
+    def resumes_mid_epoch(self) -> bool:
+        """Whether a checkpoint in the middle of an epoch holds all that the rest of it needs."""
+        return True
+
     @abstractmethod
     def encode_images(self, images: Any) -> AnyFeatures:
         """Images into the space in which they are compared."""

@@ -14,7 +14,12 @@ from typing_extensions import override
 
 from itm_lightning.distributed import Processes, SingleProcess, all_processes
 from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
-from itm_lightning.encoders.projection import LinearProjection, NoProjection, Projection
+from itm_lightning.encoders.projection import (
+    LinearProjection,
+    NoProjection,
+    Projection,
+    build_projections,
+)
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.objectives import InfoNCE
@@ -23,10 +28,11 @@ from itm_lightning.objectives.distributed_comparison import DistributedCompariso
 from itm_lightning.part import from_config, to_config
 from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trunks, synchronise
 from itm_lightning.similarity import Cosine
-from itm_lightning.similarity.base import Similarity
+from itm_lightning.similarity.base import ClosedForm, Similarity
+from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but, no_loss
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
-from itm_lightning.training.schedules import WarmupCosine
+from itm_lightning.training.schedules import with_schedule
 from itm_lightning.training.trainer_rules import check_trainer
 from itm_lightning.types import Batch, EncodedBatch, Features
 
@@ -101,10 +107,17 @@ class Matcher(RetrievalModule):
             "text_projection": to_config(text_projection),
             "shared_projection": to_config(shared_projection),
         }
-        self.image_projection = image_projection or LinearProjection(dim, dropout)
-        self.text_projection = text_projection or LinearProjection(dim, dropout)
-        self.shared_projection = shared_projection or NoProjection()
-        self._build()
+        solved = isinstance(self.similarity, ClosedForm)
+        default = NoProjection if solved else lambda: LinearProjection(dim, dropout)
+        self.image_projection: Projection = image_projection or default()
+        self.text_projection: Projection = text_projection or default()
+        self.shared_projection: Projection = shared_projection or NoProjection()
+        widths = build_projections(
+            *(image_encoder.dim, self.image_projection),
+            *(text_encoder.dim, self.text_projection),
+            self.shared_projection,
+        )
+        self.similarity.build(*widths)
         self.objective = InfoNCE() if objective is None else objective
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
@@ -112,19 +125,10 @@ class Matcher(RetrievalModule):
         self.compiles = compile
         self._gradient_cache = checked_size(gradient_cache)
         self._processes: Processes = SingleProcess()
-
-    def _build(self) -> None:
-        """Tells projections and head the widths of what they will be given."""
-        image_dim = self.image_projection.build(self.image_encoder.dim)
-        text_dim = self.text_projection.build(self.text_encoder.dim)
-        if not isinstance(self.shared_projection, NoProjection):
-            if image_dim != text_dim:
-                raise InputError(
-                    f"model.shared_projection needs one width, but the images' projection gives "
-                    f"{image_dim} and the texts' {text_dim}: give both projections the same dim"
-                )
-            image_dim = text_dim = self.shared_projection.build(image_dim)
-        self.similarity.build(image_dim, text_dim)
+        self._sharded = False
+        self._closed_form: ClosedFormFit | None = None
+        if isinstance(self.similarity, ClosedForm):
+            self._closed_form = ClosedFormFit(self.similarity)
 
     # -- what the parts make of images and texts -----------------------------------------------
 
@@ -181,7 +185,7 @@ class Matcher(RetrievalModule):
 
     def setup(self, stage: str) -> None:
         """Learns the vocabulary from the train split alone; checks names before any long work."""
-        self.data.connect(self.image_encoder)
+        self.data.connect(self.image_encoder, every_pair_once=self._closed_form is not None)
         check_trainer(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
         self.check_protocol(stage)
@@ -192,6 +196,9 @@ class Matcher(RetrievalModule):
                     check_chunks(name, encoder)
             self.text_encoder.learn_vocabulary(self.data.train_texts())
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
+            if self._closed_form is not None:
+                freeze_all_but(self.similarity, self)
+                self.trainer.num_sanity_val_steps = 0  # nothing can be scored before it is solved
         self.compile_parts()
 
     def compile_parts(self) -> None:
@@ -203,16 +210,29 @@ class Matcher(RetrievalModule):
 
     @override
     def configure_model(self) -> None:
-        shard_trunks(self, self.trainer.strategy)
+        self._sharded = shard_trunks(self, self.trainer.strategy)
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
+        if self._closed_form is not None:
+            return self._observe(batch, self._closed_form)
         comparison = self.compare(batch)
         share = self.objective.loss(comparison)
         loss = comparison.total(share.detach())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.texts))
         # Lightning averages the processes' gradients; those of their shares are to be summed
         return self._processes.size * share
+
+    def _observe(self, batch: Batch, closed_form: ClosedFormFit) -> Tensor:
+        """One batch of the pass of a closed-form fit; after the last one, the head is solved."""
+        self.eval()
+        with torch.no_grad():
+            encoded = self.encode_batch(batch)
+            closed_form.observe(encoded.images, encoded.texts)
+            if self.trainer.is_last_batch:
+                closed_form.solve(self._processes)
+                self.trainer.should_stop = True
+        return no_loss(self.similarity)
 
     def compare(self, batch: Batch) -> Comparison:
         """What the objective reads of a batch."""
@@ -225,20 +245,15 @@ class Matcher(RetrievalModule):
 
     @override
     def configure_optimizers(self) -> Any:
+        if self._closed_form is not None:
+            return None
         optimizer = make_optimizer(self._make_optimizer, self, self._lr_factors)
-        if self._make_scheduler is None:
-            return optimizer
-        scheduler = self._make_scheduler(optimizer)
-        interval = "epoch"
-        if isinstance(scheduler, WarmupCosine):
-            scheduler.plan(int(self.trainer.estimated_stepping_batches))
-            interval = "step"
-        settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/rsum"}
-        return {"optimizer": optimizer, "lr_scheduler": settings}
+        return with_schedule(optimizer, self._make_scheduler, self.trainer)
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        synchronise(self)
+        if self._sharded:
+            synchronise(self)
 
     @override
     def configure_gradient_clipping(
@@ -248,7 +263,7 @@ class Matcher(RetrievalModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         clip = gradient_clip_val, gradient_clip_algorithm
-        if not clip_gradients(self, optimizer, *clip):
+        if not (self._sharded and clip_gradients(self, optimizer, *clip)):
             super().configure_gradient_clipping(optimizer, *clip)
 
     # -- checkpoints ----------------------------------------------------------------------------
@@ -291,6 +306,11 @@ class Matcher(RetrievalModule):
         matcher.on_load_checkpoint(checkpoint)
         matcher.load_state_dict(checkpoint["state_dict"])
         return matcher.to(map_location).eval()
+
+    @property
+    @override
+    def resumes_mid_epoch(self) -> bool:
+        return self._closed_form is None  # its sums are not in a checkpoint
 
     def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
         yield "image_encoder", self.image_encoder

@@ -12,7 +12,12 @@ from typing_extensions import override
 
 from itm_lightning.data.loading.decoding import DecodedImages, MemberTransforms, ReadImages
 from itm_lightning.data.loading.frozen import FrozenTokens, frozen_tokens
-from itm_lightning.data.loading.loaders import Loading, evaluation_loader, training_loader
+from itm_lightning.data.loading.loaders import (
+    Loading,
+    evaluation_loader,
+    every_pair_loader,
+    training_loader,
+)
 from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.data.source import ImageSource, Record, RegionSource, Source
 from itm_lightning.data.validation import (
@@ -86,13 +91,21 @@ class ITMDataModule(pl.LightningDataModule):
         self._frozen: dict[str, FrozenTokens] = {}
         self.seed = torch.initial_seed()  # what the run was seeded with
         self._image_encoders: tuple[ImageEncoder, ...] = ()
+        self._every_pair_once = False
 
-    def connect(self, *image_encoders: ImageEncoder) -> ITMDataModule:
+    def connect(
+        self, *image_encoders: ImageEncoder, every_pair_once: bool = False
+    ) -> ITMDataModule:
         """Takes the transform of the encoder that is to read the images, and checks that it can.
 
         Where its trunk is frozen and a fit runs, the loaders give the trunk's tokens, for which it
         sees each image once. A Matcher connects its own encoder, an ensemble those of its members:
         then every image is decoded once, and a batch has the pixels for each of them.
+
+        Args:
+            *image_encoders: the encoder; of an ensemble, those of its members.
+            every_pair_once: an epoch of training shows every pair exactly once over all processes,
+                without augmentation, as a closed-form fit needs it.
 
         Raises:
             InputError: an encoder cannot read what the source has.
@@ -102,6 +115,7 @@ class ITMDataModule(pl.LightningDataModule):
         if image_encoders != self._image_encoders:
             self._frozen.clear()  # another trunk's tokens
         self._image_encoders = image_encoders
+        self._every_pair_once = every_pair_once
         return self
 
     def setup(self, stage: str) -> None:
@@ -146,6 +160,9 @@ class ITMDataModule(pl.LightningDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
+        if self._every_pair_once:
+            images = self._images("train")
+            return every_pair_loader(self.records("train"), images, self._loading("train"))
         images = self._images("train", train=True)
         how = self._loading("train"), self.seed, self.one_text, self.bucketed
         return training_loader(self.records("train"), images, *how)

@@ -136,6 +136,40 @@ class MLPProjection(Projection):
         return self.network(vectors)
 
 
+def build_projections(
+    image_dim: int,
+    image_projection: Projection,
+    text_dim: int,
+    text_projection: Projection,
+    shared_projection: Projection,
+) -> tuple[int, int]:
+    """Builds the projections of both sides, and the one that follows both.
+
+    Args:
+        image_dim: width of the image encoder's features.
+        image_projection: applied to them.
+        text_dim: width of the text encoder's features.
+        text_projection: applied to them.
+        shared_projection: applied to what either projection gives.
+
+    Returns:
+        The widths of projected images and of projected texts.
+
+    Raises:
+        InputError: the shared projection would be given two widths.
+    """
+    image_dim, text_dim = image_projection.build(image_dim), text_projection.build(text_dim)
+    if isinstance(shared_projection, NoProjection):
+        return image_dim, text_dim
+    if image_dim != text_dim:
+        raise InputError(
+            f"model.shared_projection needs one width, but the images' projection gives "
+            f"{image_dim} and the texts' {text_dim}: give both projections the same dim"
+        )
+    dim = shared_projection.build(image_dim)
+    return dim, dim
+
+
 def _linear(in_dim: int, out_dim: int) -> nn.Linear:
     linear = nn.Linear(in_dim, out_dim)
     nn.init.xavier_uniform_(linear.weight)

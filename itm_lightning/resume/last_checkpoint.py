@@ -146,8 +146,8 @@ class LastCheckpoint(Checkpoint):
         self._wanted |= trainer.state.fn == "fit" and not trainer.sanity_checking
 
     @override
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if between_steps(trainer):
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if pl_module.resumes_mid_epoch and between_steps(trainer):
             self._write_if_due(trainer)
 
     @override

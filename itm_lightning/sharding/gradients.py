@@ -113,6 +113,8 @@ def checkpoint_layout(
         checkpoint["state_dict"].update(_contiguous(checkpoint["state_dict"]))
     states = checkpoint.get("optimizer_states", [])
     for index, state in enumerate(states):
+        if not state:  # of a fit without an optimiser
+            continue
         if is_sharded(module):
             states[index] = _without_separate(state)
         else:

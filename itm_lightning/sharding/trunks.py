@@ -17,15 +17,19 @@ from itm_lightning.encoders.base import Encoder
 from itm_lightning.utils.internals import bind_wrapped_call
 
 
-def shard_trunks(module: nn.Module, strategy: Strategy) -> None:
+def shard_trunks(module: nn.Module, strategy: Strategy) -> bool:
     """Shards the trunks of a module's encoders if the strategy is ``ModelParallelStrategy``.
 
     A trunk's parameters are read only when the trunk is called, as FSDP2 requires. Nothing happens
     under any other strategy, nor to a module that is sharded already.
+
+    Returns:
+        Whether the module is sharded.
     """
     if isinstance(strategy, ModelParallelStrategy):
         mesh = strategy.device_mesh["data_parallel"]
         shard(module, trunks(module), mesh, strategy.root_device)
+    return is_sharded(module)
 
 
 def trunks(module: nn.Module) -> list[nn.Module]:

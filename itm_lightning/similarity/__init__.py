@@ -10,6 +10,7 @@ from itm_lightning.similarity.base import (
     TokenSimilarity,
 )
 from itm_lightning.similarity.bilinear import Bilinear
+from itm_lightning.similarity.cca import CCA
 from itm_lightning.similarity.cosine import Cosine
 from itm_lightning.similarity.cross_attention import CrossAttention
 from itm_lightning.similarity.dot_product import DotProduct
@@ -30,6 +31,7 @@ from itm_lightning.similarity.smooth_chamfer import SmoothChamfer
 from itm_lightning.similarity.transformer_matching import TransformerMatching
 
 __all__ = [
+    "CCA",
     "SAF",
     "SGR",
     "Aligning",

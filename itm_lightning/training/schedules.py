@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
@@ -38,3 +40,23 @@ class WarmupCosine(LambdaLR):
             return (step + 1) / (warm_steps + 1)
         progress = (step - warm_steps) / max(1.0, self.total_steps - warm_steps)
         return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def with_schedule(
+    optimizer: Optimizer, make: Callable[[Optimizer], Any] | None, trainer: Any
+) -> Any:
+    """An optimiser with its schedule, as Lightning wants them.
+
+    Args:
+        optimizer: the optimiser.
+        make: makes the schedule of it; ``None`` where there is none.
+        trainer: the Lightning trainer, which knows how many steps the run has.
+    """
+    if make is None:
+        return optimizer
+    scheduler, interval = make(optimizer), "epoch"
+    if isinstance(scheduler, WarmupCosine):
+        scheduler.plan(int(trainer.estimated_stepping_batches))
+        interval = "step"
+    settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/rsum"}
+    return {"optimizer": optimizer, "lr_scheduler": settings}

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from itm_lightning import registry, similarity
+from tests.made_up import made_up_features
 
 DIM = 8
 NEEDED = {
@@ -19,7 +20,11 @@ def example(name):
     cls = registry.get("similarity", name)
     torch.manual_seed(0)
     parameters = inspect.signature(cls).parameters
-    return cls(**{key: value for key, value in NEEDED.items() if key in parameters}).eval()
+    head = cls(**{key: value for key, value in NEEDED.items() if key in parameters}).eval()
+    head.build(DIM, DIM)
+    if isinstance(head, similarity.ClosedForm):
+        head.solve(head.observe(made_up_features(99, 3, DIM, 1), made_up_features(99, 3, DIM, 2)))
+    return head
 
 
 HEADS = {name: example(name) for name in registry.list_registered("similarity")} | {

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 from typing_extensions import override
 
 from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
+from itm_lightning.data.loading.every_pair import EveryPairOnce
 from itm_lightning.data.loading.samples import (
     ImageDataset,
     OneTextDataset,
@@ -105,6 +106,14 @@ def training_loader(
     dataset = (OneTextDataset if one_text else PairDataset)(records, read)
     batches = training_batches(dataset, size, bucketed, seed)
     return TrainingLoader(SeededDataset(dataset), batch_sampler=batches, **_settings(loading))
+
+
+def every_pair_loader(
+    records: Sequence[Record], read: ReadImages, loading: Loading
+) -> DataLoader[Batch]:
+    """Batches of all pairs, each once over all processes; arguments as above."""
+    batches: Any = EveryPairOnce(PairDataset(records, read), loading.batch_size)
+    return DataLoader(batches, batch_size=None, **_settings(loading, as_read))
 
 
 def evaluation_loader(
