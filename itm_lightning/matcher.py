@@ -248,7 +248,7 @@ class Matcher(RetrievalModule):
         if self._closed_form is not None:
             return None
         optimizer = make_optimizer(self._make_optimizer, self, self._lr_factors)
-        return with_schedule(optimizer, self._make_scheduler, self.trainer)
+        return with_schedule(optimizer, self._make_scheduler, self)
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

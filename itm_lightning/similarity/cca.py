@@ -11,6 +11,7 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import ClosedForm, InnerProductSimilarity
+from itm_lightning.similarity.functional import of_width
 from itm_lightning.types import Features, at_least_float32, double, unit
 
 # Directions whose variance is so small a share of the largest are rounding, and left out.
@@ -131,6 +132,7 @@ class CCA(ClosedForm, InnerProductSimilarity):
             self._solved = bool(self.correlations.any())
             if not self._solved:
                 raise InputError("CCA is not solved yet: fit it, or load a checkpoint of a fit")
+        of_width(len(mean), vectors, self)
         components = (double(vectors) - mean) @ weight
         weights = self.correlations.pow(self.power) if self.power else self.correlations > 0
         return unit(components * weights).to(vectors.dtype)

@@ -43,20 +43,20 @@ class WarmupCosine(LambdaLR):
 
 
 def with_schedule(
-    optimizer: Optimizer, make: Callable[[Optimizer], Any] | None, trainer: Any
+    optimizer: Optimizer, make: Callable[[Optimizer], Any] | None, module: Any
 ) -> Any:
     """An optimiser with its schedule, as Lightning wants them.
 
     Args:
         optimizer: the optimiser.
         make: makes the schedule of it; ``None`` where there is none.
-        trainer: the Lightning trainer, which knows how many steps the run has.
+        module: the LightningModule, whose trainer knows how many steps the run has.
     """
     if make is None:
         return optimizer
     scheduler, interval = make(optimizer), "epoch"
     if isinstance(scheduler, WarmupCosine):
-        scheduler.plan(int(trainer.estimated_stepping_batches))
+        scheduler.plan(int(module.trainer.estimated_stepping_batches))
         interval = "step"
     settings = {"scheduler": scheduler, "interval": interval, "monitor": "val/rsum"}
     return {"optimizer": optimizer, "lr_scheduler": settings}

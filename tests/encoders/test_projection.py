@@ -1,6 +1,7 @@
 """Projections: each by its formula, and as parts of a Matcher."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
 from itm_lightning import Matcher, registry
@@ -133,6 +134,7 @@ def test_projections_come_back_from_a_checkpoint(tmp_path):
         shared_projection=LinearProjection(dim=4),
         objective=InfoNCE(),
     )
+    model.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
     checkpoint = {"state_dict": model.state_dict()}
     model.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "model.ckpt")
