@@ -5,12 +5,14 @@ import copy
 import pytest
 import torch
 
-from itm_lightning import ITMDataModule
+from itm_lightning import ITMDataModule, Matcher
+from itm_lightning.encoders import RecurrentText, RegionFeatures
 from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import retrieval_recall
-from itm_lightning.similarity import MaxSim
+from itm_lightning.similarity import Cosine, MaxSim
 from itm_lightning.types import MemberFeatures
+from tests.made_up import made_up_features
 from tests.test_matcher import SCENES, matcher, trainer
 
 
@@ -65,12 +67,23 @@ def test_a_batch_has_one_tensor_a_transform(models):
     assert isinstance(images, MemberFeatures)
     first, second, third = images.parts
     assert first is second
-    assert first is not third
+    assert (first.shape[-1], third.shape[-1]) == (64, 48)
     moved = images.map(torch.clone)
     assert moved.parts[0] is moved.parts[1]
     alone = next(iter(ITMDataModule(SCENES, batch_size=3).connect(other).test_dataloader())).images
     assert third.equal(alone)
     assert third.stride() == alone.stride()
+
+
+def test_all_members_read_the_same_regions():
+    regions = made_up_features(3, 4, 6)
+    members = [
+        Matcher(RegionFeatures(dim=6), RecurrentText(hidden=8, word_dim=8), head, dim=8).eval()
+        for head in (Cosine(), MaxSim())
+    ]
+    parts = EnsembleMatcher(members).encode_images(regions).parts
+    assert parts[0].pooled.equal(members[0].encode_images(regions).pooled)
+    assert parts[1].tokens.equal(members[1].encode_images(regions).tokens)
 
 
 def test_a_nan_names_the_members_head(models, tmp_path):

@@ -9,8 +9,8 @@ from torch.utils.data import DataLoader
 
 from itm_lightning.data import Flickr30k, Karpathy, Record
 from itm_lightning.data.loading import stream as module
-from itm_lightning.data.loading.decoding import DecodedImages
-from itm_lightning.data.loading.loaders import Loading, training_loader
+from itm_lightning.data.loading.decoding import DecodedImages, MemberTransforms
+from itm_lightning.data.loading.loaders import Loading, evaluation_loader, training_loader
 from itm_lightning.data.loading.stream import StreamDataset, StreamedSource, shuffled
 from itm_lightning.errors import InputError
 from tests import layouts
@@ -45,6 +45,10 @@ class Numbers(StreamedSource):
 
 def red(image):
     return torch.tensor([image.getpixel((0, 0))[0]])
+
+
+def reds(image):
+    return red(image).repeat(3, 1, 1)
 
 
 def dataset(train, batch_size=4, source=None, seed=0):
@@ -203,3 +207,16 @@ def test_a_image_that_does_not_decode_is_named():
 
     with pytest.raises(InputError, match=r"photo row-0 of Broken does not decode"):
         list(dataset(train=False, source=Broken()))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_stream_reads_each_image_once_for_all_members_of_an_ensemble(workers):
+    source = Numbers(n=5)
+    read = DecodedImages(source, MemberTransforms([red, reds, red]))
+    (batch,) = evaluation_loader(source.records(""), read, Loading(8, workers))
+    one, other, same = batch.images.parts
+    assert one.flatten().tolist() == [0, 1, 2, 3, 4]
+    assert other.equal(one[:, :, None, None].expand(5, 3, 1, 1))
+    assert same is one
+    if not workers:  # else another process notes it
+        assert source.asked == [0, 1, 2, 3, 4]
