@@ -9,7 +9,6 @@ from typing import Any
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning import Callback
-from pytorch_lightning.cli import LightningArgumentParser, SaveConfigCallback
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
@@ -26,39 +25,34 @@ _FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %"}
 _DIRECTIONS = {"i2t": "photo → caption", "t2i": "caption → photo"}
 
 
-def plain_config(parser: LightningArgumentParser, config: Any) -> dict[str, Any]:
-    """A config as plain values, without the name of the run: another run may have it, too."""
-    # Links fill their targets in again at the next parse, so they are left out.
-    text = parser.dump(config, skip_none=False, skip_link_targets=True, format="yaml")
-    return {key: value for key, value in yaml.safe_load(text).items() if key != "run_name"}
+class RunConfig(Callback):
+    """Writes ``config.yaml``, gives W&B the same config nested, and puts it into checkpoints.
 
+    Args:
+        folder: the run's.
+        config: plain values.
+    """
 
-class RunConfig(SaveConfigCallback):
-    """Writes ``config.yaml``, gives W&B the same config nested, and puts it into checkpoints."""
-
-    def __init__(
-        self, parser: LightningArgumentParser, config: Any, folder: Path, **kwargs: Any
-    ) -> None:
-        super().__init__(parser, config, **kwargs)
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
         self.folder = folder
-        self.plain = plain_config(parser, config)
+        self.config = config
+        self._is_written = False
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
-        if self.already_saved or not trainer.is_global_zero:
+        if self._is_written or not trainer.is_global_zero:
             return
-        self.already_saved = True
-        text = yaml.safe_dump(self.plain, sort_keys=False)
-        write_text(self.folder / self.config_filename, text)
+        self._is_written = True
+        write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
         for logger in trainer.loggers:
             if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(self.plain)
+                logger.log_hyperparams(self.config)
 
     @override
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]
     ) -> None:
-        checkpoint["config"] = self.plain
+        checkpoint["config"] = self.config
 
 
 class Results(Callback):

@@ -1,4 +1,4 @@
-"""The config a checkpoint carries, as the weakest of all: flags > YAML > checkpoint."""
+"""The config that a checkpoint holds, which flags and YAML override."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import torch
 import yaml
 
 from itm_lightning.cli.early_args import command_of, option
-from itm_lightning.cli.runs import DEFAULT_ROOT, find_checkpoint
+from itm_lightning.cli.runs import DEFAULT_ROOT
 from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
 from itm_lightning.matcher import Matcher
+from itm_lightning.resume.run import find_checkpoint
 
-# Only a resumed fit goes on with the trainer's settings; a test may run on another machine. The
-# protocol that a fit was given is for its test: the val split may be of another size.
+# Only a resumed fit keeps the trainer's settings: a test may run on another machine. A fit's
+# protocol is for its test: the val split may be of another size.
 _SECTIONS = {
     "fit": ("seed_everything", "trainer", "model", "data", "protocol"),
     "test": ("model", "data", "protocol"),
@@ -33,10 +34,10 @@ def with_checkpoint_config(
     ``--trainer.default_root_dir``.
 
     Args:
-        args: the command line's.
-        commands: the subcommands there are.
-        own: the checkpoint that the run itself left when it was stopped; it comes before
-            ``--ckpt_path``, from where the run once started.
+        args: of the command line.
+        commands: all subcommands.
+        own: the checkpoint that the run wrote when it was stopped; it replaces ``--ckpt_path``,
+            from which the run was first started.
 
     Returns:
         The arguments to parse, and the assets of the checkpoint's encoders if there is one.
@@ -51,7 +52,7 @@ def with_checkpoint_config(
     root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
     path = find_checkpoint(Path(root), which)
     checkpoint = read_checkpoint(path, "--ckpt_path")
-    # A checkpoint that a notebook wrote knows its model, but of its data only the user does.
+    # A checkpoint of a notebook describes its model, but not its data.
     config = checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
     sections = _SECTIONS.get(command, _OTHER_SECTIONS)
     config = {name: config[name] for name in sections if name in config}

@@ -1,18 +1,15 @@
-"""What the arguments say before there is a parser for all of them, between them, and wrongly."""
+"""Arguments that are read before there is a parser, and those that depend on one another."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
-import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise, zip_longest
 from pathlib import Path
 
 import yaml
 from jsonargparse import Namespace
-
-from itm_lightning.registry import KINDS, unknown_part
 
 
 def command_of(args: Sequence[str], commands: Iterable[str]) -> str | None:
@@ -22,7 +19,7 @@ def command_of(args: Sequence[str], commands: Iterable[str]) -> str | None:
 
 
 def option(args: Sequence[str], name: str) -> str | None:
-    """The value of a flag, or else of the same key in the last config that sets it."""
+    """The value of a flag, or of the same key in the last config that sets it."""
     return _flag(args, f"--{name}") or _configured(args, name.split("."))
 
 
@@ -52,12 +49,12 @@ def dim_of_head(dim: int, class_path: str, init_args: Namespace) -> int:
     """The head's own ``dim`` where the user gave one, and else the model's.
 
     The Matcher refuses a head's ``dim`` that differs from its own; a link that overwrote it would
-    train another head than the config describes, and say nothing.
+    silently train another head than the config describes.
 
     Args:
-        dim: of the Matcher.
-        class_path: of the head.
-        init_args: of the head.
+        dim: the Matcher's.
+        class_path: the head's.
+        init_args: the head's.
     """
     own = init_args.get("dim")
     return dim if own is None or own == _default(class_path) else own
@@ -69,21 +66,3 @@ def _default(class_path: str) -> object:
     cls = getattr(importlib.import_module(module), name)
     parameter = inspect.signature(cls).parameters.get("dim")
     return None if parameter is None else parameter.default
-
-
-# The keys of YAML that take a part are named as the kinds of the registry.
-_KEY = re.compile(r'Parser key "(?P<key>[\w.]+)":\s*(?P<rest>.*)', re.DOTALL)
-_UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
-
-
-def one_line(message: str) -> str:
-    """The message in one line; where a class is unknown, it lists those there are."""
-    found = _KEY.search(message)
-    if found is None:
-        return " ".join(message.split())
-    key, rest = found["key"], found["rest"]
-    kind = key.rpartition(".")[2]
-    unknown = _UNKNOWN_CLASS.search(rest)
-    if unknown and kind in KINDS:
-        rest = unknown_part(kind, unknown["name"])
-    return f"{key}: {' '.join(rest.split())}"

@@ -1,18 +1,22 @@
-"""Loggers that go on where the run was stopped."""
+"""Loggers that continue where the run was stopped."""
 
 from __future__ import annotations
 
 import csv
+import io
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.loggers import CSVLogger, Logger, WandbLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.loggers.logger import rank_zero_experiment
+from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
 from typing_extensions import override
 
-from itm_lightning.cli.runs import Run
+from itm_lightning.resume.run import Run
 from itm_lightning.utils.atomic_files import replacing
+
+_ROWS_AT_ONCE = 100
 
 
 def loggers_of(chosen: Any, run: Run) -> list[Logger] | bool:
@@ -20,56 +24,86 @@ def loggers_of(chosen: Any, run: Run) -> list[Logger] | bool:
 
     Args:
         chosen: ``trainer.logger`` of the config.
-        run: whose id W&B's run gets, unless the config says another.
+        run: W&B's run gets its id, unless the config gives another.
     """
     if chosen is False:
         return False
     others = [] if chosen in (None, True) else chosen if isinstance(chosen, list) else [chosen]
-    for logger in others:
-        if isinstance(logger, WandbLogger) and logger.version is None:
-            # WandbLogger takes it in its constructor only, and that was called by the parser
-            logger._id = logger._wandb_init["id"] = run.state.get("wandb_id")
+    if any(isinstance(logger, WandbLogger) for logger in others) and run.wandb_id:
+        os.environ["WANDB_RUN_ID"] = run.wandb_id  # what W&B takes where no id was given
     return [*others, MetricsCSV(run.folder)]
 
 
-class MetricsCSV(CSVLogger):
-    """Writes ``metrics.csv``, after the rows of the run's earlier starts.
+class MetricsCSV(Logger):
+    """Writes all that is logged into ``metrics.csv``, after the rows of the run's earlier starts.
 
     Args:
-        folder: where it lies.
+        folder: the run's.
     """
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, name="", version="")
-        self.path = folder / ExperimentWriter.NAME_METRICS_FILE
+        super().__init__()
+        self.path = folder / "metrics.csv"
+        self._unsaved: list[dict[str, Any]] = []
 
     @property
-    @rank_zero_experiment
     @override
-    def experiment(self) -> ExperimentWriter:
-        if self._experiment is None:
-            self._experiment = _Appending(self.log_dir)
-        return self._experiment  # type: ignore[return-value]
+    def name(self) -> str:
+        return ""
+
+    @property
+    @override
+    def version(self) -> str:
+        return ""
+
+    @property
+    @override
+    def save_dir(self) -> str:
+        return str(self.path.parent)
+
+    @override
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """``config.yaml`` has them."""
+
+    @override
+    @rank_zero_only
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._unsaved.append({**metrics, "step": step})
+        if len(self._unsaved) >= _ROWS_AT_ONCE:
+            self.save()
+
+    @override
+    @rank_zero_only
+    def save(self) -> None:
+        if not self._unsaved:
+            return
+        rows, self._unsaved = self._unsaved, []
+        columns, stored = self._read()
+        if new := set().union(*rows) - set(columns):
+            columns = sorted([*columns, *new])
+            self._write(columns, [*stored, *rows])
+            return
+        with self.path.open("a", newline="") as file:
+            csv.DictWriter(file, columns).writerows(rows)
 
     def forget_from(self, step: int) -> None:
         """Removes the rows of steps that will be done again: the process was killed after them."""
+        columns, rows = self._read()
+        if columns:
+            self._write(columns, [row for row in rows if int(row["step"]) < step])
+
+    def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
+        """The columns and rows of the file; none where there is no file."""
         if not self.path.is_file():
-            return
+            return [], []
         with self.path.open(newline="") as lines:
             reader = csv.DictReader(lines)
-            header = list(reader.fieldnames or [])
-            rows = [row for row in reader if int(row["step"]) < step]
+            return list(reader.fieldnames or []), list(reader)
+
+    def _write(self, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
         with replacing(self.path) as file:
-            text = [header, *([row[name] for name in header] for row in rows)]
-            file.write("".join(f"{','.join(fields)}\r\n" for fields in text).encode())
-
-
-class _Appending(ExperimentWriter):
-    """Leaves the file that is there, and knows its columns."""
-
-    @override
-    def _check_log_dir_exists(self) -> None:
-        path = Path(self.metrics_file_path)
-        if path.is_file():
-            with path.open(newline="") as lines:
-                self.metrics_keys = next(csv.reader(lines), [])
+            file.write(text.getvalue().encode())

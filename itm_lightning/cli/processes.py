@@ -1,7 +1,4 @@
-"""The SLURM job that this process is part of.
-
-Who starts the processes of a run, and how many: torchrun, SLURM, or Lightning itself.
-"""
+"""What starts the processes of a run, and how many: torchrun, SLURM, or Lightning itself."""
 
 from __future__ import annotations
 
@@ -29,12 +26,12 @@ class SlurmJob:
 
     @staticmethod
     def is_interactive() -> bool:
-        """Whether a person types the commands; Lightning goes by the job's name, too."""
+        """Whether a person types the commands; Lightning too decides by the job's name."""
         return os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
 
     @classmethod
     def here(cls) -> Self | None:
-        """The batch job that this process runs in, if it does."""
+        """The batch job that this process runs in, if any."""
         job = os.environ.get("SLURM_JOB_ID")
         if job is None or cls.is_interactive():
             return None
@@ -42,7 +39,7 @@ class SlurmJob:
         return cls(job if array is None else f"{array}_{os.environ['SLURM_ARRAY_TASK_ID']}")
 
     def requeue(self) -> str:
-        """Asks SLURM to start the job again, and says in one line what came of it."""
+        """Asks SLURM to start the job again, and returns the outcome in one line."""
         command = ["scontrol", "requeue", self.id]
         try:
             done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -55,54 +52,55 @@ class SlurmJob:
 
 
 @dataclass(frozen=True)
-class Processes:
-    """The processes that somebody else starts.
+class LaunchedProcesses:
+    """The processes that a launcher other than Lightning starts.
 
     Attributes:
-        starter: who.
-        flag: of the starter, for the number of processes on a node.
-        rank: of this process.
-        per_node: processes on a node.
-        nodes: how many there are.
+        launcher: its name.
+        flag: the launcher's flag for the number of processes on a node.
+        rank: the number of this process among all.
+        per_node: the number of processes on a node.
+        nodes: the number of nodes.
     """
 
-    starter: str
+    launcher: str
     flag: str
     rank: int
     per_node: int
     nodes: int
 
     def check(self, devices: int, num_nodes: int) -> None:
-        """Compares them with those that Lightning is told of; it would wait for the others.
+        """Compares them with what Lightning is told, which would wait for any others.
 
         Raises:
             InputError: they differ.
         """
         if devices != self.per_node:
             raise InputError(
-                f"--trainer.devices is {devices} here, but {self.starter} starts {self.per_node} "
+                f"--trainer.devices is {devices} here, but {self.launcher} starts {self.per_node} "
                 f"processes on a node: give --trainer.devices={self.per_node}, "
-                f"or {self.starter} {self.flag}={devices}"
+                f"or {self.launcher} {self.flag}={devices}"
             )
         if num_nodes != self.nodes:
             raise InputError(
-                f"--trainer.num_nodes is {num_nodes}, but {self.starter} has {self.nodes} nodes: "
-                f"give --trainer.num_nodes={self.nodes}, or {self.starter} --nodes={num_nodes}"
+                f"--trainer.num_nodes is {num_nodes}, but {self.launcher} has {self.nodes} nodes: "
+                f"give --trainer.num_nodes={self.nodes}, or {self.launcher} --nodes={num_nodes}"
             )
 
 
-def started_by_others() -> Processes | None:
-    """The processes of torchrun or of SLURM, in Lightning's order; else it starts them itself."""
+def started_by_others() -> LaunchedProcesses | None:
+    """The processes of torchrun or SLURM, in the order in which Lightning prefers them, if any."""
     if dist.is_torchelastic_launched():
         per_node = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // per_node
-        return Processes("torchrun", "--nproc-per-node", int(os.environ["RANK"]), per_node, nodes)
+        rank = int(os.environ["RANK"])
+        return LaunchedProcesses("torchrun", "--nproc-per-node", rank, per_node, nodes)
     tasks = os.environ.get("SLURM_NTASKS")
     if tasks is None or SlurmJob.is_interactive():
         return None
     rank = int(os.environ.get("SLURM_PROCID", 0))
     per_node = int(os.environ.get("SLURM_NTASKS_PER_NODE", tasks))
-    return Processes("SLURM", "--ntasks-per-node", rank, per_node, int(tasks) // per_node)
+    return LaunchedProcesses("SLURM", "--ntasks-per-node", rank, per_node, int(tasks) // per_node)
 
 
 def is_first() -> bool:
@@ -110,12 +108,12 @@ def is_first() -> bool:
     others = started_by_others()
     if others is not None:
         return others.rank == 0
-    # what Lightning tells the processes that it starts
+    # Lightning sets these for the processes that it starts
     return all(os.environ.get(name, "0") == "0" for name in ("NODE_RANK", "LOCAL_RANK"))
 
 
 def check_processes(devices: int | str | Sequence[int], num_nodes: int, accelerator: str) -> None:
-    """Compares what torchrun or SLURM starts with the trainer's flags.
+    """Compares the processes of torchrun or SLURM with the trainer's flags.
 
     Args:
         devices: as in ``--trainer.devices``.
@@ -128,7 +126,7 @@ def check_processes(devices: int | str | Sequence[int], num_nodes: int, accelera
     others = started_by_others()
     if others is None:
         return
-    if others.starter == "SLURM" and os.environ["SLURM_NTASKS"] != "1":
+    if others.launcher == "SLURM" and os.environ["SLURM_NTASKS"] != "1":
         _ask_for_tasks_per_node()
     others.check(_count(devices, accelerator), num_nodes)
 
@@ -142,7 +140,7 @@ def _ask_for_tasks_per_node() -> None:
 
 
 def _count(devices: int | str | Sequence[int], accelerator: str) -> int:
-    """How many devices that is, read as Lightning reads it."""
+    """The number of devices that Lightning reads from the flag."""
     if isinstance(devices, str) and "," in devices:
         return len([part for part in devices.split(",") if part.strip()])
     if isinstance(devices, int | str) and str(devices) not in ("auto", "-1"):

@@ -1,26 +1,23 @@
-"""Whether a run that is started again is still the same run."""
+"""Which settings a run that is started again may change."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import yaml
-
-from itm_lightning.cli.runs import Run
 from itm_lightning.errors import InputError
+from itm_lightning.resume.run import Run
 
-_OF_A_START = {"ckpt_path"}  # where the run once started
-# What a stopped run may not change; the trainer may go on with other epochs, on other machines.
+_OF_A_START = {"ckpt_path"}  # from where the run was first started
+# A stopped run keeps these; the trainer may have other epochs and machines.
 _OF_A_RUN = {"seed_everything", "model", "data", "protocol"}
 _OF_A_MACHINE = {"data.num_workers"}
 
 
-def has_finished(run: Run, config: dict[str, Any]) -> bool:
-    """Whether nothing is left to do for a run with this config.
+def check_resumed_config(run: Run, config: dict[str, Any]) -> None:
+    """Checks that a run that was started before is started again as the same run.
 
     Args:
-        run: which may have been started before.
+        run: its folder may hold an earlier start.
         config: of this start.
 
     Raises:
@@ -29,27 +26,23 @@ def has_finished(run: Run, config: dict[str, Any]) -> bool:
     """
     state = run.state
     if not state:
-        return False
+        return
     if state["command"] != run.command:
         raise InputError(
             f"run folder {run.folder} holds a {state['command']}: give this {run.command} another "
             f"name with --run_name"
         )
-    before = _config(run.folder)
     if state["finished"]:
-        _refuse_change(run, before, config, "has finished", set(config) - _OF_A_START)
-        return True
-    if run.last is not None:
-        _refuse_change(run, before, config, "was stopped", _OF_A_RUN)
-    return False
+        _refuse_change(run, config, "has finished", set(config) - _OF_A_START)
+    elif run.last is not None:
+        _refuse_change(run, config, "was stopped", _OF_A_RUN)
 
 
-def _refuse_change(
-    run: Run, before: dict[str, Any], now: dict[str, Any], how: str, sections: set[str]
-) -> None:
-    old = flat({name: before.get(name) for name in sections})
-    new = flat({name: now.get(name) for name in sections})
-    if now.get("seed_everything") is True:  # any will do
+def _refuse_change(run: Run, config: dict[str, Any], how: str, sections: set[str]) -> None:
+    earlier = run.config
+    old = flat({name: earlier.get(name) for name in sections})
+    new = flat({name: config.get(name) for name in sections})
+    if config.get("seed_everything") is True:  # True allows any seed
         new["seed_everything"] = old["seed_everything"]
     keys = sorted((old.keys() | new.keys()) - _OF_A_MACHINE)
     changed = [key for key in keys if old.get(key) != new.get(key)]
@@ -62,7 +55,7 @@ def _refuse_change(
 
 
 def flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Values by their dotted keys."""
+    """The values of nested dictionaries by their dotted keys."""
     found: dict[str, Any] = {}
     for key, value in section.items():
         if isinstance(value, dict) and value:
@@ -70,8 +63,3 @@ def flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
         else:
             found[f"{prefix}{key}"] = value
     return found
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    path = folder / "config.yaml"
-    return dict(yaml.safe_load(path.read_text())) if path.is_file() else {}

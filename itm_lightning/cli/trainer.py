@@ -1,7 +1,4 @@
-"""Strategies as the command line means them.
-
-The Trainer whose methods are the subcommands.
-"""
+"""The Trainer, with ``extract`` as a further command, and its strategies."""
 
 from __future__ import annotations
 
@@ -13,27 +10,27 @@ from typing import Literal
 import pytorch_lightning as pl
 from pytorch_lightning import Trainer
 from pytorch_lightning.strategies import ModelParallelStrategy, StrategyRegistry
-from pytorch_lightning.strategies.launchers import _MultiProcessingLauncher
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.processes import started_by_others
 from itm_lightning.errors import InputError
 from itm_lightning.extract import extract
+from itm_lightning.utils.internals import ends_its_processes, shard_over_all
 
 
 def name_fsdp2() -> None:
-    """Makes ``--trainer.strategy ModelParallelStrategy`` a name that Lightning knows."""
+    """Makes ``--trainer.strategy ModelParallelStrategy`` known to Lightning."""
     name = ModelParallelStrategy.__name__.lower()  # as Lightning looks names up
     if name not in StrategyRegistry:
         StrategyRegistry.register(name, ModelParallelStrategy)
 
 
 @contextmanager
-def refusals() -> Iterator[None]:
-    """Within it, Lightning may refuse a trainer's settings.
+def refused_settings() -> Iterator[None]:
+    """Within it, Lightning makes the trainer.
 
     Raises:
-        InputError: it did; it would be a ``ValueError``, which might be anything.
+        InputError: Lightning refuses the settings, by a ``ValueError``.
     """
     try:
         yield
@@ -42,28 +39,23 @@ def refusals() -> Iterator[None]:
 
 
 def configure_strategy(trainer: pl.Trainer) -> None:
-    """Fills in what was left open of a strategy, before it starts anything.
+    """Sets what the user left open of a strategy, before it starts anything.
 
-    ``ModelParallelStrategy`` is FSDP2 over all processes here, and writes checkpoints of one file.
-    Left to itself it would split layers over the GPUs of a node, which needs a plan for each
-    network, and write folders, which no other strategy reads.
+    ``ModelParallelStrategy`` becomes FSDP2 over all processes, with checkpoints of one file. By its
+    own defaults it would split layers over the GPUs of a node, which needs a plan for each network,
+    and write folders, which no other strategy reads.
 
     Raises:
-        InputError: the strategy's processes do not outlast a command's parts.
+        InputError: the strategy's processes end before the command does.
     """
     strategy = trainer.strategy
-    if isinstance(strategy.launcher, _MultiProcessingLauncher):
+    if ends_its_processes(strategy):
         raise InputError(
-            f"{type(strategy).__name__} by {strategy.launcher._start_method} ends its processes "
-            "with each of fit, validate and test, and what they measured is lost: set "
-            "trainer.strategy: ddp"
+            f"{type(strategy).__name__} with spawned or forked processes ends them with each of "
+            "fit, validate and test, and what they measured is lost: set trainer.strategy: ddp"
         )
     if isinstance(strategy, ModelParallelStrategy):
-        strategy._save_distributed_checkpoint = False
-        if strategy._tensor_parallel_size == "auto":
-            strategy._tensor_parallel_size = 1
-        if strategy._data_parallel_size == "auto":
-            strategy._data_parallel_size = trainer.world_size
+        shard_over_all(strategy, trainer.world_size)
 
 
 _SPLITS = ("train", "val", "test")
@@ -82,22 +74,22 @@ class ITMTrainer(Trainer):
         batch_size: int = 16,
         num_workers: int | None = None,
     ) -> None:
-        """Run the image encoder over the photos once, and write its tokens for Precomputed.
+        """Run the image encoder over all images once, and write its tokens for Precomputed.
 
-        Started again after it was stopped, it goes on where it was.
+        Started again after it was stopped, it continues where it stopped.
 
         Args:
-            model: whose image encoder.
-            datamodule: whose source.
+            model: has the image encoder.
+            datamodule: has the source.
             output: the folder to write into.
-            splits: which, by commas; all that the source has where not given.
-            dtype: precision of what is written.
-            batch_size: photos a step.
-            num_workers: processes that decode photos; ``data.num_workers`` where not given.
+            splits: their names, separated by commas; by default all that the source has.
+            dtype: precision of the tokens that are written.
+            batch_size: images per step.
+            num_workers: processes that decode images; by default ``data.num_workers``.
         """
         others = started_by_others()
         if others is not None and others.per_node * others.nodes > 1:
-            raise InputError(f"extract is for one process; {others.starter} starts several")
+            raise InputError(f"extract is for one process; {others.launcher} starts several")
         named = [name.strip() for name in splits.split(",")] if splits else None
         extracted = extract(
             model.image_encoder.to(self.strategy.root_device),
@@ -113,7 +105,7 @@ class ITMTrainer(Trainer):
 
 
 def _splits(named: list[str] | None, datamodule: ITMDataModule) -> list[str]:
-    """The splits that were named, or else all that the source has."""
+    """The splits that were named, or all that the source has."""
     if named is None:
         return [split for split in _SPLITS if datamodule.has_split(split)]
     unknown = [name for name in named if name not in _SPLITS]

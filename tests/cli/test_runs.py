@@ -7,8 +7,9 @@ import time
 import pytest
 import torch
 
-from itm_lightning.cli.runs import environment_of_one_run, find_checkpoint, new_run
+from itm_lightning.cli.runs import begin_run, environment_of_one_run, new_run
 from itm_lightning.errors import InputError
+from itm_lightning.resume.run import find_checkpoint
 
 
 def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
@@ -20,7 +21,7 @@ def test_runs_of_one_second_have_folders_of_their_own(tmp_path):
 def test_a_process_started_by_the_run_shares_its_folder(tmp_path, monkeypatch):
     with environment_of_one_run():
         run = new_run(tmp_path, "fit")
-        run.begin()
+        begin_run(run)
         monkeypatch.setenv("LOCAL_RANK", "1")
         assert new_run(tmp_path, "fit").folder == run.folder
 

@@ -1,0 +1,39 @@
+"""Leaves out what Lightning and torch print in every run although no user can act on it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+_WARNINGS = (
+    r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
+    r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen trunk should be
+    r"`LightningModule.configure_optimizers` returned `None`",  # a closed-form fit has none
+    r"predict returned None",  # it collects features, and ranks them at the end
+    r".*sync_dist=True",  # every process has the same scores of the whole gallery already
+    r"Using `DistributedSampler` with the dataloaders",  # what it repeats counts once
+    r"Your `IterableDataset` has `__len__` defined",  # ours is exact with workers, too
+    r"FSDP2-wrapped module .* returned a view tensor",  # nothing writes into a trunk's tokens
+    r".*_get_pg_default_device|Multiple backends are registered",  # within torch
+    r".*isinstance\(treespec, LeafSpec\)",  # within Lightning
+)
+_LOG_LINES = {
+    "pytorch_lightning.utilities.rank_zero": (
+        "💡 Tip",  # advertisements
+        "Loading `train_dataloader` to estimate number of stepping batches",
+        "Restoring states from the checkpoint path",  # another line says so once it is done
+    ),
+    "pytorch_lightning.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
+}
+
+
+def filter_warnings() -> None:
+    """Filters these warnings and lines of the log; all others come through."""
+    for message in _WARNINGS:
+        warnings.filterwarnings("ignore", message)
+    for logger in _LOG_LINES:
+        logging.getLogger(logger).addFilter(_is_of_use)
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_LOG_LINES[record.name])
