@@ -31,19 +31,18 @@ MAY_IMPORT_LIGHTNING = {
     "data/datamodule.py",
     "callbacks.py",
     "cli/command.py",
-    "cli/failing.py",
-    "cli/going_on.py",
+    "cli/errors.py",
+    "cli/summary.py",
     "cli/loggers.py",
     "cli/stopping.py",
-    "cli/strategies.py",
     "cli/trainer.py",
+    "utils/internals.py",
     "sharding/rules.py",
     "sharding/trunks.py",
     "training/trainer_rules.py",
     "resume/best_checkpoint.py",
     "resume/last_checkpoint.py",
     "resume/progress.py",
-    "resume/stopping.py",
 }
 SLOW_TO_IMPORT = {"torchvision", "transformers", "datasets", "wandb"}
 FILES = sorted(PACKAGE.rglob("*.py"))
