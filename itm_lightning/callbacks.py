@@ -72,7 +72,9 @@ class Results(Callback):
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        pl_module.results["train/loss"] = float(trainer.callback_metrics["train/loss"])
+        loss = trainer.callback_metrics.get("train/loss")
+        if loss is not None:  # a fit in closed form has none
+            pl_module.results["train/loss"] = float(loss)
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:

@@ -199,6 +199,7 @@ class Matcher(RetrievalModule):
             if self._closed_form is not None:
                 freeze_all_but(self.similarity, self)
                 self.trainer.num_sanity_val_steps = 0  # nothing can be scored before it is solved
+                self.trainer.fit_loop.max_epochs = 1
         self.compile_parts()
 
     def compile_parts(self) -> None:
@@ -231,7 +232,6 @@ class Matcher(RetrievalModule):
             closed_form.observe(encoded.images, encoded.texts)
             if self.trainer.is_last_batch:
                 closed_form.solve(self._processes)
-                self.trainer.should_stop = True
         return no_loss(self.similarity)
 
     def compare(self, batch: Batch) -> Comparison:

@@ -100,6 +100,11 @@ class CCA(ClosedForm, InnerProductSimilarity):
             self.ridge,
         )
         found = min(self.components, len(correlations))
+        if found == 0:
+            raise InputError(
+                "CCA found nothing that correlates: all images, or all texts, have the same "
+                "features; use another encoder"
+            )
         if found < self.components:
             warnings.warn(
                 f"CCA found {found} components that correlate, of {self.components}: the features "

@@ -18,8 +18,8 @@ SECTION = re.search(
 )[1]
 
 
-def block(language):
-    return re.search(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)[1]
+def block(language, number=0):
+    return re.findall(rf"```{language}\n(.*?)```", SECTION, re.DOTALL)[number]
 
 
 @pytest.fixture
@@ -55,6 +55,19 @@ def test_the_readmes_file_and_command_train_as_written(lightning, tmp_path):
     to_config, weights = trained(lightning(*args))
     assert to_config == {"class_path": "my_file.MyHead", "init_args": {"dim": len(weights)}}
     assert weights.any()  # they started at zero
+
+
+def test_the_readmes_closed_form_head_is_solved_as_written(lightning, tmp_path):
+    (tmp_path / "my_file.py").write_text(block("python", 1))
+    (tmp_path / "experiments").symlink_to(REPO / "experiments")
+    program, *args = shlex.split(block("bash", 1))
+    assert program == "lightning"
+    folder = lightning(*args)
+    assert json.loads((folder / "metrics.json").read_text())["test/rsum"] > 0
+    checkpoint = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)
+    head = checkpoint["matcher"]["config"]["similarity"]
+    assert head == {"class_path": "my_file.Regression", "init_args": {}}
+    assert checkpoint["state_dict"]["similarity.weight"].any()  # it was zero before
 
 
 def test_the_readmes_file_is_about_20_lines():

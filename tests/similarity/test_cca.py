@@ -120,6 +120,12 @@ def test_components_that_do_not_correlate_are_said_and_left_out():
     )
 
 
+def test_features_that_are_all_equal_are_refused():
+    images, texts = correlated(20, 3, 4)
+    with pytest.raises(InputError, match="CCA found nothing that correlates"):
+        solved(np.ones_like(images), texts)
+
+
 def test_what_is_not_solved_scores_nothing():
     head = CCA(components=2)
     head.build(4, 3)
