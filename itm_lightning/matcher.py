@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,7 +12,7 @@ from torch.optim import Optimizer
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes, SingleProcess, all_processes
-from itm_lightning.encoders.base import ImageEncoder, TextEncoder, assets_at_hand, restoring
+from itm_lightning.encoders.base import ImageEncoder, TextEncoder
 from itm_lightning.encoders.projection import (
     LinearProjection,
     NoProjection,
@@ -25,10 +24,11 @@ from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.objectives.base import Comparison, LocalComparison, Objective
 from itm_lightning.objectives.distributed_comparison import DistributedComparison
-from itm_lightning.part import from_config, to_config
+from itm_lightning.part import from_config, given_extra_states, load_extra_states, skip_pretrained
 from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trunks, synchronise
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import ClosedForm, Similarity
+from itm_lightning.training.checkpoint import checked_state, matcher_state
 from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but, no_loss
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
@@ -46,8 +46,8 @@ class Matcher(RetrievalModule):
     against those of all, and loss and gradients are those of one process with the whole batch (of
     one step; accumulated steps remain batches of their own).
 
-    Logs ``train/loss``, the whole batch's on every process; what it logs of evaluations, see
-    :class:`~itm_lightning.evaluating.RetrievalModule`.
+    Logs ``train/loss``, the whole batch's on every process, and what
+    :class:`~itm_lightning.evaluating.RetrievalModule` logs.
 
     Args:
         image_encoder: images to features; it has its own transform.
@@ -57,21 +57,17 @@ class Matcher(RetrievalModule):
         dim: width of the space in which images and texts are compared, where the projections are
             left to their default.
         dropout: share of the encoders' channels dropped before those projections.
-        image_projection: from the image encoder's width into that space; by default
-            :class:`~itm_lightning.encoders.projection.LinearProjection`, and none for a head that
-            is solved in closed form.
+        image_projection: from the image encoder's width into that space; linear by default, and
+            none for a head that is solved in closed form.
         text_projection: the same for texts.
-        shared_projection: applied to both sides after their own projections, with one set of
-            weights; none by default.
+        shared_projection: applied to both sides after their own projections; none by default.
         optimizer: any torch optimiser.
-        scheduler: any torch scheduler, stepped once an epoch, or
-            :class:`~itm_lightning.training.WarmupCosine`, stepped at every step.
-        lr_factors: learning rates by part, as prefix of the parameter's name → factor on the
-            optimiser's rate; ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
+        scheduler: any torch scheduler, stepped once an epoch; ``WarmupCosine`` at every step.
+        lr_factors: prefix of parameters' names → factor on their learning rate;
+            ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
         compile: runs encoders and similarity through ``torch.compile``.
-        gradient_cache: pairs encoded at a time, for batches larger than memory: one chunk's
-            activations at most are kept, and each chunk is encoded twice (see
-            :mod:`~itm_lightning.training.gradient_cache`). All at once where ``None``.
+        gradient_cache: pairs encoded at a time, for batches larger than memory, see
+            :mod:`~itm_lightning.training.gradient_cache`; all at once where ``None``.
 
     Raises:
         InputError: the similarity cannot compare features of these widths.
@@ -97,15 +93,16 @@ class Matcher(RetrievalModule):
         super().__init__(Cosine() if similarity is None else similarity)
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
-        for name, encoder in self._encoders():
-            # From a checkpoint's extra state where one is read: only then is the width known.
-            encoder.restore(assets_at_hand().get(name, encoder.assets()))
-        self._arguments = {
+        for name in ("image_encoder", "text_encoder"):
+            # where a checkpoint is read, an encoder knows its width only from its extra state
+            if name in given_extra_states():
+                getattr(self, name).load_extra_state(given_extra_states()[name])
+        self._arguments: dict[str, Any] = {
             "dim": dim,
             "dropout": dropout,
-            "image_projection": to_config(image_projection),
-            "text_projection": to_config(text_projection),
-            "shared_projection": to_config(shared_projection),
+            "image_projection": image_projection,
+            "text_projection": text_projection,
+            "shared_projection": shared_projection,
         }
         solved = isinstance(self.similarity, ClosedForm)
         default = NoProjection if solved else lambda: LinearProjection(dim, dropout)
@@ -133,11 +130,10 @@ class Matcher(RetrievalModule):
     # -- what the parts make of images and texts -----------------------------------------------
 
     def encode_images(self, images: Any) -> Features:
-        """Images into the space in which they are compared, as far as the head reads it.
+        """Images into the space in which they are compared; those features that the head reads.
 
         Args:
-            images: one or many: paths, PIL images, arrays ``(H, W, 3)`` uint8, or tensors; see
-                :meth:`~itm_lightning.encoders.ImageEncoder.pixels`.
+            images: one or many, see :meth:`~itm_lightning.encoders.ImageEncoder.pixels`.
         """
         return self._project_images(self.image_encoder(self.image_encoder.pixels(images)))
 
@@ -184,7 +180,7 @@ class Matcher(RetrievalModule):
     # -- the loops ------------------------------------------------------------------------------
 
     def setup(self, stage: str) -> None:
-        """Learns the vocabulary from the train split alone; checks names before any long work."""
+        """Learns the vocabulary of the train split; checks everything before any long work."""
         self.data.connect(self.image_encoder, every_pair_once=self._closed_form is not None)
         check_trainer(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
@@ -192,8 +188,8 @@ class Matcher(RetrievalModule):
         if stage == "fit":
             self._processes = all_processes()
             if self._gradient_cache is not None:
-                for name, encoder in self._encoders():
-                    check_chunks(name, encoder)
+                check_chunks("image_encoder", self.image_encoder)
+                check_chunks("text_encoder", self.text_encoder)
             self.text_encoder.learn_vocabulary(self.data.train_texts())
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
             if self._closed_form is not None:
@@ -241,8 +237,6 @@ class Matcher(RetrievalModule):
             return LocalComparison(self.similarity, encoded)
         return DistributedComparison(self.similarity, encoded, self._processes)
 
-    # -- optimisation ---------------------------------------------------------------------------
-
     @override
     def configure_optimizers(self) -> Any:
         if self._closed_form is not None:
@@ -269,19 +263,14 @@ class Matcher(RetrievalModule):
     # -- checkpoints ----------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what a fresh process needs to build this Matcher: plain values only."""
+        """Adds what a fresh process needs to build this Matcher."""
         checkpoint_layout(self, checkpoint, self.trainer.optimizers)
-        checkpoint["matcher"] = {
-            "config": {name: to_config(getattr(self, name)) for name in _PARTS} | self._arguments,
-            "assets": {name: encoder.assets() for name, encoder in self._encoders()},
-        }
+        parts = {name: getattr(self, name) for name in _PARTS}
+        checkpoint["matcher"] = matcher_state(self, parts | self._arguments)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        if "matcher" not in checkpoint:
-            raise InputError("the checkpoint was not written by itm-lightning: it holds no Matcher")
-        for name, encoder in self._encoders():
-            encoder.restore(checkpoint["matcher"]["assets"][name])
+        load_extra_states(self, checked_state(checkpoint, "the checkpoint")["extra_state"])
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
@@ -295,14 +284,12 @@ class Matcher(RetrievalModule):
             **kwargs: constructor arguments that replace the checkpoint's.
 
         Raises:
-            InputError: the file was not written by itm-lightning.
+            InputError: the file was not written by this version of itm-lightning.
         """
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
-        if "matcher" not in checkpoint:
-            raise InputError(f"{checkpoint_path} was not written by itm-lightning")
-        with restoring(checkpoint["matcher"]["assets"]):
-            parts = from_config(checkpoint["matcher"]["config"])
-            matcher = cls(**{**parts, **kwargs})
+        state = checked_state(checkpoint, checkpoint_path)
+        with skip_pretrained(state["extra_state"]):
+            matcher = cls(**{**from_config(state["config"]), **kwargs})
         matcher.on_load_checkpoint(checkpoint)
         matcher.load_state_dict(checkpoint["state_dict"])
         return matcher.to(map_location).eval()
@@ -311,7 +298,3 @@ class Matcher(RetrievalModule):
     @override
     def resumes_mid_epoch(self) -> bool:
         return self._closed_form is None  # its sums are not in a checkpoint
-
-    def _encoders(self) -> Iterator[tuple[str, ImageEncoder | TextEncoder]]:
-        yield "image_encoder", self.image_encoder
-        yield "text_encoder", self.text_encoder

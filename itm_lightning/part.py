@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
+
+from torch import nn
+
+from itm_lightning.errors import InputError
+
+#: Plain values (str, int, float, list, dict), which ``torch.load(weights_only=True)`` reads.
+ExtraState = dict[str, Any]
+
+_skipping: ContextVar[dict[str, ExtraState] | None] = ContextVar("skipping", default=None)
 
 
 class Part:
@@ -24,6 +36,69 @@ class Part:
         bound = inspect.signature(cls.__init__).bind_partial(part, *args, **kwargs)
         part.__dict__["_init_args"] = dict(list(bound.arguments.items())[1:])
         return part
+
+    def extra_state(self) -> ExtraState:
+        """What a checkpoint needs of this part beside its arguments and tensors; plain values.
+
+        As the vocabulary of a text encoder, or the names of classes.
+        """
+        return {}
+
+    def load_extra_state(self, state: ExtraState) -> None:
+        """Takes back what :meth:`extra_state` gave; called before ``load_state_dict``.
+
+        A part that is in this state already keeps its weights.
+        """
+
+
+@contextmanager
+def skip_pretrained(extra_states: dict[str, ExtraState] | None = None) -> Iterator[None]:
+    """A context in which parts are built without files, hub or pretrained weights.
+
+    A checkpoint is read where those may no longer exist: extra state and ``load_state_dict`` then
+    supply what the constructors left out.
+
+    Args:
+        extra_states: by module path, for a constructor that needs an encoder's width at once and
+            so gives the encoder its state itself; see :func:`given_extra_states`.
+    """
+    token = _skipping.set(extra_states or {})
+    try:
+        yield
+    finally:
+        _skipping.reset(token)
+
+
+def is_skipping_pretrained() -> bool:
+    """Whether this runs within :func:`skip_pretrained`."""
+    return _skipping.get() is not None
+
+
+def given_extra_states() -> dict[str, ExtraState]:
+    """The states that :func:`skip_pretrained` was given; empty outside of it."""
+    return _skipping.get() or {}
+
+
+def extra_states_of(module: nn.Module) -> dict[str, ExtraState]:
+    """Extra state by module path, of every part among the modules that has some; parents first."""
+    parts = {path: m for path, m in module.named_modules() if isinstance(m, Part)}
+    states = {path: part.extra_state() for path, part in parts.items()}
+    return {path: state for path, state in states.items() if state}
+
+
+def load_extra_states(module: nn.Module, states: Mapping[str, ExtraState]) -> None:
+    """Gives the parts of a module back what :func:`extra_states_of` took.
+
+    Raises:
+        InputError: the module has no such part.
+    """
+    for path, state in states.items():
+        try:
+            part = module.get_submodule(path)
+        except AttributeError as error:
+            raise InputError(f"the checkpoint has a part {path}, which the model lacks") from error
+        assert isinstance(part, Part)  # extra_states_of takes them of parts alone
+        part.load_extra_state(state)
 
 
 def to_config(value: Any) -> Any:

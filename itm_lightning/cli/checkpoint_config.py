@@ -15,6 +15,7 @@ from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
 from itm_lightning.matcher import Matcher
 from itm_lightning.resume.run import find_checkpoint
+from itm_lightning.training.checkpoint import checked_state
 
 # Only a resumed fit keeps the trainer's settings: a test may run on another machine. A fit's
 # protocol is for its test: the val split may be of another size.
@@ -40,7 +41,7 @@ def with_checkpoint_config(
             from which the run was first started.
 
     Returns:
-        The arguments to parse, and the assets of the checkpoint's encoders if there is one.
+        The arguments to parse, and the extra states of the checkpoint's parts if there is one.
 
     Raises:
         InputError: there is no such checkpoint, or it was not written by itm-lightning.
@@ -58,7 +59,7 @@ def with_checkpoint_config(
     config = {name: config[name] for name in sections if name in config}
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
-    return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["assets"]
+    return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["extra_state"]
 
 
 class EnsembleFlags:
@@ -127,6 +128,5 @@ def read_checkpoint(path: Path, flag: str) -> dict[str, Any]:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # torch raises whatever the broken file makes its readers raise
         raise InputError(f"{flag} {path}: not a checkpoint that can be read") from error
-    if "matcher" not in checkpoint:
-        raise InputError(f"{flag} {path}: not written by itm-lightning, it holds no Matcher")
+    checked_state(checkpoint, f"{flag} {path}")
     return checkpoint

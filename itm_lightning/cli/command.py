@@ -49,8 +49,8 @@ from itm_lightning.cli.trainer import (
     refused_settings,
 )
 from itm_lightning.cli.warning_filters import filter_warnings
-from itm_lightning.encoders.base import restoring
 from itm_lightning.metrics.protocols import Protocol, Retrieval
+from itm_lightning.part import skip_pretrained
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 from itm_lightning.resume.run import Run
@@ -63,7 +63,7 @@ class ITMCLI(LightningCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
 
     def __init__(self, args: Sequence[str]) -> None:
-        self.checkpoint_assets: dict[str, Any] | None = None
+        self.extra_states: dict[str, Any] | None = None
         self.run: Run | None = None
         self.last: Path | None = None  # the checkpoint from which the run is resumed
         super().__init__(
@@ -108,7 +108,7 @@ class ITMCLI(LightningCLI):
             self.run = known_run(args, str(command))
             self.last = self.run.last if self.run else None
         started_from = option(args, "ckpt_path")
-        args, self.checkpoint_assets = with_checkpoint_config(args, self.subcommands(), self.last)
+        args, self.extra_states = with_checkpoint_config(args, self.subcommands(), self.last)
         # sys.argv holds the same arguments; Lightning warns where both are given
         argv, sys.argv = sys.argv, sys.argv[:1]
         try:
@@ -141,8 +141,8 @@ class ITMCLI(LightningCLI):
     @override
     def instantiate_classes(self) -> None:
         # What a checkpoint will fill needs no pretrained weights, whose file may be gone.
-        assets = self.checkpoint_assets
-        with nullcontext() if assets is None else restoring(assets):
+        states = self.extra_states
+        with nullcontext() if states is None else skip_pretrained(states):
             super().instantiate_classes()
         configure_strategy(self.trainer)
         check_trainer(self.trainer, self.model)

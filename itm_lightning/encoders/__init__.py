@@ -5,9 +5,6 @@ from itm_lightning.encoders.base import (
     Encoder,
     ImageEncoder,
     TextEncoder,
-    assets_at_hand,
-    is_restoring,
-    restoring,
 )
 from itm_lightning.encoders.pretrained_text import PretrainedText
 from itm_lightning.encoders.pretrained_vision import PretrainedVision
@@ -37,7 +34,4 @@ __all__ = [
     "TextEncoder",
     "TorchvisionCNN",
     "Vocabulary",
-    "assets_at_hand",
-    "is_restoring",
-    "restoring",
 ]

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.encoders.base import Assets, TextEncoder
+from itm_lightning.encoders.base import TextEncoder
 from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, split_words
 from itm_lightning.errors import InputError
+from itm_lightning.part import ExtraState
 from itm_lightning.registry import register
 from itm_lightning.types import Features
 
@@ -76,13 +77,13 @@ class BagOfWords(TextEncoder):
             self.column_weights[: len(words)] = inverse_document_frequencies(words, texts)
 
     @override
-    def assets(self) -> Assets:
+    def extra_state(self) -> ExtraState:
         return {} if self.vocabulary is None else {"vocabulary": self.vocabulary.words}
 
     @override
-    def restore(self, assets: Assets) -> None:
-        if assets != self.assets():
-            self.vocabulary = Vocabulary(assets["vocabulary"])
+    def load_extra_state(self, state: ExtraState) -> None:
+        if state != self.extra_state():
+            self.vocabulary = Vocabulary(state["vocabulary"])
 
     @override
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.part import Part, to_config
 from itm_lightning.pooling import MeanPooling, Pooling
 from itm_lightning.types import Features
+from itm_lightning.utils.images import as_image
 
 _OF_TRAINING = ("trainable", "pooling", "augment")  # the trunk's tokens know nothing of them
 
@@ -67,38 +66,6 @@ def _arguments(encoder: ImageEncoder) -> dict[str, Any]:
     bound.apply_defaults()
     skipped = {"self", encoder.weights_from, *_OF_TRAINING}
     return {k: to_config(v) for k, v in bound.arguments.items() if k not in skipped}
-
-
-Assets = dict[str, Any]
-_restoring: ContextVar[dict[str, Assets] | None] = ContextVar("restoring", default=None)
-
-
-@contextmanager
-def restoring(assets: dict[str, Assets] | None = None) -> Iterator[None]:
-    """Within it, encoders are built without files, hub or pretrained weights.
-
-    A checkpoint is read where those may no longer exist: :meth:`Encoder.restore` and
-    ``load_state_dict`` then supply what the constructors left out.
-
-    Args:
-        assets: the encoders' assets by name, for those who build something around an encoder and
-            need its width at once: they restore it with what :func:`assets_at_hand` gives them.
-    """
-    token = _restoring.set(assets or {})
-    try:
-        yield
-    finally:
-        _restoring.reset(token)
-
-
-def is_restoring() -> bool:
-    """Whether we are within :func:`restoring`."""
-    return _restoring.get() is not None
-
-
-def assets_at_hand() -> dict[str, Assets]:
-    """What :func:`restoring` was given; empty without, and outside of it."""
-    return _restoring.get() or {}
 
 
 class Encoder(Part, nn.Module, ABC):
@@ -154,20 +121,6 @@ class Encoder(Part, nn.Module, ABC):
         """Context in which the trunk runs: without gradient if it is frozen."""
         return torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable)
 
-    def assets(self) -> Assets:
-        """What a fresh process needs beside the constructor's arguments and the tensors.
-
-        Returns:
-            str, int, float, list and dict only, so that ``torch.load(weights_only=True)`` reads it.
-        """
-        return {}
-
-    def restore(self, assets: Assets) -> None:
-        """Rebuilds from :meth:`assets`; to be called before ``load_state_dict``.
-
-        What is as the assets say already stays untouched.
-        """
-
 
 class ImageEncoder(Encoder):
     """Turns photos into :class:`Features`.
@@ -199,8 +152,23 @@ class ImageEncoder(Encoder):
         return fingerprint(self)
 
     def pixels(self, images: Any) -> Tensor | Features:
-        """What :meth:`forward` reads, of images however they come."""
-        return images
+        """What :meth:`forward` reads, of one image or of many.
+
+        Args:
+            images: pixels ``(B, 3, H, W)`` or features, which are taken as they are; or a path, a
+                PIL image, an array ``(H, W, 3)`` or a tensor ``(3, H, W)`` of uint8; or a sequence
+                of such images, of any sizes.
+
+        Raises:
+            InputError: a file is missing or does not decode, or there is no image.
+        """
+        if isinstance(images, Features) or (isinstance(images, Tensor) and images.ndim == 4):
+            return images
+        many = images if isinstance(images, list | tuple) else [images]
+        if not many:
+            raise InputError("there are no images: give at least one")
+        transform = self.transform(train=False)
+        return torch.stack([transform(as_image(image)) for image in many]).to(self.device)
 
     @abstractmethod
     def _tokens(self, pixels: Tensor) -> Tensor:

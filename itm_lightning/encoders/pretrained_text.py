@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
+from itm_lightning.encoders.base import TextEncoder
 from itm_lightning.encoders.pretrained import (
     describe_model,
     freeze_unreached,
@@ -23,6 +23,7 @@ from itm_lightning.encoders.pretrained import (
 from itm_lightning.encoders.vocabulary import TextCache, pad
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError, one_line
+from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -74,22 +75,22 @@ class PretrainedText(TextEncoder):
         self.name = name
         self.max_length = max_length
         self.word_noise = word_noise
-        self._model: Assets = {}
+        self._model: ExtraState = {}
         self._files: dict[str, str] = {}
-        if not is_restoring():
+        if not is_skipping_pretrained():
             from transformers import AutoTokenizer
 
             tokeniser = load(AutoTokenizer.from_pretrained, name)
             self._build(load_model(name), read_tokeniser(tokeniser))
 
-    def assets(self) -> Assets:
+    def extra_state(self) -> ExtraState:
         """The model's architecture, and its tokeniser's files as text."""
         return {"model": self._model, "tokeniser": self._files}
 
-    def restore(self, assets: Assets) -> None:
+    def load_extra_state(self, state: ExtraState) -> None:
         """Builds the model, with random weights, and the tokeniser; reads no file, no hub."""
-        if assets != self.assets():
-            self._build(rebuild_model(assets["model"]), assets["tokeniser"])
+        if state != self.extra_state():
+            self._build(rebuild_model(state["model"]), state["tokeniser"])
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions, one token a word piece."""

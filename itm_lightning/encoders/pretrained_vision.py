@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from itm_lightning.encoders.base import Assets, ImageEncoder, is_restoring
+from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import (
     describe_model,
     freeze_unreached,
@@ -20,6 +20,7 @@ from itm_lightning.encoders.pretrained import (
 )
 from itm_lightning.encoders.transforms import IMAGENET_MEAN, IMAGENET_STD, ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
+from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 
@@ -114,9 +115,9 @@ class PretrainedVision(ImageEncoder):
     ) -> None:
         super().__init__(trainable, pooling, augment)
         self.name = name
-        self._model: Assets = {}
-        self._settings: Assets = {}
-        if not is_restoring():
+        self._model: ExtraState = {}
+        self._settings: ExtraState = {}
+        if not is_skipping_pretrained():
             model = load_model(name)
             image_size = getattr(_vision_half(model).config, "image_size", 224)
             self._build(model, read_settings(name, image_size))
@@ -131,14 +132,14 @@ class PretrainedVision(ImageEncoder):
             geometry = resize_and_crop(settings)
         return ToPixels(geometry)
 
-    def assets(self) -> Assets:
+    def extra_state(self) -> ExtraState:
         """The model's architecture, and how it wants its photos."""
         return {"model": self._model, "images": self._settings}
 
-    def restore(self, assets: Assets) -> None:
+    def load_extra_state(self, state: ExtraState) -> None:
         """Builds the model with random weights; reads no file and no hub."""
-        if assets != self.assets():
-            self._build(rebuild_model(assets["model"]), assets["images"])
+        if state != self.extra_state():
+            self._build(rebuild_model(state["model"]), state["images"])
 
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
         self._model, self._settings = describe_model(model), settings

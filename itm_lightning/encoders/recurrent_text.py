@@ -10,11 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from itm_lightning.encoders.base import Assets, TextEncoder, is_restoring
+from itm_lightning.encoders.base import TextEncoder
 from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
 from itm_lightning.errors import InputError
+from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -68,7 +69,7 @@ class RecurrentText(TextEncoder):
         if cell not in CELLS:
             raise InputError(f"RecurrentText: there is no cell {cell!r}; use one of {list(CELLS)}")
         check_share("RecurrentText", word_noise)
-        if vectors is not None and not is_restoring():
+        if vectors is not None and not is_skipping_pretrained():
             check_vectors(vectors, word_dim)
         self.word_dim = word_dim
         self.unknown_rate = unknown_rate
@@ -94,14 +95,14 @@ class RecurrentText(TextEncoder):
         if self.vectors is not None:
             self._start_from(self.vectors)
 
-    def assets(self) -> Assets:
+    def extra_state(self) -> ExtraState:
         """The words, without which the embeddings are but numbers."""
         return {} if self.vocabulary is None else {"vocabulary": self.vocabulary.words}
 
-    def restore(self, assets: Assets) -> None:
+    def load_extra_state(self, state: ExtraState) -> None:
         """Takes the words back, their embeddings random until ``load_state_dict``."""
-        if assets != self.assets():
-            self._know(Vocabulary(assets["vocabulary"]))
+        if state != self.extra_state():
+            self._know(Vocabulary(state["vocabulary"]))
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions, one token a word.

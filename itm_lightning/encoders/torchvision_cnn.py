@@ -10,10 +10,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from itm_lightning.encoders.base import ImageEncoder, is_restoring
+from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import load_weights
 from itm_lightning.encoders.transforms import IMAGENET_MEAN, IMAGENET_STD, ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
+from itm_lightning.part import is_skipping_pretrained
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 
@@ -106,7 +107,7 @@ class TorchvisionCNN(ImageEncoder):
         # below 224 pixels a last grid may be a single place, hard to tell from a pooled one
         probe_size = image_size if _family(name) in FIXED_SIZE else max(image_size, 224)
         network = cut_at_grid(whole, probe_size)
-        if weights not in (None, "DEFAULT") and not is_restoring():
+        if weights not in (None, "DEFAULT") and not is_skipping_pretrained():
             load_weights(network, str(weights), ignored=whole.state_dict())
         width = _width(network, name, image_size)
         # convolutions over channels that lie side by side take half the time on a CPU, and less on
@@ -143,7 +144,7 @@ def _build(name: str, weights: str | None, image_size: int) -> nn.Module:
     arguments = FIXED_SIZE.get(_family(name), lambda size: {})(image_size)
     if name in ("googlenet", "inception_v3"):
         arguments["init_weights"] = False  # its own is slow, and warns
-    download = weights == "DEFAULT" and not is_restoring()
+    download = weights == "DEFAULT" and not is_skipping_pretrained()
     try:
         network = models.get_model(name, weights="DEFAULT" if download else None, **arguments)
     except OSError as error:

@@ -9,8 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from itm_lightning.encoders import restoring
-from itm_lightning.part import from_config, to_config
+from itm_lightning.part import from_config, skip_pretrained, to_config
 from itm_lightning.pooling import AttentionPooling, MaxPooling
 from itm_lightning.registry import get, list_registered
 from itm_lightning.types import Features
@@ -117,7 +116,7 @@ class TestEveryEncoder:
         kept = io.BytesIO()
         parts = {
             "recipe": to_config(encoder),
-            "assets": encoder.assets(),
+            "extra_state": encoder.extra_state(),
             "state": encoder.state_dict(),
         }
         torch.save(parts, kept)
@@ -125,13 +124,13 @@ class TestEveryEncoder:
             shutil.rmtree(folder)
 
         parts = torch.load(io.BytesIO(kept.getvalue()), weights_only=True)
-        with restoring():
+        with skip_pretrained():
             again = from_config(parts["recipe"])
-            again.restore(parts["assets"])
+            again.load_extra_state(parts["extra_state"])
         again.load_state_dict(parts["state"])
         assert type(again) is type(encoder)
         assert again.dim == encoder.dim
-        assert again.assets() == encoder.assets()
+        assert again.extra_state() == encoder.extra_state()
         check_equal(again.eval()(given), expected)
         check_equal(again(inputs(again, name)), expected)
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from itm_lightning.encoders import PretrainedVision, RegionFeatures, TorchvisionCNN, restoring
+from itm_lightning.encoders import PretrainedVision, RegionFeatures, TorchvisionCNN
 from itm_lightning.encoders.base import tensors_sha256
-from itm_lightning.part import from_config, to_config
+from itm_lightning.part import from_config, skip_pretrained, to_config
 from itm_lightning.pooling import MaxPooling
 
 
@@ -60,7 +60,7 @@ def test_survives_json_and_a_checkpoint(weights):
     assert json.loads(json.dumps(expected)) == expected
     parts, state = to_config(encoder), encoder.state_dict()
     weights.unlink()
-    with restoring():
+    with skip_pretrained():
         again = from_config(parts)
     again.load_state_dict(state)
     assert again.fingerprint() == expected

@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from itm_lightning.encoders import PretrainedText, PretrainedVision, restoring
+from itm_lightning.encoders import PretrainedText, PretrainedVision
 from itm_lightning.errors import InputError
+from itm_lightning.part import skip_pretrained
 from tests.encoders.conftest import TEXTS
 
 VISION = {"vit": 5, "dinov2": 5, "clip": 5, "siglip": 4}  # tokens of a 32×32 photo
@@ -48,9 +49,9 @@ class TestVision:
         folder = folder_copy(name)
         encoder = PretrainedVision(folder).eval()
         shutil.rmtree(folder)
-        with restoring():
+        with skip_pretrained():
             again = PretrainedVision(folder)
-        again.restore(encoder.assets())
+        again.load_extra_state(encoder.extra_state())
         again.load_state_dict(encoder.state_dict())
         pixels = torch.rand(2, 3, 32, 32)
         assert torch.equal(again.eval()(pixels).tokens, encoder(pixels).tokens)
@@ -104,9 +105,9 @@ class TestText:
         encoder = PretrainedText(folder).eval()
         expected = encoder(TEXTS)
         shutil.rmtree(folder)
-        with restoring():
+        with skip_pretrained():
             again = PretrainedText(folder)
-        again.restore(encoder.assets())
+        again.load_extra_state(encoder.extra_state())
         again.load_state_dict(encoder.state_dict())
         features = again.eval()(TEXTS)
         assert torch.equal(features.tokens, expected.tokens)
@@ -141,16 +142,16 @@ def test_half_precision_files_are_trained_in_full(folder_copy):
     AutoModel.from_pretrained(folder).half().save_pretrained(folder)
     encoder = PretrainedText(folder)
     assert {p.dtype for p in encoder.parameters()} == {torch.float32}
-    with restoring():
+    with skip_pretrained():
         again = PretrainedText(folder)
-    again.restore(encoder.assets())
+    again.load_extra_state(encoder.extra_state())
     assert {p.dtype for p in again.parameters()} == {torch.float32}
 
 
 def test_restoring_what_is_there_keeps_it(folders):
     for encoder in (PretrainedText(folders("bert")), PretrainedVision(folders("vit"))):
         network = encoder.network
-        encoder.restore(encoder.assets())
+        encoder.load_extra_state(encoder.extra_state())
         assert encoder.network is network
 
 

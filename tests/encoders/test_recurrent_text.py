@@ -3,9 +3,10 @@ import logging
 import pytest
 import torch
 
-from itm_lightning.encoders import RecurrentText, Vocabulary, restoring
+from itm_lightning.encoders import RecurrentText, Vocabulary
 from itm_lightning.encoders.vocabulary import split_words
 from itm_lightning.errors import InputError
+from itm_lightning.part import skip_pretrained
 from tests.encoders.conftest import TEXTS
 
 
@@ -69,10 +70,10 @@ def test_first_vocabulary_stays():
     encoder = small()
     words, embedding = encoder.vocabulary.words, encoder.embedding
     encoder.learn_vocabulary(["other words"])
-    encoder.restore(encoder.assets())
+    encoder.load_extra_state(encoder.extra_state())
     assert encoder.vocabulary.words == words
     assert encoder.embedding is embedding
-    assert encoder.assets() == {"vocabulary": words}
+    assert encoder.extra_state() == {"vocabulary": words}
 
 
 def test_min_count():
@@ -161,9 +162,9 @@ class TestVectors:
             RecurrentText(word_dim=4, vectors=self.write(tmp_path))
 
     def test_restoring_reads_no_file(self, tmp_path):
-        with restoring():
+        with skip_pretrained():
             encoder = RecurrentText(hidden=5, word_dim=4, vectors=str(tmp_path / "none.txt"))
-        encoder.restore({"vocabulary": ["dog"]})
+        encoder.load_extra_state({"vocabulary": ["dog"]})
         encoder.learn_vocabulary(TEXTS)
         assert encoder.vocabulary.words == ["dog"]
 

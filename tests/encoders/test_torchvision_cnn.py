@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from itm_lightning.encoders import TorchvisionCNN, restoring
+from itm_lightning.encoders import TorchvisionCNN
 from itm_lightning.errors import InputError
+from itm_lightning.part import skip_pretrained
 
 MOBILENET = Path(__file__).resolve().parents[3] / "shared/weights/mobilenet_v2.pth"
 slow = pytest.mark.slow
@@ -106,7 +107,7 @@ def test_google_networks_with_weights_take_usual_normalisation(tmp_path):
         x = module(x)
     torch.testing.assert_close(encoder(pixels).tokens, x.flatten(2).transpose(1, 2))
     (tmp_path / "weights.pth").unlink()
-    with restoring():
+    with skip_pretrained():
         again = TorchvisionCNN("googlenet", **arguments)
     again.load_state_dict(encoder.state_dict())
     torch.testing.assert_close(again.eval()(pixels).tokens, encoder(pixels).tokens)
@@ -192,7 +193,7 @@ def test_default_weights_offline(monkeypatch):
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
     with pytest.raises(InputError, match=r"resnet18 cannot be downloaded .*give the path"):
         TorchvisionCNN("resnet18", weights="DEFAULT", image_size=64)
-    with restoring():  # asks for no download
+    with skip_pretrained():  # asks for no download
         assert TorchvisionCNN("resnet18", weights="DEFAULT", image_size=64).dim == 512
 
 

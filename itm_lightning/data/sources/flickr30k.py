@@ -9,9 +9,9 @@ from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.hub import HubSource
 from itm_lightning.data.sources.hub_tables import Repository
-from itm_lightning.data.sources.image_files import check_decodes, image_in, opened
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
+from itm_lightning.utils.images import check_decodes, image_in, opened
 
 
 @register("source")
