@@ -10,7 +10,6 @@ from typing_extensions import override
 
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.matcher import Matcher
-from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.sharding import shard_trunks
 from itm_lightning.similarity import Ensemble
 from itm_lightning.training.trainer_rules import check_trainer
@@ -36,7 +35,6 @@ class EnsembleMatcher(RetrievalModule):
     def __init__(self, matchers: Sequence[Matcher], weights: Sequence[float] | None = None) -> None:
         heads = [matcher.similarity for matcher in matchers]
         super().__init__(Ensemble(heads, None if weights is None else list(weights)))
-        self.recall = BidirectionalRecall(self.similarity, members=len(matchers))
         self.matchers = nn.ModuleList(matchers)
         self.n_models = len(matchers)
 

@@ -18,6 +18,7 @@ from itm_lightning.metrics.functional import gallery_recall
 from itm_lightning.metrics.gallery import Gallery, cat_and_free, ordinals, without_repeats
 from itm_lightning.ranking import blocks
 from itm_lightning.similarity.base import Similarity
+from itm_lightning.similarity.ensemble import Ensemble
 from itm_lightning.types import AnyFeatures, Features, MemberFeatures
 
 _FIELDS = ("tokens", "mask", "pooled")
@@ -39,8 +40,6 @@ class BidirectionalRecall(Metric):
         similarity: the head. The metric refers to it, and neither moves nor saves it.
         ks: the K of R@K.
         sync_on_compute: whether the processes compute together, or each over its own updates.
-        members: of an ensemble that gives :class:`~itm_lightning.types.MemberFeatures`, how many;
-            ``None`` for plain features.
         **kwargs: further arguments of :class:`torchmetrics.Metric`, such as ``compute_on_cpu``,
             with which features wait on the CPU for as long as they are not scored.
     """
@@ -53,14 +52,12 @@ class BidirectionalRecall(Metric):
         similarity: Similarity,
         ks: Sequence[int] = (1, 5, 10),
         sync_on_compute: bool = True,
-        members: int | None = None,
         **kwargs: Any,
     ) -> None:
         # gallery() brings processes together by itself: torchmetrics would copy everything to all
         super().__init__(sync_on_compute=False, **kwargs)
         self._similarity = (similarity,)  # in a tuple, or it would become a submodule
         self.ks = tuple(ks)
-        self.members = members
         self._together = sync_on_compute
         self._gallery: tuple[int, Gallery] | None = None  # after how many updates it was made
         self._bytes = 0  # of features
@@ -107,7 +104,7 @@ class BidirectionalRecall(Metric):
 
     def _keep(self, side: str, features: Any) -> None:
         kept = self.similarity.select(features).detach().to(self.device)
-        for part, names in zip(kept.parts, self._states(side), strict=True):
+        for part, names in zip(kept.parts, self._states(side), strict=False):
             for name, value in zip(names, (part.tokens, part.mask, part.pooled), strict=True):
                 if value is not None:
                     getattr(self, name).append(value)
@@ -148,7 +145,7 @@ class BidirectionalRecall(Metric):
         A text whose image came with an earlier batch is an error here: call :meth:`update` then.
         """
         self.update(*args, **kwargs)
-        batch = BidirectionalRecall(self.similarity, self.ks, False, self.members)
+        batch = BidirectionalRecall(self.similarity, self.ks, sync_on_compute=False)
         batch = batch.to(self.device)
         batch.update(*args, **kwargs)
         recall: dict[str, Tensor] = batch.compute()
@@ -193,17 +190,21 @@ class BidirectionalRecall(Metric):
     def _features(self, side: str) -> AnyFeatures | None:
         """Those of this process's updates; from now on they are kept joined, not twice."""
         states = [[getattr(self, name) for name in names] for names in self._states(side)]
-        if not any(states[0]):
-            return None
         parts = tuple(
-            Features(*(cat_and_free(state) if state else None for state in part)) for part in states
+            Features(*(cat_and_free(state) if state else None for state in part))
+            for part in states
+            if any(part)
         )
-        return parts[0] if self.members is None else MemberFeatures(parts)
+        if len(parts) > 1:
+            return MemberFeatures(parts)
+        return parts[0] if parts else None
 
     def _states(self, side: str) -> list[list[str]]:
         """The names of the lists of tokens, masks and pooled vectors, of each member."""
-        members = [""] if self.members is None else [f"{m}_" for m in range(self.members)]
-        return [[f"{side}_{member}{field}" for field in _FIELDS] for member in members]
+        head = self.similarity
+        n_members = len(head.heads) if isinstance(head, Ensemble) else 1
+        endings = ["", *(f"_{member}" for member in range(1, n_members))]
+        return [[f"{side}_{field}{ending}" for field in _FIELDS] for ending in endings]
 
 
 def _joined(parts: list[Tensor]) -> Tensor | None:

@@ -16,7 +16,7 @@ TEXT_IDS = torch.arange(len(OWNER)) * 17 % 103
 LAYOUT = {int(IMAGE_IDS[i]): TEXT_IDS[i == OWNER].tolist() for i in range(N_IMAGES) if COUNTS[i]}
 
 
-def features(ties, members=None):
+def features(ties, members=False):
     """Images and texts; where ties are wanted, few different ones, and scores that are equal."""
     images = made_up_features(N_IMAGES, 6, seed=1)
     texts = made_up_features(len(OWNER), 5, seed=2)
@@ -58,7 +58,7 @@ SHARES = {share.__name__: share for share in (padded, all_on_the_last, none_on_t
 
 def seen(metric, image_rows, ties=False, text_ids=True):
     """The metric, after batches of three images with their texts, hardly padded."""
-    images, texts = features(ties, metric.members)
+    images, texts = features(ties, isinstance(metric.similarity, Ensemble))
     image_rows = list(image_rows)
     for start in range(0, len(image_rows), 3):
         batch = torch.tensor(image_rows[start : start + 3])
@@ -74,8 +74,7 @@ def seen(metric, image_rows, ties=False, text_ids=True):
 
 
 def metric_of(name, images, **kwargs):
-    members = 2 if name == "members" else None
-    return seen(BidirectionalRecall(head(name), members=members), images, **kwargs)
+    return seen(BidirectionalRecall(head(name)), images, **kwargs)
 
 
 def broken(ties=False):

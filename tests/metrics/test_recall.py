@@ -115,11 +115,11 @@ def test_keeps_the_features_of_every_member():
     head = Ensemble([Cosine(), CrossAttention()])
     other = made_up_features(4, 3, 6, seed=5), made_up_features(10, 8, 6, seed=6)
     images, texts = (MemberFeatures(pair) for pair in zip((IMAGES, TEXTS), other, strict=True))
-    metric = BidirectionalRecall(head, members=2)
+    metric = BidirectionalRecall(head)
     for rows, columns in ([0, 1, 2], [0, 3, 1, 8]), ([3], [2, 4, 5, 6, 7, 9]):
         ids = IMAGE_IDS[rows], TEXT_IMAGE_IDS[columns]
         metric.update(images[rows].trim(), texts[columns].trim(), *ids)
-    assert metric.image_0_tokens == metric.image_1_pooled == []  # no head reads them
+    assert metric.image_tokens == metric.image_pooled_1 == []  # no head reads them
     expected = retrieval_recall(head(images, texts), IMAGE_IDS, TEXT_IMAGE_IDS)
     assert metric.compute() == expected
     mean = (Cosine()(IMAGES, TEXTS) + CrossAttention()(*other)) / 2
