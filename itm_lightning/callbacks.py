@@ -1,4 +1,4 @@
-"""What a run leaves behind: its config, its scores, what it retrieved."""
+"""What a run writes into its folder: its config, its scores, what it retrieved."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning import Callback
@@ -16,17 +17,19 @@ from rich.table import Table
 from typing_extensions import override
 
 from itm_lightning.data.source import Source
+from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.metrics.protocols import Evaluation, Protocol
 from itm_lightning.part import to_config
-from itm_lightning.utils.atomic_files import remove_unfinished, write_json, write_text
+from itm_lightning.ranking import Neighbours
+from itm_lightning.utils.atomic_files import remove_unfinished, replacing, write_json, write_text
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
 _FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %"}
-_DIRECTIONS = {"i2t": "photo → caption", "t2i": "caption → photo"}
+_DIRECTIONS = {"i2t": "image → text", "t2i": "text → image"}
 
 
 class RunConfig(Callback):
-    """Writes ``config.yaml``, gives W&B the same config nested, and puts it into checkpoints.
+    """Writes the config to ``config.yaml``, to W&B (nested) and into every checkpoint.
 
     Args:
         folder: the run's.
@@ -58,8 +61,9 @@ class RunConfig(Callback):
 class Results(Callback):
     """Writes ``metrics.json`` after each evaluation.
 
-    After ``validate`` and ``test`` it prints the retrieval table too, and writes
-    ``val_results.json`` or ``test_results.json``, which say how the scores came about.
+    After ``validate`` and ``test`` (here ``test``) it also prints the retrieval table and writes
+    ``test_results.json``, which says how the scores were computed, and ``test_ranks.npz``, the
+    arrays of :attr:`~itm_lightning.metrics.protocols.Evaluation.per_query`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -78,27 +82,36 @@ class Results(Callback):
 
     @override
     def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if not trainer.sanity_checking:
-            self._report(trainer, pl_module, "val", show=trainer.state.fn == "validate")
+        if trainer.sanity_checking:
+            return
+        self._write_metrics(pl_module)
+        if trainer.state.fn == "validate":
+            self._report(pl_module, "val")
 
     @override
     def on_test_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._report(trainer, pl_module, "test", show=True)
+        self._write_metrics(pl_module)
+        self._report(pl_module, "test")
 
     @rank_zero_only
-    def _report(self, trainer: pl.Trainer, module: Any, split: str, show: bool) -> None:
-        if module.evaluation is None:
-            return  # it has left its features to others
+    def _write_metrics(self, module: RetrievalModule) -> None:
         write_json(self.folder / "metrics.json", _rounded(module.results))
-        if show:
-            source = trainer.datamodule.source  # type: ignore[attr-defined]
-            report = evaluation_report(module.evaluation, module.protocol, source, split)
-            write_json(self.folder / f"{split}_results.json", report)
-            Console().print(retrieval_table(module.results, split, _title(module, split)))
+
+    @rank_zero_only
+    def _report(self, module: RetrievalModule, split: str) -> None:
+        evaluation = module.evaluation
+        assert evaluation is not None  # the epoch before this call leaves one
+        report = evaluation_report(evaluation, module.protocol, module.data.source, split)
+        write_json(self.folder / f"{split}_results.json", report)
+        arrays: dict[str, Any] = {name: a.numpy() for name, a in evaluation.per_query.items()}
+        with replacing(self.folder / f"{split}_ranks.npz") as file:
+            np.savez_compressed(file, **arrays)
+        title = _title(evaluation, module.protocol, split)
+        Console().print(retrieval_table(module.results, split, title))
 
 
 class RetrievalWriter(Callback):
-    """Writes what ``predict`` retrieved: a JSON line for each photo and each caption."""
+    """Writes what ``predict`` retrieved: a JSON line for each image and each text."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -106,17 +119,18 @@ class RetrievalWriter(Callback):
     @override
     @rank_zero_only
     def on_predict_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        if pl_module.retrieved is None:
-            return  # it has left its features to others
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        module: RetrievalModule = pl_module
+        assert module.retrieved is not None  # the epoch before this call leaves it
+        gallery, top = module.retrieved
+        assert gallery.text_ids is not None  # every batch of a data module has them
+        records = module.data.records(module.data.predict_split)
+        locations = {record.image_id: record.location for record in records}
         texts = {
             text_id: text
-            for record in data.records(data.predict_split)
+            for record in records
             for text_id, text in zip(record.text_ids, record.texts, strict=True)
         }
-        names = {record.image_id: record.location for record in data.records(data.predict_split)}
-        gallery, top = pl_module.retrieved
-        image_names = [names[i] for i in gallery.image_ids.tolist()]
+        image_names = [locations[i] for i in gallery.image_ids.tolist()]
         text_names = [texts[i] for i in gallery.text_ids.tolist()]
         with self.path.open("w", encoding="utf-8") as lines:
             for query, found in zip(image_names, _named(top.i2t, text_names), strict=True):
@@ -129,7 +143,7 @@ class RetrievalWriter(Callback):
 def evaluation_report(
     evaluation: Evaluation, protocol: Protocol, source: Source, split: str
 ) -> dict[str, Any]:
-    """Scores, and all that is needed to compare them with others, as plain values."""
+    """The scores and what is needed to compare them with others, as plain values."""
     fewest, most = evaluation.texts_per_image
     return {
         "protocol": to_config(protocol),
@@ -165,17 +179,18 @@ def retrieval_table(results: dict[str, float], split: str, title: str) -> Table:
     return table
 
 
-def _title(module: Any, split: str) -> str:
-    scored, name = module.evaluation, type(module.protocol).__name__
-    title = f"{split}: {scored.images} photos, {scored.texts} captions · protocol {name}"
-    return f"{title} · mean of {scored.models} models" if scored.models > 1 else title
+def _title(evaluation: Evaluation, protocol: Protocol, split: str) -> str:
+    name = type(protocol).__name__
+    title = f"{split}: {evaluation.images} images, {evaluation.texts} texts · protocol {name}"
+    models = evaluation.models
+    return f"{title} · mean of {models} models" if models > 1 else title
 
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {key: round(value, 6) for key, value in scores.items()}
 
 
-def _named(top: Any, names: list[str]) -> list[list[dict[str, Any]]]:
+def _named(top: Neighbours, names: list[str]) -> list[list[dict[str, Any]]]:
     return [
         [{"name": names[i], "score": round(s, 6)} for i, s in zip(row, scores, strict=True)]
         for row, scores in zip(top.indices.tolist(), top.scores.tolist(), strict=True)

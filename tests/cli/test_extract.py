@@ -213,7 +213,7 @@ def test_scan_files_are_trained_on_and_tested(tiny_config, scan, run, capsys, va
     tiny_config["model"]["similarity"] = {"class_path": "CrossAttention"}
     config = precomputed(tiny_config, root, splits={"test": "testall"})
     fitted = run("fit", "--config", config)
-    assert "test: 7 photos, 35 captions" in capsys.readouterr().out
+    assert "test: 7 images, 35 texts" in capsys.readouterr().out
     assert metrics(fitted)["val/rsum"] > 0
     tested = run("test", "--ckpt_path", "best")
     assert metrics(tested)["test/rsum"] == metrics(fitted)["test/rsum"]

@@ -2,12 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
+import torch
 import yaml
 
 from itm_lightning import list_registered
 from itm_lightning.cli import main
+from itm_lightning.data import Scenes
 from itm_lightning.metrics.protocols import Coco5K
+from itm_lightning.metrics.protocols.judged import Judgements
+from itm_lightning.part import from_config
+from tests.conftest import TINY_SCENES
 
 FOLDS = {"class_path": "Coco1K", "init_args": {"folds": 3, "fold_size": 4, "texts_per_image": 2}}
 
@@ -23,7 +29,7 @@ def named(to_config):
 def test_the_test_after_fit_goes_by_the_protocol_and_so_does_a_later_test(run, tiny_config, capsys):
     tiny_config["protocol"] = FOLDS
     fitted = run("fit", "--config", tiny_config)
-    assert "test: 12 photos, 24 captions · protocol Coco1K" in capsys.readouterr().out
+    assert "test: 12 images, 24 texts · protocol Coco1K" in capsys.readouterr().out
 
     report = results(fitted, "test")
     assert named(report["protocol"]) == "Coco1K"
@@ -48,6 +54,36 @@ def test_the_test_after_fit_goes_by_the_protocol_and_so_does_a_later_test(run, t
     assert (named(by_flag["protocol"]), by_flag["texts"]) == ("Retrieval", 60)
     assert by_flag["scores"]["rsum"] < report["scores"]["rsum"]  # 12 photos are more than 4
     assert named(results(run("validate", "--ckpt_path", "best"), "val")["protocol"]) == "Retrieval"
+
+
+def judgements_of_scenes(name):
+    """Of some queries of the tiny test split: their own answers, and the next image's."""
+    records = Scenes(**TINY_SCENES["init_args"]).records("test")
+    pairs = [(records[i], records[i + 1]) for i in range(0, 8, 2)]
+    return Judgements(
+        i2t={a.image_id: frozenset(a.text_ids + b.text_ids[:2]) for a, b in pairs},
+        t2i={a.text_ids[1]: frozenset({a.image_id, b.image_id}) for a, b in pairs},
+    )
+
+
+def test_every_reported_number_follows_from_the_file_of_ranks(run, tiny_config, monkeypatch):
+    monkeypatch.setattr(Coco5K, "images", 12)
+    monkeypatch.setattr("itm_lightning.metrics.protocols.judged.judgements", judgements_of_scenes)
+    fitted = run("fit", "--config", tiny_config)
+    assert {path.name for path in fitted.glob("*.npz")} == {"val_ranks.npz", "test_ranks.npz"}
+    folders = [fitted]
+    for protocol in (FOLDS, "EccvCaption", "CxC"):
+        folders.append(run("test", "--ckpt_path", "best", "--config", {"protocol": protocol}))
+    for folder in folders:
+        report = results(folder, "test")
+        with np.load(folder / "test_ranks.npz", allow_pickle=False) as file:
+            per_query = {name: torch.from_numpy(file[name]) for name in file.files}
+        for way, number in report["queries"].items():
+            assert len(per_query[f"{way}_ids"].unique()) == number
+        scores = from_config(report["protocol"]).summarise(per_query)
+        assert scores.keys() == report["scores"].keys()
+        assert report["scores"] == {key: round(value, 6) for key, value in scores.items()}
+        assert "pairs_accuracy" in scores
 
 
 def test_a_flag_chooses_a_protocol_and_its_arguments_for_val_too(run, tiny_config):

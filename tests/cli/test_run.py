@@ -20,7 +20,7 @@ def test_fit_leaves_config_metrics_and_checkpoints_and_prints_the_test_table(
     run, tiny_config, capsys
 ):
     folder = run("fit", "--config", tiny_config)
-    assert "test: 12 photos, 60 captions" in capsys.readouterr().out
+    assert "test: 12 images, 60 texts" in capsys.readouterr().out
 
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert config["model"]["similarity"]["class_path"] == "itm_lightning.similarity.Cosine"

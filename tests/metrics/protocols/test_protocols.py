@@ -1,5 +1,6 @@
 """Every protocol, at sizes at which the obvious computation is quick."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -60,6 +61,61 @@ def test_retrieval_is_what_the_metric_computes():
     metric.update(GALLERY.images, GALLERY.texts, *ids)
     expected = {key: float(value) for key, value in metric.compute().items()}
     assert Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).scores == expected
+
+
+def test_every_query_keeps_its_rank_under_its_id():
+    found = Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).per_query
+    scores, owner = score_table(GALLERY, TEXTS_OF_IMAGE)
+    i2t = dict(zip(found["i2t_ids"].tolist(), found["i2t_ranks"].tolist(), strict=True))
+    t2i = dict(zip(found["t2i_ids"].tolist(), found["t2i_ranks"].tolist(), strict=True))
+    for row, (image, texts) in enumerate(TEXTS_OF_IMAGE.items()):
+        best = scores[row][owner == row].max()
+        assert i2t.pop(image) == 1 + sum(scores[row][owner != row] >= best)
+        for text, column in zip(texts, scores.T[owner == row], strict=True):
+            assert t2i.pop(text) == sum(column >= column[row])
+    assert not i2t
+    assert not t2i
+
+
+@pytest.mark.parametrize("protocol", [Retrieval(), Coco1K(3, 4), Coco1K(4, 3, 2)])
+def test_a_file_of_ranks_gives_every_score(protocol, tmp_path):
+    pairs = {31: 5, 70: 8, 12: 44}
+    evaluation = protocol.evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE, pairs)
+    arrays = {name: values.numpy() for name, values in evaluation.per_query.items()}
+    np.savez(tmp_path / "ranks.npz", **arrays)
+    with np.load(tmp_path / "ranks.npz", allow_pickle=False) as file:
+        read = {name: torch.from_numpy(file[name]) for name in file.files}
+    assert protocol.summarise(read) == evaluation.scores
+    # by hand, without the package
+    recalls = []
+    for way in ("i2t", "t2i"):
+        ranks, fold = arrays[f"{way}_ranks"], arrays.get(f"{way}_fold")
+        folds = [ranks] if fold is None else [ranks[fold == i] for i in range(fold.max() + 1)]
+        for k in (1, 5, 10):
+            recalls.append(100 * np.mean([np.mean(each <= k) for each in folds]))
+        assert evaluation.scores[f"{way}_meanr"] == pytest.approx(np.mean([*map(np.mean, folds)]))
+    assert evaluation.scores["rsum"] == pytest.approx(sum(recalls))
+    texts = {text for pair in pairs.items() for image in pair for text in TEXTS_OF_IMAGE[image]}
+    assert set(arrays["pairs_text_ids"].tolist()) == texts
+    accuracy = 100 * arrays["pairs_correct"].mean()
+    assert evaluation.scores["pairs_accuracy"] == pytest.approx(accuracy)
+
+
+def test_images_without_texts_are_distractors(small):
+    texts_of_image = TEXTS_OF_IMAGE | {8: [], 90: []}
+    rows = torch.isin(GALLERY.text_image_ids, torch.tensor([8, 90]), invert=True)
+    ids = GALLERY.image_ids, GALLERY.text_image_ids[rows], GALLERY.text_ids[rows]
+    gallery = Gallery(GALLERY.images, GALLERY.texts[rows], *ids)
+    for protocol in (small(texts_per_image=None), Retrieval()):
+        found = protocol.evaluate(Dot(), gallery, texts_of_image)
+        assert (found.images, found.texts, found.texts_per_image) == (12, 54, (0, 7))
+        assert found.queries == {"i2t": 10, "t2i": 54}
+        assert {8, 90}.isdisjoint(found.per_query["i2t_ids"].tolist())
+    scores, owner = score_table(GALLERY, TEXTS_OF_IMAGE)
+    asking = [row for row, texts in enumerate(texts_of_image.values()) if texts]
+    columns = scores.T[np.isin(owner, asking)]  # against all twelve images
+    ranks = [sum(c >= c[o]) for c, o in zip(columns, owner[np.isin(owner, asking)], strict=True)]
+    assert found.scores["t2i_meanr"] == pytest.approx(np.mean(ranks))
 
 
 def test_the_first_five_texts_are_kept(small):
