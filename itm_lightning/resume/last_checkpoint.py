@@ -98,7 +98,8 @@ class LastCheckpoint(Checkpoint):
     """Writes ``last.ckpt`` so that a run stopped at any moment goes on exactly from it.
 
     It is written between optimiser steps where nothing else is under way: after a batch, or before
-    an epoch (so, as a rule, after a validation). SIGTERM and Ctrl-C wait for such a moment.
+    an epoch (so, as a rule, after a validation). SIGTERM and Ctrl-C wait for such a moment. Within
+    the one epoch of a fit in closed form it is not written: that begins anew.
     In it are all that Lightning stores, how far the loader is, and every process's random numbers.
 
     Args:
@@ -147,8 +148,12 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
-        if pl_module.resumes_mid_epoch and between_steps(trainer):
+        if not between_steps(trainer):
+            return
+        if pl_module.resumes_mid_epoch:
             self._write_if_due(trainer)
+        elif _any(trainer, self._stop is not None):
+            raise self._stop or SIGTERMException()  # the next start begins the epoch anew
 
     @override
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:

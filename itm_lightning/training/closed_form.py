@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
-from itm_lightning.distributed import Processes
+from itm_lightning.distributed import Processes, rank
 from itm_lightning.similarity.base import ClosedForm
 from itm_lightning.types import Features
+
+logger = logging.getLogger(__name__)
 
 
 class ClosedFormFit:
@@ -34,7 +38,18 @@ class ClosedFormFit:
 
 
 def freeze_all_but(head: nn.Module, module: nn.Module) -> None:
-    """Freezes a module's parameters, those of its head excepted, as nothing else is solved."""
+    """Freezes a module's parameters, those of its head excepted, as nothing else is solved.
+
+    Logs which encoders and projections would have been trained with another head.
+    """
+    trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
+    parts = {name.partition(".")[0] for name in trainable} - {"similarity", "objective"}
+    if parts and rank() == 0:
+        logger.warning(
+            "%s: not trained, because %s is solved in closed form",
+            ", ".join(sorted(parts)),
+            type(head).__name__,
+        )
     module.requires_grad_(False)
     head.requires_grad_(True)
 
