@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
 from itm_lightning.similarity.functional import affine, of_width
-from itm_lightning.similarity.tiles import in_slices
+from itm_lightning.similarity.unit_tokens import in_slices
 from itm_lightning.types import Features, Rows, at_least_float32, full_precision
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity, same_width
-from itm_lightning.similarity.tiles import in_slices
+from itm_lightning.similarity.unit_tokens import in_slices
 from itm_lightning.types import Features, Vectors, unit
 
 

@@ -13,7 +13,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import TokenSimilarity
 from itm_lightning.similarity.functional import of_width
-from itm_lightning.similarity.tiles import in_tiles, recomputed
+from itm_lightning.similarity.unit_tokens import in_tiles, recomputed
 from itm_lightning.types import Features, Rows, at_least_float32, full_precision, unit_tokens
 
 HEAD_WIDTH = 64  # of one attention head, as in BERT and ViT

@@ -1,26 +1,41 @@
-"""Tokens of length 1 and their cosines: what heads on token sets start from."""
+"""Heads on the cosines of tokens, and the tiles in which a score matrix fits into memory.
+
+:class:`UnitTokenSimilarity` is the base of these heads; :class:`Direction` holds what those have in
+common that match each token of one side with the other side. A pair of an image and a text takes as
+many numbers as it has pairs of tokens, so that the matrix is computed tile by tile:
+:func:`in_tiles`, and :func:`in_slices` for heads that combine pooled vectors pair by pair.
+"""
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from typing_extensions import override
 
 from itm_lightning.similarity.base import TokenSimilarity, inner_products
-from itm_lightning.similarity.tiles import in_tiles, recomputed
-from itm_lightning.types import Features, Rows, at_least_float32, full_precision, unit_tokens
+from itm_lightning.types import Features, Rows, RowsT, at_least_float32, full_precision, unit_tokens
+
+# What is computed of a tile should stay in the cache, and its matrices should not be narrow strips.
+_TILE_CPU_ELEMENTS = 2**19
+_TILE_GPU_ELEMENTS = 2**26  # 256 MB: less would not keep the GPU busy
+_SLICE_CPU_ELEMENTS = 2**17  # 512 KB in float32, which fits the cache of one core
+_SLICE_GPU_ELEMENTS = 2**24  # 64 MB: less would not keep the GPU busy
 
 UnitTokensT = TypeVar("UnitTokensT", bound="UnitTokens")
 
 
 @dataclass(frozen=True)
 class UnitTokens(Rows):
-    """A side prepared for cosines.
+    """One side, prepared for cosines.
 
     Attributes:
         tokens: ``(B, L, D)`` of length 1, zero at padding.
@@ -41,11 +56,11 @@ class UnitTokens(Rows):
 
 
 class UnitTokenSimilarity(TokenSimilarity):
-    """A head that sees of tokens nothing but their cosines.
+    """A head that reads nothing of the tokens but their cosines.
 
-    A subclass writes :meth:`compare`. It is given a few photos, and captions of similar length, at
-    a time: what it makes of their cosines stays in the cache, little of it is spent on padding, and
-    in training nothing but the cosines waits for the backward pass.
+    A subclass writes :meth:`compare`. It gets a few images, and texts of similar length, at a time:
+    what it computes of their cosines stays in the cache, little work is spent on padding, and in
+    training only the cosines are kept for the backward pass.
     """
 
     @abstractmethod
@@ -53,9 +68,9 @@ class UnitTokenSimilarity(TokenSimilarity):
         """Scores ``(n_images, n_texts)``, in the precision of the cosines.
 
         Args:
-            cosines: ``(n_images, R, n_texts, L)``, zero at padding; not to be overwritten.
-            images: the photos, prepared.
-            texts: the captions, prepared.
+            cosines: ``(n_images, R, n_texts, L)``, zero at padding; must not be overwritten.
+            images: the images, prepared.
+            texts: the texts, prepared.
         """
 
     @override
@@ -65,18 +80,18 @@ class UnitTokenSimilarity(TokenSimilarity):
 
     @override
     def score(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        # a training batch's captions come in any order
+        # the texts of a training batch are in any order of length
         order = texts.mask.sum(dim=1).argsort()
         texts = texts.map(lambda values: values.index_select(0, order))
         width = images.mask.shape[1] * texts.mask.shape[1]
         return in_tiles(self._score, images, texts, width)[:, order.argsort()]
 
     def cosines(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        """What :meth:`compare` is given."""
+        """The cosines ``(n_images, R, n_texts, L)`` for :meth:`compare`."""
         return cosines(images, texts)
 
     def compared(self, images: Features, texts: Features) -> tuple[Tensor, Any, Any]:
-        """The arguments of :meth:`compare`, for all photos and captions at once."""
+        """The arguments of :meth:`compare`, for all images and texts at once."""
         regions: Any = self.prepare_images(images)
         words: Any = self.prepare_texts(texts)
         return self.cosines(regions, words), regions, words
@@ -91,7 +106,7 @@ class UnitTokenSimilarity(TokenSimilarity):
 def cosines(images: UnitTokens, texts: UnitTokens) -> Tensor:
     """Cosine ``(n_images, R, n_texts, L)`` of every region and every word; zero at padding.
 
-    This product is most of the work, and the one step that autocast may run in half precision.
+    This product is most of the work, and the only step that autocast may run in half precision.
 
     Raises:
         InputError: the widths differ.
@@ -101,29 +116,29 @@ def cosines(images: UnitTokens, texts: UnitTokens) -> Tensor:
 
 
 def hide_padding(cosines: Tensor, images: UnitTokens, texts: UnitTokens, value: float) -> Tensor:
-    """The cosines with ``value`` at padding, and twice that where both tokens are."""
-    # added: filling takes ten times as long
+    """The cosines with ``value`` at padding, and twice ``value`` where both tokens are padding."""
+    # added, because masked_fill takes ten times as long
     of_regions = (~images.mask[:, :, None, None]).to(cosines.dtype) * value
     return (cosines + of_regions).add_((~texts.mask).to(cosines.dtype) * value)
 
 
-#: Stands for the cosine of padding: nobody's nearest, and no score is infinite for it.
+#: Cosine of padding: below every real cosine, and finite, so that every score is finite.
 BELOW_ALL = -2.0
 
 _REGIONS, _WORDS = 1, 3  # dimensions
 
-#: ``(cosines, dim)`` to what each token finds along ``dim``.
+#: ``(cosines, dim)`` to the best match of each token along ``dim``.
 Match = Callable[[Tensor, int], Tensor]
-#: ``(matches (..., A), mask of who asks)`` to scores ``(...)``.
+#: ``(matches (..., A), mask of the query tokens)`` to scores ``(...)``.
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Direction:
-    """Who asks whom.
+    """Which side's tokens are the queries, each of which is matched with the other side's tokens.
 
     Attributes:
-        text_queries: words ask regions (``t2i``); else regions ask words (``i2t``).
+        text_queries: the words are the queries (``t2i``); else the regions are (``i2t``).
     """
 
     text_queries: bool
@@ -136,17 +151,17 @@ class Direction:
         match: Match,
         aggregate: Aggregate,
     ) -> Tensor:
-        """Scores ``(N, M)`` that aggregate what each asking token finds."""
+        """Scores ``(N, M)`` that aggregate the matches of all query tokens."""
         if self.text_queries:
             return aggregate(match(cosines, _REGIONS), texts.mask)
         return aggregate(match(cosines, _WORDS).mT, images.mask.unsqueeze(1))
 
     def nearest(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        """``(N, M, R, L)``: 1 where the largest cosine of an asking token is, else 0."""
-        asked = _REGIONS if self.text_queries else _WORDS
-        asking = texts.mask if self.text_queries else images.mask[:, :, None, None]
-        places = cosines.argmax(asked, keepdim=True)
-        return (torch.zeros_like(cosines).scatter_(asked, places, 1) * asking).transpose(1, 2)
+        """``(N, M, R, L)``: 1 at the largest cosine of each query token, else 0."""
+        matched = _REGIONS if self.text_queries else _WORDS
+        queries = texts.mask if self.text_queries else images.mask[:, :, None, None]
+        places = cosines.argmax(matched, keepdim=True)
+        return (torch.zeros_like(cosines).scatter_(matched, places, 1) * queries).transpose(1, 2)
 
 
 T2I, I2T = Direction(text_queries=True), Direction(text_queries=False)
@@ -156,3 +171,85 @@ DIRECTIONS = {"t2i": (T2I,), "i2t": (I2T,), "both": (T2I, I2T)}
 def largest(cosines: Tensor, dim: int) -> Tensor:
     """The largest cosine: a :data:`Match`."""
     return cosines.amax(dim)
+
+
+# -- in bounded memory ------------------------------------------------------------------------
+
+
+def in_tiles(
+    score: Callable[[RowsT, RowsT], Tensor], images: RowsT, texts: RowsT, width: int
+) -> Tensor:
+    """``score(images, texts)``, computed in tiles of about as many images as texts.
+
+    Args:
+        score: from any number of images and texts to ``(n_images, n_texts)``.
+        images: the images, prepared.
+        texts: the texts, prepared.
+        width: how many numbers a pair takes.
+    """
+    elements = _TILE_CPU_ELEMENTS if images.device.type == "cpu" else _TILE_GPU_ELEMENTS
+    rows, columns = _tile_shape(len(images), len(texts), elements // max(1, width))
+    return _by_parts(score, images, texts, rows, columns)
+
+
+def in_slices(
+    score: Callable[[RowsT, RowsT], Tensor], images: RowsT, texts: RowsT, width: int
+) -> Tensor:
+    """``score(images, texts)``, computed for a few images and as many texts as fit.
+
+    Only the vectors of one slice exist at a time: where there are several slices, and a gradient is
+    needed, they are computed again in the backward pass.
+
+    Args:
+        score: from any number of images and texts to ``(n_images, n_texts)``.
+        images: the images, prepared.
+        texts: the texts, prepared.
+        width: how many numbers a pair takes.
+    """
+    pairs = (_SLICE_CPU_ELEMENTS if images.device.type == "cpu" else _SLICE_GPU_ELEMENTS) // width
+    columns = max(1, min(len(texts), pairs))
+    rows = max(1, pairs // columns)
+    if len(images) <= rows and len(texts) <= columns:
+        return score(images, texts)
+    return _by_parts(recomputed(score), images, texts, rows, columns)
+
+
+def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function, keeping only its arguments, and computed again in the backward pass.
+
+    It must not change its arguments, nor draw random numbers.
+    """
+    if not torch.is_grad_enabled():
+        return function
+    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+
+
+def _by_parts(
+    score: Callable[[RowsT, RowsT], Tensor],
+    images: RowsT,
+    texts: RowsT,
+    rows: int,
+    columns: int,
+) -> Tensor:
+    text_parts = _split(texts, columns)
+    parts = [torch.cat([score(i, t) for t in text_parts], dim=1) for i in _split(images, rows)]
+    return torch.cat(parts)
+
+
+def _split(rows: RowsT, size: int) -> list[RowsT]:
+    """Parts of ``size`` rows. ``split`` joins their gradients once, where slicing would each."""
+    parts = rows.map(lambda values: values.split(size))
+    count = max(1, math.ceil(len(rows) / size))
+    return [parts.map(itemgetter(i)) for i in range(count)]
+
+
+def _tile_shape(n_images: int, n_texts: int, pairs: int) -> tuple[int, int]:
+    """Images and texts of a tile of about ``pairs``: nearly square, and all tiles nearly equal."""
+    wanted = max(1, math.isqrt(pairs), pairs // max(1, n_images))
+    texts = _even(n_texts, round(n_texts / wanted))
+    images = max(1, pairs // texts)
+    return _even(n_images, math.ceil(n_images / images)), texts
+
+
+def _even(total: int, parts: int) -> int:
+    return max(1, math.ceil(total / max(1, parts)))

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itm_lightning.errors import InputError
-from itm_lightning.similarity import CrossAttention, tiles
+from itm_lightning.similarity import CrossAttention, unit_tokens
 from itm_lightning.similarity.attention import AGGREGATORS, NORMALIZERS
 from itm_lightning.types import Features
 from tests.made_up import golden, made_up_features
@@ -139,7 +139,7 @@ def test_tiles_change_neither_scores_nor_gradients(monkeypatch, elements):
     head, weights = CrossAttention("both"), torch.randn(7, 6)
     scores = head(images, texts)
     gradients = torch.autograd.grad((scores * weights).sum(), leaves)
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", elements)
+    monkeypatch.setattr(unit_tokens, "_TILE_CPU_ELEMENTS", elements)
     again = head(images, texts)
     torch.testing.assert_close(again, scores, atol=1e-6, rtol=0)
     torch.testing.assert_close(torch.autograd.grad((again * weights).sum(), leaves), gradients)

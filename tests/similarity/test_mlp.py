@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from itm_lightning.errors import InputError
-from itm_lightning.similarity import Mlp, tiles
+from itm_lightning.similarity import Mlp, unit_tokens
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
 
@@ -19,7 +19,7 @@ def slow_scores(head, images, texts):
 
 @pytest.mark.parametrize("size", [1, 10**6])
 def test_equals_the_network_on_the_concatenation(monkeypatch, size):
-    monkeypatch.setattr(tiles, "_SLICE_CPU_ELEMENTS", size)
+    monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", size)
     head = Mlp(8, hidden=5)
     images, texts = made_up_features(4, 3, seed=1), made_up_features(3, 3, seed=2)
     scores, slow = head(images, texts), slow_scores(head, images, texts)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from itm_lightning.similarity import OrderEmbedding, tiles
+from itm_lightning.similarity import OrderEmbedding, unit_tokens
 from itm_lightning.similarity.order_embedding import order_violations
 from itm_lightning.types import Features
 from tests.made_up import golden
@@ -39,7 +39,7 @@ def test_violations_are_transitive():
 def test_slices_change_neither_scores_nor_gradients(monkeypatch, size):
     images, texts = (torch.randn(n, 8, requires_grad=True) for n in (5, 4))
     v, t = (side.detach().requires_grad_() for side in (images, texts))
-    monkeypatch.setattr(tiles, "_SLICE_CPU_ELEMENTS", size)
+    monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", size)
     scores = OrderEmbedding()(Features.from_pooled(images), Features.from_pooled(texts))
     (scores * torch.arange(20.0).view(5, 4)).sum().backward()
     unit_v, unit_t = (torch.nn.functional.normalize(side, dim=-1).abs() for side in (v, t))

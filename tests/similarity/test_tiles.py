@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itm_lightning.similarity import SmoothChamfer, tiles
+from itm_lightning.similarity import SmoothChamfer, unit_tokens
 from itm_lightning.types import Features, Vectors
 from tests.made_up import made_up_features
 
@@ -20,7 +20,7 @@ from tests.made_up import made_up_features
     ],
 )
 def test_tiles_are_even_and_about_square(monkeypatch, n, m, tiles_of):
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 100)
+    monkeypatch.setattr(unit_tokens, "_TILE_CPU_ELEMENTS", 100)
     shapes = []
 
     def score(images, texts):
@@ -28,7 +28,7 @@ def test_tiles_are_even_and_about_square(monkeypatch, n, m, tiles_of):
         return images.vectors @ texts.vectors.T
 
     images, texts = Vectors(torch.randn(n, 6)), Vectors(torch.randn(m, 6))
-    scores = tiles.in_tiles(score, images, texts, width=6)  # 16 pairs at a time
+    scores = unit_tokens.in_tiles(score, images, texts, width=6)  # 16 pairs at a time
     torch.testing.assert_close(scores, images.vectors @ texts.vectors.T)
     assert set(shapes) == tiles_of
     assert sum(i * j for i, j in shapes) == n * m
@@ -36,26 +36,26 @@ def test_tiles_are_even_and_about_square(monkeypatch, n, m, tiles_of):
 
 @given(n=st.integers(1, 200), m=st.integers(1, 200), pairs=st.integers(1, 1000))
 def test_tiles_hold_hardly_more_than_they_may(n, m, pairs):
-    images, texts = tiles._shape(n, m, pairs)
+    images, texts = unit_tokens._tile_shape(n, m, pairs)
     assert images * texts <= 1.5 * pairs + 1
 
 
 def test_a_pair_larger_than_a_tile_is_scored_all_the_same(monkeypatch):
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 1)
+    monkeypatch.setattr(unit_tokens, "_TILE_CPU_ELEMENTS", 1)
     images, texts = Vectors(torch.randn(3, 6)), Vectors(torch.randn(2, 6))
-    product = tiles.in_tiles(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
+    product = unit_tokens.in_tiles(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
     torch.testing.assert_close(product, images.vectors @ texts.vectors.T)
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0)])
 def test_nothing_has_no_scores(n, m):
     images, texts = Vectors(torch.randn(n, 6)), Vectors(torch.randn(m, 6))
-    product = tiles.in_tiles(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
+    product = unit_tokens.in_tiles(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
     assert product.shape == (n, m)
 
 
 def test_training_keeps_nothing_but_the_cosines(monkeypatch):
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 4 * 6 * 5)
+    monkeypatch.setattr(unit_tokens, "_TILE_CPU_ELEMENTS", 4 * 6 * 5)
     images, texts = made_up_features(9, 6, seed=1), made_up_features(8, 5, seed=2)
     leaves = [side.tokens.double().requires_grad_() for side in (images, texts)]
     sides = [Features(x, side.mask, None) for x, side in zip(leaves, (images, texts), strict=True)]
@@ -68,6 +68,37 @@ def test_training_keeps_nothing_but_the_cosines(monkeypatch):
     cosines = sum(tensor.numel() for tensor in held if tensor.dim() == 4)
     assert 0 < cosines <= 9 * 6 * 8 * 5
     gradients = torch.autograd.grad(scores.square().sum(), leaves)
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", 2**20)
+    monkeypatch.setattr(unit_tokens, "_TILE_CPU_ELEMENTS", 2**20)
     expected = torch.autograd.grad(head(*sides).square().sum(), leaves)
     torch.testing.assert_close(gradients, expected)
+
+
+def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):
+    monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", 100)
+    largest = []
+
+    def score(images, texts):
+        pairs = images.vectors[:, None] - texts.vectors
+        largest.append(pairs.numel())
+        return pairs.square().sum(-1)
+
+    images, texts = Vectors(torch.randn(11, 6, requires_grad=True)), Vectors(torch.randn(5, 6))
+    held = []
+    with torch.autograd.graph.saved_tensors_hooks(
+        lambda tensor: held.append(tensor.numel()) or tensor, lambda tensor: tensor
+    ):
+        scores = unit_tokens.in_slices(score, images, texts, width=6)
+    assert sum(held) <= 100  # of all 330 numbers, what waits for the backward pass
+    scores.sum().backward()
+    assert len(largest) == 2 * 4  # 3 photos and all captions a slice; forwards, and backwards again
+    assert max(largest) == 90
+    expected = 2 * (5 * images.vectors - texts.vectors.sum(0))
+    torch.testing.assert_close(images.vectors.grad, expected.detach())
+
+
+@pytest.mark.parametrize("elements", [1, 12, 35, 1000])  # less than a pair, two pairs, …, all
+def test_however_small_slices_are_they_are_all_scored(monkeypatch, elements):
+    monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", elements)
+    images, texts = Vectors(torch.randn(3, 6)), Vectors(torch.randn(5, 6))
+    product = unit_tokens.in_slices(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
+    torch.testing.assert_close(product, images.vectors @ texts.vectors.T)

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itm_lightning.errors import InputError
-from itm_lightning.similarity import TransformerMatching, tiles
+from itm_lightning.similarity import TransformerMatching, unit_tokens
 from tests.made_up import made_up_features
 from tests.similarity.pairs import unit_rows
 
@@ -78,7 +78,7 @@ def test_tiles_change_neither_scores_nor_gradients(head, monkeypatch, pairs):
         return scores.detach(), [p.grad.clone() for p in head.parameters()]
 
     scores, gradients = scores_and_gradients()
-    monkeypatch.setattr(tiles, "_CPU_ELEMENTS", pairs * head.pair_elements(7, 4, 8))
+    monkeypatch.setattr(unit_tokens, "_TILE_CPU_ELEMENTS", pairs * head.pair_elements(7, 4, 8))
     again, gradients_again = scores_and_gradients()
     torch.testing.assert_close(again, scores)
     torch.testing.assert_close(gradients_again, gradients)
