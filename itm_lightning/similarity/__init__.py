@@ -24,6 +24,7 @@ from itm_lightning.similarity.max_sim import MaxSim
 from itm_lightning.similarity.mlp import Mlp
 from itm_lightning.similarity.optimal_transport import OptimalTransport
 from itm_lightning.similarity.order_embedding import OrderEmbedding
+from itm_lightning.similarity.scaled_cosine import ScaledCosine
 from itm_lightning.similarity.sgraf.saf import SAF
 from itm_lightning.similarity.sgraf.sgr import SGR
 from itm_lightning.similarity.sgraf.state import from_sgraf_state
@@ -53,6 +54,7 @@ __all__ = [
     "OptimalTransport",
     "OrderEmbedding",
     "PooledSimilarity",
+    "ScaledCosine",
     "Similarity",
     "SmoothChamfer",
     "TokenSimilarity",
