@@ -149,6 +149,11 @@ class ITMDataModule(pl.LightningDataModule):
         """All captions of the train split: what a vocabulary may be learnt from."""
         return [text for record in self.records("train") for text in record.texts]
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The source's classes: what each column of a batch's labels stands for."""
+        return self.source.class_names
+
     def texts_of_image(self, split: str) -> dict[int, tuple[int, ...]]:
         """Image id → its text ids, of a split, in the dataset's order."""
         return {record.image_id: record.text_ids for record in self.records(split)}
@@ -186,7 +191,7 @@ class ITMDataModule(pl.LightningDataModule):
     def _loading(self, split: str) -> Loading:
         # Tokens in memory need no decoding processes; sending them between processes costs more.
         workers = 0 if split in self._frozen else self.num_workers
-        return Loading(self.batch_size, workers, self._on_gpu)
+        return Loading(self.batch_size, workers, self._on_gpu, self.class_names)
 
     def _images(self, split: str, train: bool = False) -> ReadImages:
         encoder, *others = self._connected()

@@ -1,4 +1,4 @@
-"""Checks before any long work: what a source lists, a split, and an encoder that is to read it."""
+"""Checks before any long work: of a source's records, and of the encoder that reads them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from itm_lightning.errors import InputError
 
 
 def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...]:
-    """The records of a split, when each stands once and no caption is empty.
+    """The records of a split, after a check that none is listed twice and no text is empty.
 
     Args:
-        records: as the source read them.
+        records: what the source has read.
         listing: the file or table that lists them, for the message.
 
     Raises:
-        InputError: they are not; the message names photo and listing.
+        InputError: the check fails; the message names image and listing.
     """
     records = tuple(records)
     for record in records:
@@ -54,27 +54,34 @@ _SPLITS = ("train", "val", "test")
 
 
 def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[Record]:
-    """The records of a split whose photos are known to decode.
+    """The records of a split, after checks of their labels and images.
+
+    Images without texts are left out of ``"train"``; elsewhere they stay, as distractors.
 
     Args:
         source: the dataset.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        on_bad_image: ``"raise"``, or ``"skip"`` to leave bad photos out, count and report them.
+        on_bad_image: ``"raise"``, or ``"skip"`` to leave bad images out and warn how many.
 
     Raises:
-        InputError: the split has no captions, or a photo is bad and is not to be skipped.
+        InputError: the split has no texts, a label is not among the source's class names, or an
+            image is bad and is not to be skipped.
     """
-    records = [record for record in source.records(split) if record.texts]
-    if not records:
+    records = source.records(split)
+    if split == "train":
+        records = [record for record in records if record.texts]
+    if not any(record.texts for record in records):
         raise InputError(_no_texts(source, split))
+    _check_labels(source, records)
     errors = _image_errors(source, records, split)
     if not errors:
         return records
+    first = next(iter(errors.values()))
     if on_bad_image == "raise":
-        raise InputError(f"{next(iter(errors.values()))}; data.on_bad_image=skip leaves it out")
+        raise InputError(f"{first}; data.on_bad_image=skip leaves it out")
     kept = [record for record in records if record.image_id not in errors]
-    if not kept:
-        raise InputError(f"every photo of split {split!r} is bad: {next(iter(errors.values()))}")
+    if not any(record.texts for record in kept):
+        raise InputError(f"every photo of split {split!r} is bad: {first}")
     warnings.warn(
         f"skipped {len(errors)} bad of {len(records)} photos of split {split!r}: "
         + "; ".join(list(errors.values())[:3]),
@@ -84,7 +91,7 @@ def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[R
 
 
 def has_texts(source: Source, split: str) -> bool:
-    """Whether any photo of the split has a caption."""
+    """Whether any image of the split has a text."""
     return any(record.texts for record in source.records(split))
 
 
@@ -94,8 +101,22 @@ def _no_texts(source: Source, split: str) -> str:
     return f"split {split!r} of {type(source).__name__} has no captions; {found}"
 
 
+def _check_labels(source: Source, records: Sequence[Record]) -> None:
+    """Raises InputError where a record has a label that is not among the source's class names."""
+    names = set(source.class_names)
+    if not names:
+        return  # a source without classes: nothing reads its labels
+    for record in records:
+        for label in record.labels:
+            if label not in names:
+                raise InputError(
+                    f"photo {record.location} of {type(source).__name__} has the label {label!r}, "
+                    "which is not among the source's class_names: correct one of them"
+                )
+
+
 def _image_errors(source: Source, records: Sequence[Record], split: str) -> dict[int, str]:
-    """What is wrong with each bad photo, by image id."""
+    """What is wrong with each bad image, by image id."""
 
     def error(record: Record) -> str | None:
         try:
@@ -117,13 +138,13 @@ def _image_errors(source: Source, records: Sequence[Record], split: str) -> dict
 
 
 def check_encoder(source: Source, encoder: ImageEncoder) -> None:
-    """Checks that the encoder takes photos, or regions and no more than that.
+    """Checks that the encoder can read what the source has: images, or regions alone.
 
     Raises:
-        InputError: it needs the photos of a source of regions, or the other way round.
+        InputError: it needs images and the source has regions, or the other way round.
     """
     if not isinstance(source, RegionSource):
-        encoder.transform(train=False)  # an encoder of regions says here that it has none
+        encoder.transform(train=False)  # an encoder of regions raises here
         return
     name = type(source).__name__
     if not encoder.frozen:
@@ -139,14 +160,14 @@ def check_encoder(source: Source, encoder: ImageEncoder) -> None:
 
 
 def check_regions(source: RegionSource, record: Record, encoder: ImageEncoder) -> None:
-    """Checks that the regions are what the encoder's own trunk would have made.
+    """Checks that the encoder's own trunk would have made the same regions.
 
-    To be called when the trunk has its weights; where nobody knows what made the regions, their
-    width has to do.
+    Call it once the trunk has its weights. Where the source does not know which encoder made its
+    regions, their width alone is compared.
 
     Args:
-        source: whose regions.
-        record: any record of it.
+        source: the source of the regions.
+        record: any of its records.
         encoder: the image encoder that is to read them.
 
     Raises:
@@ -175,7 +196,7 @@ def check_regions(source: RegionSource, record: Record, encoder: ImageEncoder) -
 
 
 def _first_difference(made_by: Mapping[str, Any], own: Mapping[str, Any]) -> str:
-    """Where two fingerprints part, and what stands in each."""
+    """The first entry in which two fingerprints differ, with the value that each has."""
     for name in {**made_by, **own}:
         there, here = made_by.get(name), own.get(name)
         if there == here:

@@ -138,6 +138,7 @@ def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], root: Path)
         "image encoder": lambda manifest: manifest["encoder"]["fingerprint"],
         "dtype": lambda manifest: manifest["dtype"],
         "batch_size": lambda manifest: manifest["batch_size"],
+        "list of class names": lambda manifest: manifest["class_names"],
         "splits": lambda manifest: list(manifest["splits"]),
         "data": lambda manifest: manifest["splits"],
     }

@@ -75,18 +75,20 @@ def plan(
         batch_size: photos a step; sums differ in their last bit where it does.
 
     Returns:
-        ``version``, ``encoder`` (``to_config`` and ``fingerprint``), ``dtype``, ``batch_size``,
-        ``grid`` (:func:`~itm_lightning.extract.plan.grid_of`), and of each of ``splits`` the number
-        of ``texts``, the ``shape`` of the regions and ``data``, the SHA-256 of the records.
+        ``version``, ``encoder`` (its ``config`` and ``fingerprint``), ``dtype``, ``batch_size``,
+        ``grid`` (:func:`grid_of`), the source's ``class_names``, and of each of ``splits`` the
+        number of ``texts``, the ``shape`` of the regions and ``data``, the SHA-256 of the records.
     """
-    pixels = next(iter(images.values()))[0]
+    first = next(iter(images.values()))
+    pixels = first[0]
     tokens, dim = encoder.trunk(pixels[None].to(encoder.device)).shape[1:]
     return {
         "version": VERSION,
-        "encoder": {"recipe": to_config(encoder), "fingerprint": encoder.fingerprint()},
+        "encoder": {"config": to_config(encoder), "fingerprint": encoder.fingerprint()},
         "dtype": dtype,
         "batch_size": batch_size,
         "grid": grid_of(tokens, *pixels.shape[-2:]),
+        "class_names": list(first.source.class_names),
         "splits": {
             split: {
                 "texts": sum(len(record.texts) for record in dataset.records),

@@ -40,7 +40,7 @@ def test_texts_are_limited_and_labels_read(arguments, tmp_path):
     chosen = [record.image_id for record in plain.records("val")]
     content = {
         "images": [{"id": number} for number in chosen],
-        "categories": [{"id": 44, "name": "bottle"}],
+        "categories": [{"id": 50, "name": "dog"}, {"id": 44, "name": "bottle"}],
         "annotations": [{"image_id": chosen[1], "category_id": 44, "bbox": [1, 1, 2, 3]}],
     }
     (tmp_path / "coco" / "instances.json").write_text(json.dumps(content))
@@ -49,6 +49,8 @@ def test_texts_are_limited_and_labels_read(arguments, tmp_path):
         assert record.texts == whole.texts[:2]
     assert coco.records("val")[1].boxes == (Box("bottle", 1, 1, 3, 4),)
     assert [r.labels for r in coco.records("val")[:3]] == [(), ("bottle",), ()]
+    assert coco.class_names == ("dog", "bottle")
+    assert plain.class_names == ()
 
 
 @pytest.mark.parametrize(

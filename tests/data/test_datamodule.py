@@ -1,9 +1,13 @@
+from dataclasses import replace
+
 import pytest
+import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import nn
 
 from itm_lightning import ITMDataModule, Matcher
-from itm_lightning.data import Scenes
+from itm_lightning.data import ImageSource, Record, Scenes
 from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
@@ -82,8 +86,6 @@ def test_a_batch_size_of_nothing_is_refused():
 
 
 def fit(model, data, epochs=2):
-    import pytorch_lightning as pl
-
     trainer = pl.Trainer(
         max_epochs=epochs,
         accelerator="cpu",
@@ -187,3 +189,108 @@ def test_a_stream_keeps_its_own_order(flag):
 
     with pytest.raises(InputError, match=r"Stream is a stream.*data\.one_text and"):
         ITMDataModule(Stream(), **{flag: True})
+
+
+# -- images without texts ------------------------------------------------------------------------
+
+
+class WithDistractors(ImageSource):
+    """Images of one grey each; every third has no texts, the others one or two."""
+
+    def records(self, split):
+        count = {"train": 7, "val": 8, "test": 0}[split]
+        return [self._record(split, number) for number in range(count)]
+
+    def image(self, record):
+        return Image.new("RGB", (64, 64), (25 * (record.image_id - 10),) * 3)
+
+    def _record(self, split, number):
+        texts = tuple(f"grey {number} {k}" for k in range(number % 3))
+        ids = tuple(3 * number + k for k in range(number % 3))
+        return Record(10 + number, texts, ids, f"{split}/{number}")
+
+
+def test_training_leaves_images_without_texts_out_and_evaluation_keeps_them():
+    data = ITMDataModule(WithDistractors(), batch_size=1).connect(matcher().image_encoder)
+    assert [record.image_id for record in data.records("train")] == [11, 12, 14, 15]
+    trained = {int(number) for batch in data.train_dataloader() for number in batch.image_ids}
+    assert trained == {11, 12, 14, 15}
+    assert not data.has_split("test")
+    assert data.texts_of_image("val") == {
+        **{10: (), 11: (3,), 12: (6, 7), 13: (), 14: (12,), 15: (15, 16), 16: (), 17: (21,)}
+    }
+    batches = list(data.val_dataloader())
+    assert [int(batch.image_ids) for batch in batches] == [*range(10, 18)]
+    assert [len(batch.texts) for batch in batches] == [0, 1, 2, 0, 1, 2, 0, 1]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_distractors_are_ranked_and_ask_for_nothing(batch_size):
+    model, source = matcher(), WithDistractors()
+    data = ITMDataModule(source, batch_size=batch_size)
+    fit(model, data, epochs=1)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_progress_bar=False)
+    trainer.validate(model, datamodule=data, verbose=False)
+    model.eval()
+    records = source.records("val")
+    images = [source.image(record) for record in records]
+    texts = [text for record in records for text in record.texts]
+    image_of_text = [row for row, record in enumerate(records) for _ in record.texts]
+    with torch.no_grad():
+        scores = model(images, texts)
+    # a tie counts against the model
+    i2t = [
+        min(
+            int((scores[row] >= scores[row, text]).sum())
+            for text, owner in enumerate(image_of_text)
+            if owner == row
+        )
+        for row in sorted(set(image_of_text))
+    ]
+    t2i = [
+        int((scores[:, text] >= scores[row, text]).sum()) for text, row in enumerate(image_of_text)
+    ]
+    for direction, ranks in (("i2t", i2t), ("t2i", t2i)):
+        expected = 100 * sum(rank <= 5 for rank in ranks) / len(ranks)
+        assert model.results[f"val/{direction}_R@5"] == pytest.approx(expected)
+
+
+# -- labels --------------------------------------------------------------------------------------
+
+
+def test_labels_are_rows_of_an_image_and_columns_of_a_class_name(data):
+    names = data.class_names
+    assert data.source.class_names == names
+    assert {"red", "star"} < set(names)
+    for split, loader in (("train", data.train_dataloader()), ("val", data.val_dataloader())):
+        labels_of = {record.image_id: set(record.labels) for record in data.records(split)}
+        for batch in loader:
+            assert batch.labels.dtype == torch.bool
+            assert batch.labels.shape == (len(batch.image_ids), len(names))
+            for row, number in zip(batch.labels, batch.image_ids.tolist(), strict=True):
+                assert {n for n, has in zip(names, row, strict=True) if has} == labels_of[number]
+
+
+def test_batches_of_a_frozen_trunk_have_labels():
+    data = ITMDataModule(Scenes(train=4, val=2, test=0, pairs=0), batch_size=4)
+    fit(matcher(trainable=False), data, epochs=1)
+    batch = next(iter(data.val_dataloader()))
+    assert isinstance(batch.images, Features)
+    assert batch.labels.sum(dim=1).tolist() == [len(r.labels) for r in data.records("val")]
+
+
+def test_a_source_without_classes_has_labels_of_no_column():
+    data = ITMDataModule(WithDistractors(), batch_size=2).connect(matcher().image_encoder)
+    assert next(iter(data.train_dataloader())).labels.shape == (2, 0)
+
+
+def test_a_label_that_is_no_class_name_is_named_with_its_record():
+    class Misspelt(WithDistractors):
+        class_names = ("grey", "black")
+
+        def _record(self, split, number):
+            labels = ("grey", "balck") if number == 4 else ("grey",)
+            return replace(super()._record(split, number), labels=labels)
+
+    with pytest.raises(InputError, match=r"photo val/4 of Misspelt has the label 'balck'"):
+        ITMDataModule(Misspelt()).records("val")

@@ -243,7 +243,11 @@ def cut(root):
         ),
         (
             lambda root: (root / "manifest.json").write_text(json.dumps({"version": 99})),
-            ["manifest.json is of version 99, not 1"],
+            ["manifest.json is of version 99, not 2"],
+        ),
+        (
+            lambda root: (root / "manifest.json").write_text(json.dumps({"version": 1})),
+            ["of version 1, not 2: run `lightning extract` again"],
         ),
         (lambda root: (root / "manifest.json").write_text("{"), ["manifest.json cannot be read"]),
     ],

@@ -37,6 +37,10 @@ class Noise(ImageSource):
     def __init__(self, images: int = 11):
         self.images = images
 
+    @property
+    def class_names(self):
+        return ("silence", "noise")
+
     def records(self, split):
         count = {"train": self.images, "val": 3, "test": 0}[split]
         return [self._record(split, number) for number in range(count)]

@@ -32,6 +32,7 @@ def test_precomputed_reads_what_was_written(tmp_path, encoder, source, dtype):
     assert run(tmp_path, encoder, source, dtype=dtype)
     again = Precomputed(str(tmp_path))
     assert again.made_by == encoder.fingerprint()
+    assert again.class_names == source.class_names
     encoder.eval()
     for split in SPLITS:
         records, expected = again.records(split), source.records(split)
@@ -70,7 +71,7 @@ def test_the_manifest_says_what_made_them_and_where_the_tokens_are(tmp_path, enc
     assert manifest["splits"]["train"]["shape"] == [11, 16, 3]
     assert manifest["splits"]["val"]["texts"] == 6
     assert manifest["encoder"]["fingerprint"] == encoder.fingerprint()
-    made = from_config(manifest["encoder"]["recipe"])
+    made = from_config(manifest["encoder"]["config"])
     assert made.fingerprint() == encoder.fingerprint()
 
 

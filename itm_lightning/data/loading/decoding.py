@@ -10,7 +10,8 @@ from functools import partial
 from PIL import Image
 from torch import Tensor
 
-from itm_lightning.data.source import ImageSource, Record, empty
+from itm_lightning.data.batch_memory import empty_tensor
+from itm_lightning.data.source import ImageSource, Record
 from itm_lightning.types import Features, MemberFeatures
 
 Transform = Callable[[Image.Image], Tensor]
@@ -60,4 +61,4 @@ class DecodedImages:
 def _rows_of(count: int, image: Tensor) -> Tensor:
     """``(count, 3, H, W)`` to be filled, for images such as this one ``(3, H, W)``."""
     last = image.permute(1, 2, 0)
-    return empty((count, *last.shape), last.numpy().dtype).permute(0, 3, 1, 2)
+    return empty_tensor((count, *last.shape), last.numpy().dtype).permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Loaders: how records become batches, and which processes do the work."""
+"""Loaders: batches of a split's records, for training, closed-form fitting and evaluation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing_extensions import override
 from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
 from itm_lightning.data.loading.every_pair import EveryPairOnce
 from itm_lightning.data.loading.samples import (
+    Collate,
     ImageDataset,
     OneTextDataset,
     PairDataset,
     SeededDataset,
     as_read,
-    collate,
 )
 from itm_lightning.data.loading.sampling import TrainingBatches, training_batches
 from itm_lightning.data.loading.stream import StreamDataset, StreamedSource
@@ -27,38 +27,38 @@ from itm_lightning.types import Batch
 
 
 class TrainingLoader(DataLoader[Batch]):
-    """Knows how many batches of an epoch it has handed out, and begins after them when resumed.
+    """Counts the batches of an epoch that it has given, and begins after them in a resumed run.
 
-    Worker processes read ahead of what is handed out; that does not count. Lightning stores
-    ``state_dict`` in checkpoints.
+    Batches that worker processes have read ahead do not count. Lightning stores ``state_dict`` in
+    checkpoints.
 
-    No ``__init__`` of its own: Lightning, training on several devices, builds it anew from the
-    attributes of a ``DataLoader``.
+    The class has no ``__init__``: to train on several devices, Lightning builds a new loader from
+    the attributes of a ``DataLoader``.
     """
 
-    _handed_out = 0
+    _given = 0
     _skipped = 0
 
     def state_dict(self) -> dict[str, Any]:
-        """How far it is."""
-        return {"batches": self._handed_out}
+        """The number of batches that it has given in this epoch."""
+        return {"batches": self._given}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The next epoch begins after the batches that ``state`` tells of, without reading them."""
+        """Lets the next epoch begin after as many batches as ``state`` says."""
         self._skipped = state["batches"]
 
     @override
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        # A generator, so that it begins with its first batch: Lightning may make the iterator
-        # before it says which epoch comes and how far the run was.
+        # A generator, so that nothing happens before the first batch is asked for: Lightning may
+        # make the iterator before it sets the epoch and the number of batches to skip.
         skipped, self._skipped = self._skipped, 0
         if isinstance(self.dataset, StreamDataset):
             self.dataset.skip(skipped)
         elif isinstance(self.batch_sampler, TrainingBatches):
             self.batch_sampler.skip(skipped)
-        self._handed_out = skipped
+        self._given = skipped
         for batch in super().__iter__():
-            self._handed_out += 1
+            self._given += 1
             yield batch
 
 
@@ -68,13 +68,15 @@ class Loading:
 
     Attributes:
         batch_size: samples a batch.
-        num_workers: processes that read; 0 for the own one.
-        on_gpu: whether a GPU is to fetch the batches.
+        num_workers: processes that read; with 0 the trainer's process reads.
+        on_gpu: whether the batches go to a GPU.
+        class_names: the columns of the batches' labels.
     """
 
     batch_size: int
     num_workers: int = 0
     on_gpu: bool = False
+    class_names: Sequence[str] = ()
 
 
 def training_loader(
@@ -89,21 +91,21 @@ def training_loader(
 
     Args:
         records: the train split.
-        read: reads the photos of records.
+        read: reads the images of records.
         loading: how batches are read.
-        seed: the run's: with the epoch, it decides the batches and how their photos are augmented.
-        one_text: take one caption of each photo, drawn anew in each epoch; not from a stream.
-        bucketed: captions of similar length in a batch; not from a stream.
+        seed: the run's; seed and epoch decide the batches and how their images are augmented.
+        one_text: take one text of each image, drawn again in each epoch; not from a stream.
+        bucketed: put texts of similar length into a batch; not from a stream.
     """
     size = loading.batch_size
     if _is_stream(read):
         stream: Any = StreamDataset(records, read, size, seed)
         drop_last = len(stream) >= size
-        joined = _settings(loading, collate)
+        joined = _settings(loading, Collate(loading.class_names))
         loader = TrainingLoader(stream, batch_size=size, drop_last=drop_last, **joined)
         loader.sampler.set_epoch = stream.set_epoch  # type: ignore[attr-defined]  # Lightning asks
         return loader
-    dataset = (OneTextDataset if one_text else PairDataset)(records, read)
+    dataset = (OneTextDataset if one_text else PairDataset)(records, read, loading.class_names)
     batches = training_batches(dataset, size, bucketed, seed)
     return TrainingLoader(SeededDataset(dataset), batch_sampler=batches, **_settings(loading))
 
@@ -112,19 +114,23 @@ def every_pair_loader(
     records: Sequence[Record], read: ReadImages, loading: Loading
 ) -> DataLoader[Batch]:
     """Batches of all pairs, each once over all processes; arguments as above."""
-    batches: Any = EveryPairOnce(PairDataset(records, read), loading.batch_size)
+    batches: Any = EveryPairOnce(
+        PairDataset(records, read, loading.class_names), loading.batch_size
+    )
     return DataLoader(batches, batch_size=None, **_settings(loading, as_read))
 
 
 def evaluation_loader(
     records: Sequence[Record], read: ReadImages, loading: Loading
 ) -> DataLoader[Batch]:
-    """Batches of photos with all of their captions, in order; arguments as above."""
+    """Batches of images with all of their texts, in order; arguments as above."""
     size = loading.batch_size
     if _is_stream(read):
         stream: Any = StreamDataset(records, read, size)
-        return DataLoader(stream, batch_size=size, **_settings(loading, collate))
-    return DataLoader(ImageDataset(records, read), batch_size=size, **_settings(loading))
+        joined = _settings(loading, Collate(loading.class_names))
+        return DataLoader(stream, batch_size=size, **joined)
+    images = ImageDataset(records, read, loading.class_names)
+    return DataLoader(images, batch_size=size, **_settings(loading))
 
 
 def _is_stream(read: ReadImages) -> TypeGuard[DecodedImages]:
@@ -137,6 +143,6 @@ def _settings(loading: Loading, collate_fn: Callable[[Any], Batch] = as_read) ->
         "num_workers": loading.num_workers,
         "persistent_workers": loading.num_workers > 0,
         "pin_memory": loading.on_gpu,
-        # its own: a loader that begins draws a number, and must not from those of the training
+        # of its own: a loader draws a number when it begins, which must not change the training's
         "generator": torch.Generator(),
     }

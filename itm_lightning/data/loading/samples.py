@@ -1,4 +1,4 @@
-"""Samples and batches: what a loader reads of a dataset, and how it joins them."""
+"""Datasets of records: which images, texts and labels make a batch."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from itm_lightning.utils.seeds import seeded
 
 @dataclass(frozen=True)
 class SeededRows:
-    """Rows of a dataset that make a batch.
+    """The rows of a dataset that make a batch.
 
     Attributes:
         rows: their numbers.
-        seed: of the random numbers that reading them takes, as augmentation does.
+        seed: for the random numbers that are drawn while they are read, as by augmentation.
     """
 
     rows: list[int]
@@ -39,7 +39,7 @@ class ReadsBatches(Protocol):
 
 
 class SeededDataset(Dataset[Batch]):
-    """A dataset that takes :class:`SeededRows`, where the one it wraps takes numbers."""
+    """Reads :class:`SeededRows` from a dataset that reads rows by their numbers."""
 
     def __init__(self, dataset: ReadsBatches) -> None:
         self.dataset = dataset
@@ -53,15 +53,34 @@ class SeededDataset(Dataset[Batch]):
 
 
 Choice = tuple[Record, tuple[int, ...]]
-"""A photo, and which of its captions."""
+"""An image's record, and the numbers of the texts that are chosen of it."""
+
+
+def multi_hot(records: Sequence[Record], class_names: Sequence[str]) -> Tensor:
+    """Labels ``(N, C)`` bool of ``N`` records: which of ``C`` classes each image has."""
+    labels = torch.zeros(len(records), len(class_names), dtype=torch.bool)
+    column = {name: number for number, name in enumerate(class_names)}
+    if column:
+        for row, record in enumerate(records):
+            labels[row, [column[name] for name in record.labels]] = True
+    return labels
 
 
 class ImageDataset(Dataset[Batch]):
-    """One sample a photo, with all of its captions: how a split is evaluated."""
+    """One sample an image, with all of its texts: how a split is evaluated.
 
-    def __init__(self, records: Sequence[Record], read: ReadImages) -> None:
+    Args:
+        records: of the images.
+        read: reads the images of records.
+        class_names: the columns of the batches' labels.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], read: ReadImages, class_names: Sequence[str] = ()
+    ) -> None:
         self.records = records
         self.read = read
+        self.class_names = class_names
 
     def __len__(self) -> int:
         return len(self.records)
@@ -69,16 +88,19 @@ class ImageDataset(Dataset[Batch]):
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         records = [self.records[row] for row in rows]
         chosen = [(record, tuple(range(len(record.texts)))) for record in records]
-        return _batch(chosen, self.read(records))
+        return _batch(chosen, self.read(records), self.class_names)
 
 
 class PairDataset(Dataset[Batch]):
-    """One sample a caption, with its photo: how a split is trained on."""
+    """One sample a text, with its image: how a split is trained on; arguments as above."""
 
-    def __init__(self, records: Sequence[Record], read: ReadImages) -> None:
+    def __init__(
+        self, records: Sequence[Record], read: ReadImages, class_names: Sequence[str] = ()
+    ) -> None:
         self.records = records
         self.read = read
-        # tensors: of a list, every process would come to have its own copy
+        # tensors, which processes share: of a list, each would end up with a copy of its own
+        self._labels = multi_hot(records, class_names)
         self._counts = torch.tensor([len(record.texts) for record in records])
         self._starts = self._counts.cumsum(0) - self._counts
         self._rows = torch.arange(len(records)).repeat_interleave(self._counts)
@@ -99,20 +121,20 @@ class PairDataset(Dataset[Batch]):
             image_ids=image_ids,
             text_image_ids=image_ids,
             text_ids=self._text_ids[pairs],
-            labels=torch.zeros(len(records), 0, dtype=torch.bool),
+            labels=self._labels[rows],
         )
 
     def draw(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
-        """The pairs that an epoch takes for a sampler's numbers, all below ``len``: themselves."""
+        """The pairs that an epoch takes for a sampler's numbers below ``len``: the same numbers."""
         return numbers
 
     def text_lengths(self) -> Tensor:
-        """Words of each pair's caption, ``(P,)``, as blanks part them."""
+        """The number of words, separated by blanks, in each pair's text: ``(P,)``."""
         return torch.tensor([len(c.split()) for record in self.records for c in record.texts])
 
 
 class OneTextDataset(PairDataset):
-    """The same pairs, of which an epoch takes one a photo: its length is the number of photos."""
+    """The same pairs; an epoch takes one an image, so that the length is the number of images."""
 
     @override
     def __len__(self) -> int:
@@ -120,29 +142,39 @@ class OneTextDataset(PairDataset):
 
     @override
     def draw(self, numbers: Tensor, generator: torch.Generator) -> Tensor:
-        """A pair of each photo, at random: the same in whatever order, on whichever device."""
+        """A random pair of each image, which does not depend on order or number of processes."""
         draws = torch.randint(2**62, (len(self),), generator=generator)
         return (self._starts + draws % self._counts)[numbers]
 
 
 def as_read(batch: Batch) -> Batch:
-    """The batch: a dataset that reads whole batches leaves nothing to join."""
+    """The batch unchanged: the collate function of datasets that read whole batches."""
     return batch
 
 
 @dataclass(frozen=True)
 class Sample:
-    """An image's pixels ``(3, H, W)``, with texts, where samples come one by one."""
+    """An image's pixels ``(3, H, W)`` and some of its texts, for datasets that read one by one."""
 
     image: Tensor | MemberFeatures
     record: Record
-    texts: tuple[int, ...]  # which of the record's captions
+    texts: tuple[int, ...]  # numbers of the record's texts
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
-    """Joins samples into a :class:`~itm_lightning.types.Batch`."""
-    chosen = [(sample.record, sample.texts) for sample in samples]
-    return _batch(chosen, _stacked([sample.image for sample in samples]))
+@dataclass(frozen=True)
+class Collate:
+    """Joins samples into a :class:`~itm_lightning.types.Batch`.
+
+    Attributes:
+        class_names: the columns of its labels.
+    """
+
+    class_names: Sequence[str] = ()
+
+    def __call__(self, samples: Sequence[Sample]) -> Batch:
+        """The batch of these samples."""
+        chosen = [(sample.record, sample.texts) for sample in samples]
+        return _batch(chosen, _stacked([sample.image for sample in samples]), self.class_names)
 
 
 def _stacked(images: list[Any]) -> Tensor | MemberFeatures:
@@ -154,8 +186,12 @@ def _stacked(images: list[Any]) -> Tensor | MemberFeatures:
     return first.map(lambda _: next(stacked))
 
 
-def _batch(chosen: Sequence[Choice], images: Tensor | Features | MemberFeatures) -> Batch:
-    """Photos with the captions chosen of them, which stay strings."""
+def _batch(
+    chosen: Sequence[Choice],
+    images: Tensor | Features | MemberFeatures,
+    class_names: Sequence[str],
+) -> Batch:
+    """Images with the texts that are chosen of them."""
     pairs = [(record, k) for record, numbers in chosen for k in numbers]
     return Batch(
         images=images,
@@ -163,5 +199,5 @@ def _batch(chosen: Sequence[Choice], images: Tensor | Features | MemberFeatures)
         image_ids=torch.tensor([record.image_id for record, _ in chosen], dtype=torch.int64),
         text_image_ids=torch.tensor([record.image_id for record, _ in pairs], dtype=torch.int64),
         text_ids=torch.tensor([record.text_ids[k] for record, k in pairs], dtype=torch.int64),
-        labels=torch.zeros(len(chosen), 0, dtype=torch.bool),
+        labels=multi_hot([record for record, _ in chosen], class_names),
     )

@@ -95,6 +95,11 @@ class Coco(ImageFileSource, HubSource):
     def listing(self) -> str:
         return self.repository.name
 
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        return self.objects.class_names
+
     @override
     def records(self, split: str) -> Sequence[Record]:
         if not self.images.is_dir():

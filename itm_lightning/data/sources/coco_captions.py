@@ -20,12 +20,12 @@ from itm_lightning.registry import register
 
 
 class CocoObjects:
-    """Names and boxes of the things in COCO's photos, in its 80 categories.
+    """Labels and boxes of the objects in COCO's images, in its 80 categories.
 
-    The files are read when the first photo is asked for; those of a whole COCO take half a minute.
+    The files are read when they are first needed; all of COCO's take half a minute.
 
     Args:
-        paths: ``instances_*.json`` of all splits that are used. Without any, photos have no labels.
+        paths: ``instances_*.json`` of all splits that are used; without any, there are no labels.
     """
 
     def __init__(self, paths: Sequence[Path]) -> None:
@@ -49,12 +49,28 @@ class CocoObjects:
         return replace(record, labels=labels, boxes=tuple(boxes))
 
     @functools.cached_property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the categories, in the order of the files.
+
+        Raises:
+            InputError: a file is missing or malformed.
+        """
+        return tuple(self._names_and_boxes[0])
+
+    @property
     def _boxes(self) -> dict[int, list[Box]]:
+        return self._names_and_boxes[1]
+
+    @functools.cached_property
+    def _names_and_boxes(self) -> tuple[dict[str, None], dict[int, list[Box]]]:
+        """The categories' names, as an ordered set, and the boxes of each image by its id."""
+        all_names: dict[str, None] = {}
         boxes: dict[int, list[Box]] = {}
         for path in self.paths:
             content = read_json(path, "data.source.instances")
             try:
                 names = {category["id"]: category["name"] for category in content["categories"]}
+                all_names |= dict.fromkeys(names.values())
                 boxes |= {image["id"]: [] for image in content["images"]}
                 for thing in content["annotations"]:
                     left, top, width, height = thing["bbox"]
@@ -65,7 +81,7 @@ class CocoObjects:
                 raise InputError(
                     f"{path} is no instances JSON of COCO: an entry lacks {error}"
                 ) from error
-        return boxes
+        return all_names, boxes
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -121,6 +137,11 @@ class CocoCaptions(ImageFileSource):
     @override
     def listing(self) -> str:
         return " or ".join(path for path in self.files.values() if path)
+
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        return self.objects.class_names
 
     @override
     def records(self, split: str) -> Sequence[Record]:

@@ -60,6 +60,11 @@ class Karpathy(ImageFileSource):
     def listing(self) -> Path:
         return self._entries[0]
 
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        return self.objects.class_names
+
     @override
     def records(self, split: str) -> Sequence[Record]:
         if not self.images.is_dir():

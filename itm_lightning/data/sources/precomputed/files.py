@@ -12,13 +12,13 @@ from itm_lightning.data.source import Box, Record
 from itm_lightning.errors import InputError, one_line
 
 MANIFEST = "manifest.json"
-"""What ``lightning extract`` says of its work; written last."""
+"""What the folder holds and what made it; written last."""
 
 PROGRESS = "progress.json"
-"""The manifest while the work goes on."""
+"""The manifest of a folder that is not complete."""
 
-VERSION = 1
-"""Of the manifest's fields."""
+VERSION = 2
+"""Version of the fields of manifest and records; 1 called a record's texts captions."""
 
 
 @dataclass(frozen=True)

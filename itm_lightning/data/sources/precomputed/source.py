@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.data.source import Record, RegionSource, empty
+from itm_lightning.data.batch_memory import empty_tensor
+from itm_lightning.data.source import Record, RegionSource
 from itm_lightning.data.sources.precomputed.files import (
     RowRecord,
     SplitFiles,
@@ -82,7 +83,7 @@ class Precomputed(RegionSource):
         opened = self._open(found[0].prefix)
         if opened.shape is None:
             return super().batch(records)
-        tokens = empty((len(found), *opened.shape), opened.dtype)
+        tokens = empty_tensor((len(found), *opened.shape), opened.dtype)
         opened.take([record.row for record in found], tokens.numpy())
         return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), pooled=None)
 
@@ -101,6 +102,12 @@ class Precomputed(RegionSource):
     def made_by(self) -> dict[str, Any] | None:
         manifest = read_manifest(self.root)
         return None if manifest is None else manifest["encoder"]["fingerprint"]
+
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        manifest = read_manifest(self.root)
+        return () if manifest is None else tuple(manifest["class_names"])
 
     def _check(self) -> None:
         if not self.root.is_dir():

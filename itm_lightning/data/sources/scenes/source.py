@@ -9,11 +9,17 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from typing_extensions import override
 
 from itm_lightning.data.source import ImageSource, Record
 from itm_lightning.data.sources.scenes.grammar import TEXTS, draw_templates
 from itm_lightning.data.sources.scenes.render import render
-from itm_lightning.data.sources.scenes.world import Scene, draw_minimal_pair, draw_scene
+from itm_lightning.data.sources.scenes.world import (
+    CLASS_NAMES,
+    Scene,
+    draw_minimal_pair,
+    draw_scene,
+)
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -61,6 +67,12 @@ class Scenes(ImageSource):
             raise InputError(f"Scenes: pairs is {pairs}; give a share of the photos, 0 to 1")
         if size < SMALLEST:
             raise InputError(f"Scenes: size is {size}; give at least {SMALLEST} pixels")
+
+    @property
+    @override
+    def class_names(self) -> tuple[str, ...]:
+        """The colours and the shapes."""
+        return CLASS_NAMES
 
     def records(self, split: str) -> Sequence[Record]:
         """The split's records; they are made at the first call.

@@ -23,6 +23,7 @@ COLOURS = {
 }
 SHAPES = ("circle", "square", "triangle", "ring", "cross", "star", "diamond")
 SIZES = {"small": (11, 13), "big": (20, 23)}  # shortest and longest side, in 64ths of the photo
+CLASS_NAMES = (*COLOURS, *SHAPES)
 COUNTS = (2, 3, 3, 4, 4)  # how many things: the more there are, the fewer scenes look alike
 PLACING_TRIES = 30
 
