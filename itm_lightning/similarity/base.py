@@ -205,8 +205,9 @@ class InnerProductSimilarity(Embedding, PooledSimilarity):
 class ClosedForm(ABC):
     """Mixin of heads that are solved, not trained: ``fit`` shows them every pair once.
 
-    Sums are in float64, so that those of batches and of processes add up to the same numbers in
-    whatever order the pairs came.
+    Its weights are ``nn.Parameter``, made by :meth:`Similarity.build` or the constructor. Both
+    methods run without gradient. Sums are in float64, so that those of batches and of processes
+    add up to the same numbers in whatever order the pairs came.
     """
 
     @abstractmethod

@@ -1,0 +1,55 @@
+import pytest
+import torch
+from torch import nn
+
+from itm_lightning.distributed import SingleProcess
+from itm_lightning.similarity import CCA, ClosedForm, PooledSimilarity
+from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but, no_loss
+from tests.made_up import made_up_features
+
+DIM = 4
+
+
+class Means(ClosedForm, PooledSimilarity):
+    """Keeps each side's mean."""
+
+    def __init__(self):
+        super().__init__()
+        self.means = nn.Parameter(torch.zeros(2, DIM))
+
+    def observe(self, images, texts):
+        sums = torch.stack([self.pooled(side).double().sum(dim=0) for side in (images, texts)])
+        return {"pairs": torch.tensor(float(len(images))), "sums": sums}
+
+    def solve(self, sums):
+        self.means.copy_(sums["sums"] / sums["pairs"])
+
+    def score(self, images, texts):
+        raise NotImplementedError
+
+
+@pytest.fixture
+def pairs():
+    return made_up_features(7, 3, DIM, seed=1), made_up_features(7, 3, DIM, seed=2)
+
+
+@torch.no_grad()
+def test_batches_are_added_and_forgotten_once_solved(pairs):
+    head = Means()
+    fit = ClosedFormFit(head)
+    for _ in range(2):  # the second fit knows nothing of the first
+        for rows in (slice(0, 1), slice(1, 5), slice(5, 7)):
+            fit.observe(*(side[rows] for side in pairs))
+        head.means.zero_()
+        fit.solve(SingleProcess())
+        torch.testing.assert_close(head.means, torch.stack([s.pooled.mean(dim=0) for s in pairs]))
+
+
+def test_only_the_head_keeps_a_gradient_which_is_zero():
+    module = nn.ModuleDict({"text_projection": nn.Linear(2, 2), "similarity": CCA(components=2)})
+    module["similarity"].build(2, 3)
+    freeze_all_but(module["similarity"], module)
+    learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+    assert learning == {name for name, _ in module.named_parameters() if "similarity" in name}
+    no_loss(module["similarity"]).backward()
+    assert all(not parameter.grad.any() for parameter in module["similarity"].parameters())
