@@ -42,6 +42,13 @@ def test_data(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+def test_startup():
+    printed = run("startup.py", "--repeats", 1)
+    bare, ours, ratio = (float(number) for number in re.findall(r": (\d+\.\d+)", printed))
+    assert bare > 0
+    assert ratio == pytest.approx(ours / bare, rel=0.05)
+
+
 def test_similarity(tmp_path):
     plot = tmp_path / "heads.png"
     size = ("--images", 4, "--texts", 6, "--regions", 3, "--dim", 16)
