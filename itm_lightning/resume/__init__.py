@@ -1,4 +1,4 @@
-"""Runs that are stopped, at any moment, and go on as if they had not been."""
+"""Runs that are stopped at any moment, and resumed as if they had not been."""
 
 from itm_lightning.resume.best_checkpoint import AtomicCheckpointIO, BestCheckpoint
 from itm_lightning.resume.last_checkpoint import Cadence, LastCheckpoint

@@ -1,4 +1,4 @@
-"""The checkpoint of the best score, and checkpoints that are whole or not there."""
+"""The checkpoint of the best score, and how checkpoints are written."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ from itm_lightning.utils.atomic_files import replacing
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one it replaces, and puts it in its place at once.
+    """Writes a checkpoint beside the one that it replaces, and then renames it.
 
-    Lightning's own empties the old file first, and makes a second copy in memory.
+    A process that is killed leaves the old checkpoint intact. Lightning's own class empties the old
+    file first, and makes a second copy in memory.
     """
 
     @override
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None
     ) -> None:
-        if "://" in str(path):  # an object store replaces at once of its own accord
+        if "://" in str(path):  # an object store replaces a file only once it is complete
             return super().save_checkpoint(checkpoint, path, storage_options)
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -34,10 +35,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Writes ``best.ckpt`` where ``val/rsum`` is higher than ever before, before a resume included.
+    """Writes ``best.ckpt`` when ``val/rsum`` is the highest of the run, over all its starts.
 
     Args:
-        folder: where it lies.
+        folder: where it is written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -53,11 +54,11 @@ class BestCheckpoint(ModelCheckpoint):
     @override
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         with warnings.catch_warnings():
-            # a run that goes on finds what it left
+            # a resumed run finds its own files
             warnings.filterwarnings("ignore", ".*exists and is not empty")
             super().setup(trainer, pl_module, stage)
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning's forgets the score where the run goes on in another folder.
+        # Lightning drops the best score if the run is resumed in another folder.
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})

@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from."""
+"""The checkpoint from which a run is resumed."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from itm_lightning.utils.internals import between_steps
 
 
 class Cadence:
-    """How often ``last.ckpt`` is written while training; besides, after every validation.
+    """How often ``last.ckpt`` is written within an epoch; it is also written after validations.
 
     Args:
-        minutes: at least so long after it was last written.
-        steps: after so many optimiser steps, too.
+        minutes: the time after which it is written again.
+        steps: the number of optimiser steps after which it is also written again.
 
     Raises:
         InputError: either is not above 0.
@@ -42,24 +42,23 @@ class Cadence:
         self.restart(0)
 
     def restart(self, step: int) -> None:
-        """Begins to count, at a step of the optimiser."""
+        """Counts time and steps from now, which is this step of the optimiser."""
         self._since = time.monotonic(), step
 
     def due(self, step: int) -> bool:
-        """Whether it is time again."""
+        """Whether the checkpoint is to be written at this step."""
         then, first = self._since
         late = time.monotonic() - then >= 60 * self.minutes
         return late or (self.steps is not None and step - first >= self.steps)
 
 
 class StopSignals:
-    """Catches SIGTERM and Ctrl-C; the second time, Ctrl-C stops at once.
+    """Catches SIGTERM and Ctrl-C; a second Ctrl-C stops at once.
 
-    Lightning's own handler of SIGTERM talks to the other processes in the midst of whatever these
-    say to each other.
+    Lightning's own handler of SIGTERM starts a collective, possibly within another one.
 
     Args:
-        stop: is told by which exception the run is to end.
+        stop: called with the exception by which the run is to end.
     """
 
     def __init__(self, stop: Callable[[BaseException], None]) -> None:
@@ -68,14 +67,14 @@ class StopSignals:
         self._process = os.getpid()
 
     def catch(self) -> None:
-        """From now on, signals are put off."""
+        """From now on, signals wait for the end of a step."""
         if threading.current_thread() is not threading.main_thread():
-            return  # only there may signals be handled
+            return  # Python handles signals in the main thread only
         handlers = {signal.SIGTERM: self._sigterm, signal.SIGINT: self._sigint}
         self._before = {number: signal.signal(number, do) for number, do in handlers.items()}
 
     def release(self) -> None:
-        """Gives the signals back."""
+        """Restores the handlers from before."""
         before, self._before = self._before, {}
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -85,9 +84,9 @@ class StopSignals:
 
     def _sigint(self, *_: Any) -> None:
         if os.getpid() != self._process:
-            return  # a loader's process, forked from ours: its batches are waited for
+            return  # a loader's process, forked from ours: its batches are still needed
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        print("\nstopping where the run can go on from; Ctrl-C again stops at once", flush=True)
+        print("\nstopping at the next step; Ctrl-C again stops at once", flush=True)
         self._stop(KeyboardInterrupt())
 
 
@@ -95,15 +94,15 @@ _KEY = "resume"
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``last.ckpt`` so that a run stopped at any moment goes on exactly from it.
+    """Writes ``last.ckpt`` so that a run stopped at any moment is resumed exactly from it.
 
-    It is written between optimiser steps where nothing else is under way: after a batch, or before
-    an epoch (so, as a rule, after a validation). SIGTERM and Ctrl-C wait for such a moment. Within
-    the one epoch of a fit in closed form it is not written: that begins anew.
-    In it are all that Lightning stores, how far the loader is, and every process's random numbers.
+    It is written between optimiser steps: after a batch, or before an epoch (which usually means
+    after a validation). SIGTERM and Ctrl-C wait for the next of these. It is not written within
+    the one epoch of a fit in closed form, which starts over. It holds all that Lightning stores,
+    how many batches were taken from the loader, and every process's random numbers.
 
     Args:
-        path: of ``last.ckpt``.
+        path: where it is written.
         cadence: how often it is written within an epoch.
     """
 
@@ -116,10 +115,10 @@ class LastCheckpoint(Checkpoint):
         self._signals = StopSignals(self.stop)
 
     def stop(self, exception: BaseException) -> None:
-        """Writes ``last.ckpt`` when that is next possible, and ends the run by ``exception``.
+        """Writes ``last.ckpt`` after the current step, and ends the run by ``exception``.
 
-        For handlers of signals. It is enough if one of the processes is told: where an exception
-        ends that one, SIGTERMException ends the others.
+        For handlers of signals. One of the processes is enough: ``exception`` ends that one, and
+        SIGTERMException the others.
         """
         self._stop = exception
 
@@ -176,7 +175,7 @@ class LastCheckpoint(Checkpoint):
             return
         trainer.save_checkpoint(self.path)
         for logger in trainer.loggers:
-            logger.save()  # what was logged until then
+            logger.save()  # so that the log is as complete as the checkpoint
         self._wanted = False
         self.cadence.restart(trainer.global_step)
         if _any(trainer, stopping):
@@ -211,12 +210,12 @@ class LastCheckpoint(Checkpoint):
         if loaded is None:
             return
         progress.finish_restart(trainer)
-        pl_module.results = dict(loaded["results"])  # the sanity check had its own
+        pl_module.results = dict(loaded["results"])  # the sanity check has replaced them
         # a scheduler that watches a score needs it before the next validation
         trainer.callback_metrics.update(loaded["metrics"])
         progress.restore_random_state(loaded["random"])
 
 
 def _any(trainer: pl.Trainer, here: bool) -> bool:
-    """Whether it is so in any of the processes."""
+    """Whether it is true in any of the processes."""
     return trainer.strategy.reduce_boolean_decision(here, all=False)

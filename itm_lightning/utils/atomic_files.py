@@ -1,4 +1,4 @@
-"""Files that are whole or not there, whenever the process or the machine stops."""
+"""Files that are complete or absent, whenever the process or the machine stops."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _UNFINISHED = ".tmp"
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write into, which takes the place of ``path`` at once when the block ends well.
+    """A file to write into, which replaces ``path`` when the block ends without an exception.
 
-    Until then it lies beside it as ``<name>.tmp``.
+    Until then it is beside it as ``<name>.tmp``.
     """
     new = path.with_name(path.name + _UNFINISHED)
     with new.open("wb") as file:
@@ -28,29 +28,29 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Puts ``text`` in the place of the file at once."""
+    """Replaces the file by one with ``text``."""
     with replacing(path) as file:
         file.write(text.encode())
 
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Puts ``value`` in the place of the file at once."""
+    """Replaces the file by one with ``value`` as JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def is_unfinished(path: Path) -> bool:
-    """Whether a process that was killed has left the file."""
+    """Whether the file was left incomplete by a process that was killed."""
     return path.suffix == _UNFINISHED
 
 
 def remove_unfinished(folder: Path) -> None:
-    """Removes what a process that was killed has left in a folder."""
+    """Removes the incomplete files that killed processes have left in a folder."""
     for path in folder.glob(f"*{_UNFINISHED}"):
         path.unlink()
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes what was created, renamed or removed in a folder outlast a loss of power."""
+    """Makes what was created, renamed or removed in a folder survive a loss of power."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Computing twice instead of keeping: what a function needs to go backward, and its dice."""
+"""Activation checkpointing: a function is computed twice instead of keeping its activations."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ ResultT = TypeVar("ResultT")
 
 
 def recompute(function: Callable[..., ResultT], *args: Any, anchor: Tensor) -> ResultT:
-    """``function(*args)``, of which nothing is kept: the backward pass computes it once more.
+    """``function(*args)`` without keeping activations: the backward pass computes it once more.
 
-    It draws the same random numbers then, so that dropout leaves out the same. It must change
-    nothing that it reads.
+    It draws the same random numbers then, so that dropout drops the same channels. It must not
+    modify its arguments.
 
     Args:
         function: what to compute.
         *args: its arguments, of any kind.
-        anchor: any tensor on the device where the function draws random numbers. torch keeps the
-            state of the generators of those devices alone on which it sees an argument, and it
-            would not see any in a list of captions.
+        anchor: any tensor on the device where the function draws random numbers. torch saves the
+            state of the generators only of the devices on which there are arguments, and a list of
+            texts is on none.
     """
     return checkpoint(
         lambda _, *others: function(*others),

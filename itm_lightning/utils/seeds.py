@@ -12,11 +12,11 @@ import torch
 
 
 def seed_of(purpose: str, *numbers: int) -> int:
-    """A seed below ``2**63``, another for each purpose and each of the numbers.
+    """A seed below ``2**63``, different for each purpose and for each of the numbers.
 
     Args:
         purpose: what the random numbers are for.
-        numbers: what they depend on: the run's seed, the epoch, and so on.
+        numbers: what they depend on, such as the run's seed and the epoch.
     """
     digest = hashlib.blake2b(repr((purpose, *numbers)).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
@@ -29,9 +29,9 @@ def generator(purpose: str, *numbers: int) -> torch.Generator:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Torch's (of the CPU), numpy's and Python's own random numbers come from ``seed``.
+    """Within it, the random numbers of torch (on the CPU), numpy and Python follow from ``seed``.
 
-    After the block, they go on as if it had not been.
+    After the block, they continue from where they were before it.
     """
     before = torch.get_rng_state(), np.random.get_state(), random.getstate()
     torch.default_generator.manual_seed(seed)  # torch.manual_seed would seed the GPUs too
