@@ -1,4 +1,4 @@
-"""Sources and the data module."""
+"""The data module, and the sources that it reads: one a dataset."""
 
 from itm_lightning.data.datamodule import ITMDataModule
 from itm_lightning.data.source import Box, ImageSource, Record, RegionSource, Source

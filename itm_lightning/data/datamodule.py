@@ -1,4 +1,4 @@
-"""ITMDataModule: a source, cut into the batches a Matcher takes."""
+"""ITMDataModule: batches of a source's images and texts, as a Matcher reads them."""
 
 from __future__ import annotations
 
@@ -34,32 +34,35 @@ _STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",
 
 
 class ITMDataModule(pl.LightningDataModule):
-    """Batches of photos and captions from a source.
+    """Batches of images and texts from a source.
 
-    The transform comes from the Matcher's image encoder, and captions travel as raw strings, so
-    that changing an encoder needs no change here. Where the image encoder's trunk is frozen,
-    ``fit`` runs it over the photos once and trains from its tokens.
+    The transform comes from the image encoder that is connected, and texts stay raw strings, so
+    that another encoder needs no change here. Where the encoder's trunk is frozen, ``fit`` runs it
+    over the images once and trains from its tokens.
 
-    What an epoch's batches are, and how their photos are augmented, follows from torch's seed (as
-    it was when the data module was made) and the epoch alone.
+    Torch's seed at the time when the data module is made, and the epoch, decide the batches of an
+    epoch and how their images are augmented; nothing else does.
+
+    Images without texts are left out of training. In evaluation they are distractors: they are
+    ranked with the other images, and are no queries.
 
     Args:
         source: the dataset.
-        batch_size: pairs a training batch, and photos an evaluation batch (each with all of its
-            captions).
-        num_workers: processes that decode photos.
-        augmented_views: where the trunk is frozen and the encoder augments, how many augmented
-            views of each training photo the trunk sees, once; every sample takes one of them at
-            random. 0 augments every sample anew, and runs the trunk for each.
-        on_bad_image: what to do with a photo that is missing or does not decode: ``raise``, or
-            ``skip`` to leave it out, count and report it.
-        one_text: an epoch takes one caption of each photo, drawn anew each time, instead of
-            every pair.
-        bucketed: the captions of a training batch are of similar length: less padding.
+        batch_size: the number of pairs in a training batch, and of images in an evaluation batch
+            (each with all of its texts).
+        num_workers: the number of processes that decode images.
+        augmented_views: where the trunk is frozen and the encoder augments, the number of augmented
+            views of each training image; the trunk runs once over each, and every sample takes one
+            of them at random. With 0, every sample is augmented and goes through the trunk.
+        on_bad_image: what to do with an image that is missing or does not decode: ``raise``, or
+            ``skip`` to leave it out and warn how many were.
+        one_text: an epoch takes one text of each image, drawn again in each epoch, instead of every
+            pair.
+        bucketed: the texts of a training batch are of similar length, for less padding.
 
     Raises:
-        InputError: ``batch_size`` is below 1, or the source is a stream, whose order is its own,
-            and ``one_text`` or ``bucketed`` is asked for.
+        InputError: ``batch_size`` is below 1, or ``one_text`` or ``bucketed`` is set for a source
+            that is a stream, which is read in its own order.
     """
 
     def __init__(
@@ -96,15 +99,15 @@ class ITMDataModule(pl.LightningDataModule):
     def connect(
         self, *image_encoders: ImageEncoder, every_pair_once: bool = False
     ) -> ITMDataModule:
-        """Takes the transform of the encoder that is to read the images, and checks that it can.
+        """Sets the encoder that reads the images: loaders use its transform from now on.
 
-        Where its trunk is frozen and a fit runs, the loaders give the trunk's tokens, for which it
-        sees each image once. A Matcher connects its own encoder, an ensemble those of its members:
-        then every image is decoded once, and a batch has the pixels for each of them.
+        Where its trunk is frozen, the loaders of a fit run it over each image once and give its
+        tokens. A Matcher connects its own encoder. An ensemble connects those of its members: then
+        every image is decoded once, and a batch has the pixels for each member.
 
         Args:
             *image_encoders: the encoder; of an ensemble, those of its members.
-            every_pair_once: an epoch of training shows every pair exactly once over all processes,
+            every_pair_once: an epoch of training gives every pair exactly once over all processes,
                 without augmentation, as a closed-form fit needs it.
 
         Raises:
@@ -113,7 +116,7 @@ class ITMDataModule(pl.LightningDataModule):
         for encoder in image_encoders:
             check_encoder(self.source, encoder)
         if image_encoders != self._image_encoders:
-            self._frozen.clear()  # another trunk's tokens
+            self._frozen.clear()  # they are another trunk's
         self._image_encoders = image_encoders
         self._every_pair_once = every_pair_once
         return self
@@ -130,23 +133,23 @@ class ITMDataModule(pl.LightningDataModule):
         """The checked records of a split.
 
         Raises:
-            InputError: the split has no captions, or a photo is bad.
+            InputError: the split has no texts, a label is unknown, or an image is bad.
         """
         if split not in self._records:
             self._records[split] = checked_records(self.source, split, self.on_bad_image)
         return self._records[split]
 
     def has_split(self, split: str) -> bool:
-        """Whether the source has captions for the split."""
+        """Whether the source has texts for the split."""
         return split in self._records or has_texts(self.source, split)
 
     @property
     def predict_split(self) -> str:
-        """What ``predict`` runs over: the test split, or val where there is no test split."""
+        """The split that ``predict`` runs over: test, or val where there is no test split."""
         return "test" if self.has_split("test") else "val"
 
     def train_texts(self) -> list[str]:
-        """All captions of the train split: what a vocabulary may be learnt from."""
+        """All texts of the train split, from which a vocabulary may be learnt."""
         return [text for record in self.records("train") for text in record.texts]
 
     @property
@@ -155,20 +158,23 @@ class ITMDataModule(pl.LightningDataModule):
         return self.source.class_names
 
     def texts_of_image(self, split: str) -> dict[int, tuple[int, ...]]:
-        """Image id → its text ids, of a split, in the dataset's order."""
+        """The text ids of each image of a split, by image id, in the dataset's order.
+
+        Images without texts have none.
+        """
         return {record.image_id: record.text_ids for record in self.records(split)}
 
     def minimal_pairs(self, split: str) -> dict[int, int]:
-        """The minimal pairs of a split, by image id, in both directions."""
+        """The other image of each minimal pair of a split, by image id, in both directions."""
         pairs = {record.image_id: record.minimal_pair for record in self.records(split)}
         return {image: other for image, other in pairs.items() if other is not None}
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
         if self._every_pair_once:
-            images = self._images("train")
+            images = self._read_images("train")
             return every_pair_loader(self.records("train"), images, self._loading("train"))
-        images = self._images("train", train=True)
+        images = self._read_images("train", train=True)
         how = self._loading("train"), self.seed, self.one_text, self.bucketed
         return training_loader(self.records("train"), images, *how)
 
@@ -185,7 +191,7 @@ class ITMDataModule(pl.LightningDataModule):
         return self._evaluation_loader(self.predict_split)
 
     def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
-        images = self._images(split)
+        images = self._read_images(split)
         return evaluation_loader(self.records(split), images, self._loading(split))
 
     def _loading(self, split: str) -> Loading:
@@ -193,33 +199,38 @@ class ITMDataModule(pl.LightningDataModule):
         workers = 0 if split in self._frozen else self.num_workers
         return Loading(self.batch_size, workers, self._on_gpu, self.class_names)
 
-    def _images(self, split: str, train: bool = False) -> ReadImages:
-        encoder, *others = self._connected()
+    def _read_images(self, split: str, train: bool = False) -> ReadImages:
+        """The function that reads the images of a split's records, for the connected encoders."""
+        encoders = self._connected()
         if isinstance(self.source, RegionSource):
-            for each in (encoder, *others):
-                check_regions(self.source, self.records(split)[0], each)
+            for encoder in encoders:
+                check_regions(self.source, self.records(split)[0], encoder)
             return self.source.batch
         assert isinstance(self.source, ImageSource)  # there are no others
-        transforms = [each.transform(train) for each in (encoder, *others)]
-        transform = MemberTransforms(transforms) if others else transforms[0]
+        transforms = [encoder.transform(train) for encoder in encoders]
+        transform = transforms[0] if len(transforms) == 1 else MemberTransforms(transforms)
         images = DecodedImages(self.source, transform)
         fitting = self.trainer is not None and self.trainer.state.fn == "fit"
-        augmenting = train and encoder.augment
-        views = self.augmented_views if augmenting else 1
-        # Here, not in setup: by now a resumed run's trunk has its weights from the checkpoint.
-        if encoder.frozen and views and fitting and split not in self._frozen:
-            device = self.trainer.strategy.root_device  # type: ignore[union-attr]
-            self._frozen[split] = frozen_tokens(
-                encoder.to(device).trunk,
-                self.records(split),
-                images,
-                views,
-                device,
-                self.num_workers,
-                self.seed,
-                title=f"frozen trunk, {split}",
-            )
+        views = self.augmented_views if train and encoders[0].augment else 1
+        if fitting and views and encoders[0].frozen and split not in self._frozen:
+            # Here, not in setup: by now a resumed run's trunk has its weights from the checkpoint.
+            self._frozen[split] = self._frozen_tokens(split, encoders[0], images, views)
         return self._frozen.get(split, images)
+
+    def _frozen_tokens(
+        self, split: str, encoder: ImageEncoder, images: DecodedImages, views: int
+    ) -> FrozenTokens:
+        device = self.trainer.strategy.root_device  # type: ignore[union-attr]
+        return frozen_tokens(
+            encoder.to(device).trunk,
+            self.records(split),
+            images,
+            views,
+            device,
+            self.num_workers,
+            self.seed,
+            title=f"frozen trunk, {split}",
+        )
 
     @override
     def state_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``lightning extract``: run an image encoder over a source once, and keep what it makes."""
+"""``lightning extract``: runs an image encoder over a source once, and keeps its tokens."""
 
 from itm_lightning.extract.extraction import extract
 

@@ -29,26 +29,26 @@ def extract(
     batch_size: int = 16,
     num_workers: int = 0,
 ) -> bool:
-    """Writes the tokens of all photos as :class:`~itm_lightning.data.Precomputed` reads them.
+    """Writes the tokens of all images, for :class:`~itm_lightning.data.Precomputed` to read.
 
-    Stopped at any moment and called again, it goes on where it was, and the files are the same
-    byte for byte as those of an unbroken run (on the same device and with the same threads).
+    It may be stopped at any moment. Called again, it continues, and its files are the same byte for
+    byte as those of an uninterrupted run (on the same device and with as many threads).
 
     Args:
-        encoder: whose trunk; it is put into evaluation mode.
-        source: where the photos are.
-        records: the photos of a split: ``source.records``, or those of them that are to be kept.
-        splits: which; none of them empty.
+        encoder: its trunk makes the tokens; it is put into evaluation mode.
+        source: of the images.
+        records: gives the records of a split: ``source.records``, or a selection of them.
+        splits: the splits to extract; none of them empty.
         output: the folder to write into.
-        dtype: of what is written, one of :data:`DTYPES`.
-        batch_size: photos a step.
-        num_workers: decoding processes.
+        dtype: of the tokens that are written, one of :data:`DTYPES`.
+        batch_size: images a step.
+        num_workers: the number of decoding processes.
 
     Returns:
         Whether there was anything left to do.
 
     Raises:
-        InputError: the source has no photos or the encoder takes none, ``output`` holds something
+        InputError: the source has no images or the encoder takes none, ``output`` holds something
             else, or a token does not fit into float16.
     """
     if not isinstance(source, ImageSource):
@@ -83,7 +83,7 @@ def _extract_split(
     if done == len(images):
         return
     rows = folder.open(split)
-    # what is done ends with a batch, so the batches that are left are those of an unbroken run
+    # finished rows end with a batch, so the remaining batches are those of an uninterrupted run
     loader = DataLoader(images.since(done), batch_size=batch_size, num_workers=num_workers)
     title = f"extract {split}"
     with tqdm(total=len(images), initial=done, desc=title, unit="photo") as progress:

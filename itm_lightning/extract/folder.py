@@ -1,4 +1,4 @@
-"""The folder an extraction writes into, and how far it is."""
+"""The folder that an extraction writes into, and how many of its rows are finished."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from itm_lightning.errors import InputError
 from itm_lightning.utils.atomic_files import is_unfinished, sync_folder, write_json, write_text
 
 _DONE = "rows_done"
-_SECONDS_BETWEEN_MARKS = 1.0  # a mark takes 25 ms: a GPU makes a few batches meanwhile
+_SECONDS_BETWEEN_MARKS = 1.0  # a mark takes 25 ms, in which a GPU computes a few batches
 
 
 class Folder:
-    """A folder of precomputed regions in the making.
+    """A folder of precomputed regions, while it is written.
 
-    At any moment it is right to stop: rows are on disk before the mark says so, files of text are
-    replaced at once, and the manifest appears when all else is there.
+    The process may be stopped at any moment: rows are on disk before they are marked as done, text
+    files are replaced atomically, and the manifest appears once everything else is there.
 
     Args:
-        root: the folder; it need not exist yet.
+        root: the folder; it need not exist.
 
     Raises:
-        InputError: it holds something that ``lightning extract`` did not write.
+        InputError: the folder holds files that ``lightning extract`` did not write.
     """
 
     def __init__(self, root: Path) -> None:
@@ -55,7 +55,7 @@ class Folder:
             raise InputError(f"--output {root} is not empty, and not by `lightning extract`")
 
     def begin(self, manifest: dict[str, Any]) -> None:
-        """Begins, or goes on with, what ``manifest`` says; see :mod:`itm_lightning.extract.plan`.
+        """Begins or continues what ``manifest`` describes; see :mod:`itm_lightning.extract.plan`.
 
         Raises:
             InputError: the folder was begun with another manifest, or its disk is too small.
@@ -72,11 +72,11 @@ class Folder:
             self._mark()
 
     def done(self, split: str) -> int:
-        """How many rows of the split are there."""
+        """How many rows of the split are finished."""
         return self._done[split]
 
     def write_texts(self, split: str, records: Sequence[Record]) -> None:
-        """Writes the split's captions, ids and records."""
+        """Writes the split's texts, ids and records."""
         files = SplitFiles(self.root, split)
         texts = (" ".join(text.split()) for r in records for text in r.texts)
         write_text(files.texts, _lines(texts))
@@ -84,7 +84,7 @@ class Folder:
         write_text(files.records, _lines(map(to_line, records)))
 
     def open(self, split: str) -> np.memmap:
-        """The split's regions ``(N, L, D)``, to write into; made anew where none is done."""
+        """The split's regions ``(N, L, D)``, to write into; a new file where no row is finished."""
         path, settings = SplitFiles(self.root, split).regions, self._manifest
         if self._done[split]:
             return open_memmap(path, mode="r+")
@@ -94,7 +94,7 @@ class Folder:
         return rows
 
     def write_rows(self, split: str, rows: np.memmap, tokens: Tensor) -> None:
-        """Writes the next rows of a split; now and then marks as done what is on disk."""
+        """Writes the next rows of a split, and marks them as done at most once a second."""
         start, end = self._done[split], self._done[split] + len(tokens)
         rows[start:end] = tokens.numpy()
         self._done[split] = end
@@ -103,7 +103,7 @@ class Folder:
             self._mark()
 
     def finish(self) -> None:
-        """Puts the manifest in the place of the progress: all is there."""
+        """Replaces the progress by the manifest: the folder is complete."""
         write_json(self.root / PROGRESS, self._manifest)
         os.replace(self.root / PROGRESS, self.root / MANIFEST)
         sync_folder(self.root)
@@ -122,7 +122,7 @@ def _lines(lines: Any) -> str:
 
 
 def _check_space(root: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises InputError where the regions are larger than the disk: a map says so by crashing."""
+    """Raises InputError where the disk is too small: writing to a map would crash the process."""
     numbers = sum(math.prod(split["shape"]) for split in manifest["splits"].values())
     needed, free = numbers * np.dtype(manifest["dtype"]).itemsize, shutil.disk_usage(root).free
     if needed > free:
@@ -132,7 +132,7 @@ def _check_space(root: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], root: Path) -> None:
-    """Raises InputError where what was begun is not what is wanted now."""
+    """Raises InputError where the folder was begun with another manifest."""
     comparable = {
         "version": lambda manifest: manifest["version"],
         "image encoder": lambda manifest: manifest["encoder"]["fingerprint"],

@@ -1,4 +1,4 @@
-"""The manifest: what an extraction is to write, known before it begins, and where tokens lie."""
+"""The manifest: what an extraction will write, computed before it begins."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from itm_lightning.part import to_config
 
 @dataclass(frozen=True)
 class Images(Dataset[Tensor]):
-    """Pixels ``(3, H, W)`` uint8 of the photos of a split, in their order."""
+    """Pixels ``(3, H, W)`` uint8 of the images of a split, in their order."""
 
     source: ImageSource
     records: Sequence[Record]
@@ -34,7 +34,7 @@ class Images(Dataset[Tensor]):
         return self.transform(self.source.image(self.records[index]))
 
     def since(self, start: int) -> Images:
-        """Those from number ``start`` on."""
+        """The images from number ``start`` on."""
         return replace(self, records=self.records[start:])
 
 
@@ -44,12 +44,12 @@ _MOST_OTHERS = 8  # class token and registers
 def grid_of(tokens: int, height: int, width: int) -> dict[str, int] | None:
     """The grid of square cells that ``tokens`` form over pixels ``(height, width)``.
 
-    The grid comes last, row by row; before it may be a class token and registers, as the vision
-    transformers have them.
+    The grid's tokens come last, row by row; a class token and registers may come before them, as in
+    vision transformers.
 
     Returns:
-        ``rows``, ``columns``, and ``first``, the first token that belongs to the grid; ``None``
-        where no such grid is.
+        ``rows``, ``columns``, and ``first``, the first token of the grid; ``None`` where the tokens
+        form no such grid.
     """
     for first in range(min(tokens, _MOST_OTHERS + 1)):
         rows = math.isqrt((tokens - first) * height // width)
@@ -70,9 +70,9 @@ def plan(
 
     Args:
         encoder: in evaluation mode, on the device it will run on.
-        images: by split; the encoder sees the first of all, to tell the shapes.
+        images: by split; the encoder runs over the first one, which gives the shapes.
         dtype: of the regions.
-        batch_size: photos a step; sums differ in their last bit where it does.
+        batch_size: images a step; with another one, sums may differ in their last bit.
 
     Returns:
         ``version``, ``encoder`` (its ``config`` and ``fingerprint``), ``dtype``, ``batch_size``,
@@ -101,7 +101,7 @@ def plan(
 
 
 def _sha256(records: Sequence[Record]) -> str:
-    """Of the records as they are written: ids, captions, locations and all else they know."""
+    """SHA-256 of the lines that are written of the records: ids, texts, locations and the rest."""
     digest = hashlib.sha256()
     for record in records:
         digest.update(f"{to_line(record)}\n".encode())

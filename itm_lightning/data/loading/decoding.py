@@ -1,4 +1,4 @@
-"""Reading the photos of a batch, each straight to its place in it."""
+"""Reading the images of a batch: each is decoded and written to its row at once."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itm_lightning.types import Features, MemberFeatures
 
 Transform = Callable[[Image.Image], Tensor]
 ReadImages = Callable[[Sequence[Record]], Tensor | Features | MemberFeatures]
-"""Pixels ``(B, 3, H, W)`` or tokens ``(B, L, D)`` of ``B`` records."""
+"""Reads pixels ``(B, 3, H, W)`` or tokens ``(B, L, D)`` of ``B`` records."""
 
 
 class MemberTransforms:
@@ -39,13 +39,13 @@ class MemberTransforms:
 
 @dataclass(frozen=True)
 class DecodedImages:
-    """Decodes the photos of records and transforms them."""
+    """Decodes the images of records and transforms them."""
 
     source: ImageSource
     transform: Transform | MemberTransforms
 
     def __call__(self, records: Sequence[Record]) -> Tensor | MemberFeatures:
-        """Pixels ``(B, 3, H, W)`` uint8, or those for each member; channels are last in memory."""
+        """Pixels ``(B, 3, H, W)`` uint8, or those for each member, with channels last in memory."""
         batch: MemberFeatures | None = None
         for row, record in enumerate(records):
             image = self.transform(self.source.image(record))
@@ -53,12 +53,12 @@ class DecodedImages:
             if batch is None:
                 batch = pixels.map(partial(_rows_of, len(records)))
             for rows, values in zip(batch.tensors(), pixels.tensors(), strict=True):
-                rows[row] = values  # while the processor has it in its cache
+                rows[row] = values  # while it is still in the processor's cache
         assert batch is not None
         return batch if isinstance(self.transform, MemberTransforms) else batch.parts[0]
 
 
 def _rows_of(count: int, image: Tensor) -> Tensor:
-    """``(count, 3, H, W)`` to be filled, for images such as this one ``(3, H, W)``."""
+    """A tensor ``(count, 3, H, W)`` to be filled with images like this one, ``(3, H, W)``."""
     last = image.permute(1, 2, 0)
     return empty_tensor((count, *last.shape), last.numpy().dtype).permute(0, 3, 1, 2)

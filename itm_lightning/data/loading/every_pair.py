@@ -1,4 +1,4 @@
-"""All pairs, each exactly once over all processes: what a closed-form fit sees."""
+"""All pairs, each exactly once over all processes, as a closed-form fit needs them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from itm_lightning.types import Batch
 class EveryPairOnce(IterableDataset[Batch]):
     """Batches of this process's share of the pairs, in the same number on every process.
 
-    It is iterable because Lightning would put a sampler before any other dataset, one that repeats
-    pairs until all processes have as many.
+    It is iterable because Lightning gives any other dataset a sampler that repeats pairs, until all
+    processes have equally many.
 
     Args:
-        pairs: of all processes.
-        batch_size: about so many pairs a batch.
+        pairs: those of all processes.
+        batch_size: the number of pairs in a batch, approximately.
 
     Raises:
         InputError: there are fewer pairs than processes.

@@ -1,4 +1,4 @@
-"""Frozen trunks: their tokens are computed once, not once an epoch."""
+"""Frozen trunks: their tokens are computed once for all epochs."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from itm_lightning.data.source import Record
 from itm_lightning.types import Features
 from itm_lightning.utils.seeds import seed_of
 
-_BATCH = 128  # photos a step
-_CPU_BATCH = 16  # so few stay in the processor's cache, and go through a MobileNetV2 twice as fast
+_BATCH = 128  # images a step
+_CPU_BATCH = 16  # they fit the processor's cache: a MobileNetV2 is twice as fast
 
 
 @dataclass(frozen=True)
 class FrozenTokens:
-    """Looks tokens up, instead of decoding photos.
+    """Reads a frozen trunk's tokens from memory, instead of decoding images.
 
     Attributes:
-        tokens: ``(N, V, L, D)`` float16, of ``V`` views of each photo.
-        rows: image id to row.
+        tokens: ``(N, V, L, D)`` float16, of ``V`` views of each image.
+        rows: row by image id.
     """
 
     tokens: Tensor
     rows: dict[int, int]
 
     def __call__(self, records: Sequence[Record]) -> Features:
-        """Tokens ``(B, L, D)`` float16 of one of each photo's views, at random."""
+        """Tokens ``(B, L, D)`` float16 of one view of each image, drawn at random."""
         rows = torch.tensor([self.rows[record.image_id] for record in records])
         views = self.tokens.shape[1]
         view = torch.randint(views, rows.shape) if views > 1 else torch.zeros_like(rows)
@@ -54,17 +54,17 @@ def frozen_tokens(
     seed: int,
     title: str,
 ) -> FrozenTokens:
-    """Runs a frozen trunk over the photos of all records.
+    """Runs a frozen trunk over the images of all records.
 
     Args:
         trunk: pixels ``(B, 3, H, W)`` to tokens ``(B, L, D)``.
-        records: the photos, ``N``.
+        records: of the ``N`` images.
         images: decodes and transforms them.
-        views: how often it sees each photo; more than once where the transform augments.
-        device: where the trunk is.
-        num_workers: decoding processes.
+        views: how often each image goes through the trunk; above 1 where the transform augments.
+        device: the trunk's.
+        num_workers: the number of decoding processes.
         seed: of the augmentation.
-        title: what the progress bar says.
+        title: the progress bar's.
 
     Returns:
         The tokens, on the CPU.
@@ -80,7 +80,7 @@ def frozen_tokens(
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_pixels,
-        # its own: whoever trains from precomputed tokens goes through the same random numbers
+        # of its own: training from precomputed tokens then draws the same random numbers
         generator=torch.Generator(),
     )
     tokens: Tensor | None = None

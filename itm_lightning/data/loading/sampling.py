@@ -1,4 +1,4 @@
-"""Which pairs make a training batch: a function of seed and epoch, whatever came before."""
+"""Which pairs make a training batch: seed and epoch alone decide it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from itm_lightning.data.loading.samples import PairDataset, SeededRows
 from itm_lightning.distributed import rank, world_size
 from itm_lightning.utils.seeds import generator, seed_of
 
-_WINDOW = 64  # batches sorted together: alike in length, yet others in each epoch
+_WINDOW = 64  # batches sorted together: similar lengths, and yet other batches in each epoch
 
 
 class Shuffle(RandomSampler):
-    """Numbers below a dataset's length, in an order that follows from seed and epoch.
+    """Numbers below a dataset's length, in an order that seed and epoch decide.
 
-    A ``RandomSampler``, as by this Lightning tells that the data are to be shuffled.
+    It is a ``RandomSampler`` so that Lightning knows that the data are shuffled.
     """
 
     def __init__(self, dataset: PairDataset, seed: int) -> None:
@@ -29,7 +29,7 @@ class Shuffle(RandomSampler):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch comes next; Lightning does so, too."""
+        """Sets the epoch of the next order; Lightning calls this as well."""
         self.epoch = epoch
 
     @override
@@ -41,16 +41,16 @@ class Shuffle(RandomSampler):
 class TrainingBatches(BatchSampler):
     """Batches of a :class:`PairDataset`'s pairs, each with the seed of its random numbers.
 
-    Lightning, training on several devices, builds it anew around a sampler that gives each of them
-    the same number: hence it is a ``BatchSampler`` with an argument ``sampler``.
+    It is a ``BatchSampler`` with an argument ``sampler`` because Lightning, to train on several
+    devices, makes another one around a sampler that gives equally many numbers to each device.
 
     Args:
-        sampler: numbers below the dataset's length, in random order; its ``epoch`` is this one's.
+        sampler: numbers below the dataset's length, in random order; its ``epoch`` is used here.
         batch_size: pairs a batch.
-        drop_last: whether the remainder waits for the next epoch.
-        dataset: makes pairs of the sampler's numbers.
+        drop_last: whether to leave out pairs that do not fill a batch.
+        dataset: draws pairs for the sampler's numbers.
         seed: the run's.
-        lengths: ``(P,)``, each pair's, where the captions of a batch are to be of similar length.
+        lengths: ``(P,)``, of each pair, where the texts of a batch are to be of similar length.
     """
 
     def __init__(
@@ -69,15 +69,15 @@ class TrainingBatches(BatchSampler):
         self._skipped = 0
 
     def skip(self, batches: int) -> None:
-        """Leaves out the first batches, until it is told otherwise.
+        """Leaves out so many first batches, until called again.
 
-        (Not of the next iterator alone: a loader may ask for two to take one.)
+        This holds for more than the next iterator: a loader may make two and use one of them.
         """
         self._skipped = batches
 
     @override
     def __iter__(self) -> Iterator[SeededRows]:  # type: ignore[override]
-        epoch = getattr(self.sampler, "epoch", 0)  # one that keeps the order has none
+        epoch = getattr(self.sampler, "epoch", 0)  # a sampler that keeps the order has none
         numbers = torch.tensor(list(self.sampler))
         pairs = self.dataset.draw(numbers, generator("captions", self.seed, epoch))
         if self.drop_last:
@@ -96,15 +96,15 @@ class TrainingBatches(BatchSampler):
 def training_batches(
     dataset: PairDataset, batch_size: int, bucketed: bool, seed: int
 ) -> TrainingBatches:
-    """Shuffled batches, each device's of full size where it has enough.
+    """Shuffled batches; all are full where a device has pairs enough for one.
 
     Args:
         dataset: the pairs.
         batch_size: pairs a batch.
-        bucketed: whether the captions of a batch are to be of similar length.
+        bucketed: whether the texts of a batch are to be of similar length.
         seed: the run's.
     """
-    # A batch of few has few negatives: the remainder waits for the next epoch's shuffle.
+    # A small batch has few negatives; its pairs get another chance in the next epoch's shuffle.
     drop_last = len(dataset) // world_size() >= batch_size
     lengths = dataset.text_lengths() if bucketed else None
     shuffle = Shuffle(dataset, seed)
@@ -123,9 +123,9 @@ def buckets(
     Args:
         items: ``(N,)``, in random order.
         lengths: ``(N,)``.
-        batch_size: items a batch; one has the remainder.
-        generator: of the batches' order.
-        window: batches that are sorted together.
+        batch_size: items a batch; the last one may have fewer.
+        generator: draws the order of the batches.
+        window: the number of batches that are sorted together.
     """
     runs = zip(items.split(window * batch_size), lengths.split(window * batch_size), strict=True)
     batches = [

@@ -1,4 +1,4 @@
-"""Streams: photos that are cheap to read in the order of their rows, and how they are sampled."""
+"""Streams: images that are cheap to read in the order of their rows, and how they are sampled."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from itm_lightning.utils.seeds import generator, seed_of, seeded
 
 ItemT = TypeVar("ItemT")
 
-# Samples that wait in each process: enough that few of a batch share a photo. They wait undecoded,
-# as some 100 MB.
+# Samples in each process's shuffle buffer: enough that few samples of a batch share an image. They
+# are kept undecoded, in about 100 MB.
 _WAITING = 2048
 
 
 class StreamedSource(ImageSource):
-    """A dataset whose photos are cheap to read in the order of its records, and in no other.
+    """A dataset of images that are cheap to read only in the order of its records.
 
     The data module reads it through a :class:`StreamDataset`.
     """
 
     @abstractmethod
     def encoded(self, record: Record) -> bytes:
-        """The record's photo as the file it was, undecoded.
+        """The bytes of the record's image file.
 
         Raises:
             InputError: there is none.
@@ -41,21 +41,22 @@ class StreamedSource(ImageSource):
 
 
 class StreamDataset(IterableDataset[Sample]):
-    """Samples of a streamed source, each decoded when its turn comes.
+    """Samples of a streamed source, each decoded only when it is given.
 
-    To train, one sample a caption, in an order shuffled through a buffer, which follows from seed
-    and epoch; to evaluate, one a photo with all of its captions, in the order of the rows.
+    For training there is one sample a text, shuffled through a buffer in an order that seed and
+    epoch decide. For evaluation there is one sample an image, with all of its texts, in the order
+    of the rows.
 
-    The samples are dealt in runs of rows: to the ranks in runs of the same length (the last sample
-    repeated where they do not divide, as a distributed sampler does; scores count it once), and of
-    these to the worker processes in whole batches, so that ``len`` tells exactly how many batches
-    there will be.
+    Each rank has a contiguous run of the samples. All runs are equally long: the last sample is
+    repeated where they do not divide, as a distributed sampler does, and scores count it once. Of
+    a rank's run, each worker process has a contiguous part of whole batches, so that ``len`` gives
+    the exact number of batches.
 
     Args:
-        records: the split's photos, in the order of the source's records.
-        images: the streamed source, and the transform of its photos.
+        records: the split's records, in the source's order.
+        images: the streamed source, and the transform of its images.
         batch_size: samples a batch.
-        seed: the run's, to train; ``None`` to evaluate.
+        seed: the run's, for training; ``None`` for evaluation.
     """
 
     def __init__(
@@ -72,28 +73,28 @@ class StreamDataset(IterableDataset[Sample]):
         self.seed = seed
         train = seed is not None
         every = [choice for record in records for choice in _choices(record, train)]
-        # Now, not when iterating: a loader's process does not know the rank.
+        # Here, not in __iter__: a loader's process does not know the rank.
         share = -(-len(every) // world_size())
         self.rank = rank()
         run = range(self.rank * share, (self.rank + 1) * share)
         self.choices = [every[min(number, len(every) - 1)] for number in run]
-        # The epoch, and how many of its batches to skip; in memory that worker processes share,
-        # as they live longer than an epoch.
+        # The epoch, and how many of its batches to skip, in memory that worker processes share:
+        # they are kept for several epochs.
         self._next = torch.zeros(2, dtype=torch.int64).share_memory_()
 
     def __len__(self) -> int:
         return len(self.choices)
 
     def set_epoch(self, epoch: int) -> None:
-        """Says which epoch comes next."""
+        """Sets the epoch of the next iterator."""
         self._next[0] = epoch
 
     def skip(self, batches: int) -> None:
-        """Leaves out the first batches, until told otherwise; their photos are not decoded."""
+        """Leaves out so many first batches, until called again; they are not decoded."""
         self._next[1] = batches
 
     def __iter__(self) -> Iterator[Sample]:
-        epoch, skipped = self._next.tolist()  # now, not when the first sample is asked for
+        epoch, skipped = self._next.tolist()  # here, not when the first sample is asked for
         return self._evaluated() if self.seed is None else self._trained(self.seed, epoch, skipped)
 
     def _evaluated(self) -> Iterator[Sample]:
@@ -116,7 +117,7 @@ class StreamDataset(IterableDataset[Sample]):
         return Sample(self.transform(image), record, texts)
 
     def _undecoded(self, share: Share) -> Iterator[tuple[bytes, Choice]]:
-        """The samples of this process; what a photo's samples share is read once."""
+        """The samples of this process; the file of an image is read once for all its samples."""
         run = self.choices[share.start * self.batch_size : share.stop * self.batch_size]
         for _, choices in itertools.groupby(run, key=lambda choice: choice[0].image_id):
             first = next(choices)
@@ -131,13 +132,13 @@ class StreamDataset(IterableDataset[Sample]):
 
 @dataclass(frozen=True)
 class Share:
-    """The batches of one of the worker processes.
+    """A worker process's share of an epoch's batches.
 
     Attributes:
-        number: which share it is.
+        number: the share's.
         start: its first batch.
-        stop: the one after its last.
-        skipped: how many of them to skip.
+        stop: the batch after its last.
+        skipped: how many of its batches to skip.
     """
 
     number: int
@@ -147,14 +148,14 @@ class Share:
 
 
 def share_of(worker: int, workers: int, batches: int, skipped: int) -> Share:
-    """Deals an epoch's batches to worker processes, which take turns from the first on.
+    """The share of a worker process. A loader takes a batch of each worker in turn, from worker 0.
 
     Args:
-        worker: which of them, from 0.
-        workers: how many there are.
-        batches: the epoch's.
-        skipped: how many of the epoch, as the turns go, are skipped. The first worker then takes
-            the share whose turn it was.
+        worker: the process's number, from 0.
+        workers: the number of processes.
+        batches: the number of batches in the epoch.
+        skipped: how many batches, in the order in which the loader takes them, are skipped. Worker
+            0 then has the share that the next batch belongs to.
     """
     bounds = [batches * number // workers for number in range(workers + 1)]
     sizes = [stop - start for start, stop in itertools.pairwise(bounds)]
@@ -172,12 +173,12 @@ def _choices(record: Record, train: bool) -> list[Choice]:
 def shuffled(
     items: Iterable[ItemT], generator: torch.Generator, waiting: int = _WAITING
 ) -> Iterator[ItemT]:
-    """The items in a random order in which none comes more than ``waiting`` places too early.
+    """The items in random order; none comes more than ``waiting`` places before its own.
 
     Args:
-        items: of any number.
+        items: any number of them.
         generator: decides the order.
-        waiting: how many are held back, one of them at random giving way to the next.
+        waiting: the size of the buffer; each further item pushes out a random one.
     """
 
     def one_of(held: list[ItemT]) -> ItemT:

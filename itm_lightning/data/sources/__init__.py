@@ -1,1 +1,1 @@
-"""One file a dataset, and what several of them share."""
+"""Sources: one file a dataset, and beside them what several of them share."""

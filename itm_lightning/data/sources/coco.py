@@ -1,4 +1,4 @@
-"""Coco: a table of captions on the Hugging Face Hub, and a local folder of COCO's photos."""
+"""Coco: a table of captions on the Hugging Face Hub, and a local folder of COCO's images."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from itm_lightning.registry import register
 
 @register("source")
 class Coco(ImageFileSource, HubSource):
-    """COCO in Karpathy's split (Karpathy & Fei-Fei 2015), its table through ``datasets``.
+    """COCO in Karpathy's split (Karpathy & Fei-Fei 2015), from a table read by ``datasets``.
 
-    The repository holds captions and file names, no photos; those are COCO's 2014 archives,
-    unpacked side by side. Photo and caption ids are COCO's own, as ECCV Caption and CxC know them.
+    The repository holds captions and file names, but no images: unpack COCO's 2014 archives for
+    them, side by side. Image and caption ids are COCO's own, which ECCV Caption and CxC use too.
 
     Repositories that fit, with the arguments that differ from the defaults:
 
@@ -31,25 +31,25 @@ class Coco(ImageFileSource, HubSource):
       as train.
     - a local folder of its Parquet files: ``repository: path/to/folder``.
 
-    A repository with the photos in its rows is read by :class:`Flickr30k`.
+    For a repository with images in its rows take :class:`Flickr30k`.
 
     Args:
         images: the folder that holds ``train2014`` and ``val2014``.
         repository: repository id on the Hub, or a local folder of Parquet files.
-        revision: branch, tag or commit; without meaning for a local folder.
+        revision: branch, tag or commit; unused for a local folder.
         config: which of the repository's configurations, where it has several.
-        folder_column: the column of the photos' sub-folders; ``null`` where there are none.
+        folder_column: the column of the images' sub-folders; ``null`` where there are none.
         file_column: the column of file names.
-        text_column: the column of captions, a list or one.
-        id_column: the column of COCO's photo ids.
+        text_column: the column of captions, one or a list of them.
+        id_column: the column of COCO's image ids.
         text_id_column: the column of caption ids; ``null`` numbers them.
-        split_column: the column that says train, val or test; ``null`` goes by the Hub's splits.
-        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
+        split_column: the column that says train, val or test; ``null`` uses the Hub's splits.
+        splits: which names count as ``train``, ``val`` and ``test``, in place of the usual ones
             (``{"train": ["train"]}`` leaves ``restval`` out).
-        texts_per_image: keep the first so many captions of each photo; all by default. COCO's
+        texts_per_image: keep only so many first captions of each image; all by default. COCO's
             protocols keep 5.
         instances: COCO's ``instances_*.json``: labels and boxes in its 80 categories.
-        streaming: read the table where it lies and keep nothing on disk. The photos are files in
+        streaming: read the table from the Hub and keep nothing on disk. The images are files in
             any case, and training shuffles all of them.
     """
 
@@ -110,4 +110,4 @@ class Coco(ImageFileSource, HubSource):
     def completed(self, record: Record, row: Row) -> Record:
         folder = Path(row[self.folder_column] if self.folder_column else "")
         located = replace(record, location=str(folder / row[self.file_column]))
-        return self.objects.on(located, record.image_id)
+        return self.objects.add_to(located, record.image_id)

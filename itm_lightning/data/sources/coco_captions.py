@@ -1,4 +1,4 @@
-"""COCO's own annotation files: captions, and the objects in its photos."""
+"""COCO's own annotation files: captions, and the objects in its images."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class CocoObjects:
     def __init__(self, paths: Sequence[Path]) -> None:
         self.paths = tuple(paths)
 
-    def on(self, record: Record, coco_id: int) -> Record:
-        """The record with labels (each name once) and boxes of COCO's photo ``coco_id``.
+    def add_to(self, record: Record, coco_id: int) -> Record:
+        """The record with labels (each name once) and boxes of COCO's image ``coco_id``.
 
         Raises:
-            InputError: a file is missing or malformed, or none lists the photo.
+            InputError: a file is missing or malformed, or no file lists the image.
         """
         if not self.paths:
             return record
@@ -92,20 +92,20 @@ def _names(paths: Sequence[Path]) -> str:
 class CocoCaptions(ImageFileSource):
     """COCO (Lin et al. 2014; Chen et al. 2015): official ``captions_*.json`` and image folders.
 
-    The defaults fit COCO 2017 as unpacked side by side; its test captions are not public. For the
-    splits of the retrieval papers take :class:`Karpathy` or :class:`Coco` instead. Photo and
-    caption ids are COCO's own.
+    The defaults fit the archives of COCO 2017, unpacked side by side; its test captions are not
+    public. For the splits of the retrieval papers take :class:`Karpathy` or :class:`Coco` instead.
+    Image and caption ids are COCO's own.
 
     Args:
         root: the dataset's folder; the paths below are relative to it (or absolute).
-        train: ``captions_*.json`` of the train split; ``None`` where there is none, as below.
+        train: ``captions_*.json`` of the train split; ``None`` where there is none.
         val: the same of the val split.
         test: the same of the test split.
-        train_images: the folder of the train photos.
-        val_images: the folder of the val photos.
-        test_images: the folder of the test photos.
+        train_images: the folder of the train images.
+        val_images: the folder of the val images.
+        test_images: the folder of the test images.
         instances: ``instances_*.json``: labels and boxes in COCO's 80 categories.
-        texts_per_image: keep the first so many captions of each photo; all by default. COCO's
+        texts_per_image: keep only so many first captions of each image; all by default. COCO's
             protocols keep 5.
     """
 
@@ -176,11 +176,11 @@ class CocoCaptions(ImageFileSource):
             text_ids=tuple(text_id for text_id, _ in kept),
             location=str(Path(self.folders[split]) / name),
         )
-        return self.objects.on(record, number)
+        return self.objects.add_to(record, number)
 
 
 def _texts(content: dict[str, Any], path: Path) -> dict[int, dict[int, str]]:
-    """Captions by id, by photo."""
+    """Captions by image id and caption id."""
     images = {image["id"] for image in content["images"]}
     texts: dict[int, dict[int, str]] = defaultdict(dict)
     for entry in content["annotations"]:

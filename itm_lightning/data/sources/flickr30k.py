@@ -1,4 +1,4 @@
-"""Flickr30k: photos and captions in the rows of a repository on the Hugging Face Hub."""
+"""Flickr30k: images and captions in the rows of a repository on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itm_lightning.utils.images import check_decodes, image_in, opened
 
 @register("source")
 class Flickr30k(HubSource):
-    """Flickr30k (Young et al. 2014) through ``datasets``: one row a photo, the photo in it.
+    """Flickr30k (Young et al. 2014), read by ``datasets``: each row has an image and its captions.
 
     Repositories that fit, with the arguments that differ from the defaults:
 
@@ -25,23 +25,23 @@ class Flickr30k(HubSource):
       ``refs/convert/parquet`` holds the same rows as Parquet.
     - ``AnyModal/flickr30k``: ``revision: main``, ``text_column: original_alt_text``.
     - a local folder of either's Parquet files: ``repository: path/to/folder``.
-    - COCO or others with their photos in the rows, in Hub splits of their own:
-      ``revision: main``, ``split_column: null``, and the columns that they have.
+    - COCO or others with images in the rows and with Hub splits for train, val and test:
+      ``revision: main``, ``split_column: null``, and the names of their columns.
 
     Args:
         repository: repository id on the Hub, or a local folder of Parquet files.
-        revision: branch, tag or commit; without meaning for a local folder.
+        revision: branch, tag or commit; unused for a local folder.
         config: which of the repository's configurations, where it has several.
-        image_column: the column of photos: ``datasets``' images, or the bytes of their files.
-        text_column: the column of captions, a list or one.
-        id_column: the column of photo ids; ``null`` numbers them.
+        image_column: the column of images: ``datasets``' images, or the bytes of their files.
+        text_column: the column of captions, one or a list of them.
+        id_column: the column of image ids; ``null`` numbers them.
         text_id_column: the column of caption ids; ``null`` numbers them.
-        split_column: the column that says train, val or test; ``null`` goes by the Hub's splits.
-        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
+        split_column: the column that says train, val or test; ``null`` uses the Hub's splits.
+        splits: which names count as ``train``, ``val`` and ``test``, in place of the usual ones
             (``{"test": ["evaluation"]}``).
-        texts_per_image: keep the first so many captions of each photo; all by default.
-        streaming: read photos where they lie, in the order of the rows, and keep nothing on disk;
-            training shuffles through a buffer. Photos are then not checked beforehand. The object
+        texts_per_image: keep only so many first captions of each image; all by default.
+        streaming: read images from the Hub in the order of the rows and keep nothing on disk;
+            training shuffles through a buffer. Images are then not checked beforehand. The object
             is a :class:`StreamedFlickr30k`.
     """
 
@@ -86,7 +86,7 @@ class Flickr30k(HubSource):
             check_decodes(image, name)
 
     def encoded(self, record: Record) -> bytes:
-        """The record's photo as the file it was, undecoded."""
+        """The bytes of the record's image file."""
         hub_split, _, row = record.location.rpartition("/")
         cell = self.table.cell(hub_split, int(row), self.image_column)
         data = cell.get("bytes") if isinstance(cell, dict) else cell
@@ -102,11 +102,11 @@ class Flickr30k(HubSource):
 
 
 class StreamedFlickr30k(Flickr30k, StreamedSource):
-    """What ``Flickr30k(streaming=True)`` gives."""
+    """The class of ``Flickr30k(streaming=True)``."""
 
     @override
     def verify(self, record: Record) -> None:
-        """Checks nothing: that would read the whole stream. A bad photo stops the run."""
+        """Checks nothing: that would read the whole stream. A bad image stops the run."""
 
 
 Flickr30k.streamed = StreamedFlickr30k

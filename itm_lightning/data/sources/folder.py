@@ -1,4 +1,4 @@
-"""Folder: your own photos, with a table of captions beside them."""
+"""Folder: your own images, with a table of captions beside them."""
 
 from __future__ import annotations
 
@@ -35,23 +35,24 @@ class _ImageEntry:
 
 @register("source")
 class Folder(ImageFileSource):
-    """Photos in a folder and their captions in ``metadata.jsonl``, ``.csv`` or ``.parquet``.
+    """Images in a folder and their captions in ``metadata.jsonl``, ``.csv`` or ``.parquet``.
 
-    The layout of the Hub's ``imagefolder``: the table stands in ``root``, or one in each of its
-    sub-folders, and every row names a file beside the table and its caption, or a list of captions.
-    Rows of the same file add up. The split is in a column, or else it is the first folder of the
-    photo's path under ``root`` (``train/0001.jpg``).
+    The layout is that of the Hub's ``imagefolder``: there is a table in ``root``, or one in each of
+    its sub-folders. Every row names an image file, relative to the table, and its caption or a list
+    of captions, which may be empty. Several rows may give captions of one file. The split is in a
+    column; without such a column it is the first folder of the image's path under ``root``
+    (``train/0001.jpg``).
 
     Args:
         root: the folder.
         metadata: a table elsewhere or under another name, such as a CSV of path and caption;
             relative to ``root`` (or absolute), and its paths are relative to ``root``.
-        file_column: the column of photo paths.
+        file_column: the column of image paths.
         text_column: the column of captions.
         split_column: the column of splits, where there is one.
-        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual
+        splits: which names count as ``train``, ``val`` and ``test``, in place of the usual ones
             (``{"test": ["evaluation"]}``).
-        texts_per_image: keep the first so many captions of each photo; all by default.
+        texts_per_image: keep only so many first captions of each image; all by default.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class Folder(ImageFileSource):
         return {split: well_formed(found, self.listing) for split, found in records.items()}
 
     def _images(self) -> dict[str, _ImageEntry]:
-        """What the tables say, by path under the root."""
+        """Split and captions of each image, by its path under the root."""
         images: dict[str, _ImageEntry] = {}
         for table in self._tables():
             folder = Path() if self.metadata else table.parent.relative_to(self.root)

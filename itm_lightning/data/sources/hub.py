@@ -1,4 +1,4 @@
-"""What the sources of the Hugging Face Hub share: from rows of a table to records."""
+"""HubSource: records from the rows of a repository on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from itm_lightning.errors import InputError
 
 
 class HubSource(ImageSource):
-    """A dataset whose captions are rows of a repository on the Hub, one row a photo.
+    """A dataset in a repository on the Hub, with the texts of one image in each row.
 
     Args:
         repository: where the rows are.
-        columns: column by flag: ``text_column``; ``id_column`` and ``text_id_column``,
-            ``None`` to number photos and captions; ``split_column``, ``None`` where the Hub's own
-            splits are the splits; and those that the subclass adds.
-        splits: which names count as ``train``, ``val`` and ``test``, where they are not the usual.
-        texts_per_image: keep the first so many captions of each photo; ``None`` keeps all.
-        streaming: read the rows where they lie instead of downloading them first.
+        columns: column by flag: ``text_column``; ``id_column`` and ``text_id_column``, ``None`` to
+            number images and texts; ``split_column``, ``None`` to use the Hub's splits; and the
+            columns that the subclass adds.
+        splits: which names count as ``train``, ``val`` and ``test``, in place of the usual ones.
+        texts_per_image: keep only so many first texts of each image; ``None`` keeps all.
+        streaming: read the rows from the Hub instead of downloading them first.
     """
 
     streamed: ClassVar[type[HubSource] | None] = None
-    """What ``streaming=True`` gives, where the photos are then a stream."""
+    """The class of ``streaming=True``, where the images are then a stream."""
 
     def __new__(cls, *args: Any, **kwargs: Any) -> HubSource:
-        """As ``Path()`` gives a ``PosixPath``, so that a stream can be told apart by its type."""
+        """Makes an object of the class ``streamed`` for a stream, as ``Path()`` a ``PosixPath``."""
         made = cls.streamed if cls.streamed and kwargs.get("streaming") else cls
         return cast(HubSource, super().__new__(made, *args, **kwargs))
 
@@ -54,7 +54,7 @@ class HubSource(ImageSource):
 
     @functools.cached_property
     def table(self) -> HubTable:
-        """The rows; opened, and its columns checked, when first asked for."""
+        """The rows; opened, and their columns checked, at the first access."""
         table = (StreamedTable if self.streaming else StoredTable)(self.repository)
         there = table.columns(table.splits()[0])
         for flag, column in self.columns.items():
@@ -74,11 +74,11 @@ class HubSource(ImageSource):
         return self._records[split]
 
     def text_columns(self) -> list[str]:
-        """The columns that records are made from."""
+        """The columns that records are made of."""
         return list(dict.fromkeys(column for column in self.columns.values() if column))
 
     def completed(self, record: Record, row: Row) -> Record:
-        """The record with what a subclass adds from the row; as it is, its location is the row."""
+        """The record, to which a subclass may add values of the row; its location is the row's."""
         return record
 
     @property
@@ -116,7 +116,7 @@ class HubSource(ImageSource):
         return self.completed(record, row)
 
     def _whole_numbers(self, row: Row, flag: str, location: str) -> list[int] | None:
-        """The cell's number or numbers, also where they are written as text."""
+        """The cell's number or numbers, which may be text; ``None`` where there is no column."""
         column = self.columns[flag]
         if column is None:
             return None

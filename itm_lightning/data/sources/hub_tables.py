@@ -1,4 +1,4 @@
-"""Rows of a dataset repository, or of a local folder of Parquet: kept on disk, or streamed."""
+"""Tables of dataset repositories or local folders of Parquet: kept on disk, or streamed."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from itm_lightning.errors import InputError, one_line
 
 @dataclass(frozen=True)
 class Repository:
-    """Where a table is.
+    """The repository that holds a table.
 
     Attributes:
         name: repository id on the Hub, or a local folder.
-        revision: branch, tag or commit; a local folder has none.
+        revision: branch, tag or commit; ``None`` for a local folder.
         config: which of the repository's configurations.
     """
 
@@ -31,12 +31,12 @@ class Repository:
 
     @contextmanager
     def reached(self) -> Iterator[None]:
-        """Turns whatever ``datasets`` and the Hub raise on the way into an InputError."""
+        """Turns any error of ``datasets`` or the Hub into an InputError."""
         try:
             yield
         except InputError:
             raise
-        except Exception as error:  # theirs have no base of their own
+        except Exception as error:  # they have no common base class
             raise InputError(
                 f"dataset {self.name!r} (data.source.repository) cannot be read: "
                 f"{one_line(error)}; without a network, give a local folder of its Parquet files"
@@ -56,15 +56,15 @@ class HubTable(ABC):
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
-        """All rows in order, of these columns alone: photos that are not asked for stay unread."""
+        """All rows in order, with these columns alone; other columns, as of images, stay unread."""
 
     @abstractmethod
     def cell(self, split: str, row: int, column: str) -> Any:
-        """One cell; of a photo, the file it was, as bytes or ``{"bytes": …, "path": …}``."""
+        """One cell; an image is the bytes of its file, or ``{"bytes": …, "path": …}``."""
 
 
 class StoredTable(HubTable):
-    """Downloaded once by ``datasets``, memory-mapped from its cache: any row at any time."""
+    """A table that ``datasets`` downloads once and maps from its cache, for access to any row."""
 
     def __init__(self, repository: Repository) -> None:
         import datasets
@@ -93,7 +93,7 @@ class StoredTable(HubTable):
 
 
 def _undecoded(rows: Any) -> Any:
-    """The dataset with photos as the bytes of their files."""
+    """The dataset with images as the bytes of their files."""
     import datasets
 
     for name, feature in rows.features.items():
@@ -104,7 +104,7 @@ def _undecoded(rows: Any) -> Any:
 
 @dataclass(frozen=True)
 class _RowGroup:
-    """What Parquet reads at a time."""
+    """The rows that Parquet reads together."""
 
     file: str
     number: int
@@ -113,10 +113,10 @@ class _RowGroup:
 
 
 class StreamedTable(HubTable):
-    """Parquet read where it lies, nothing kept on disk: cheap in the order of the rows.
+    """Parquet files that are read from the Hub and not kept on disk.
 
-    A cell costs the row group it is in, so that groups are read once as long as cells are asked for
-    in order; the last group stays in memory.
+    To read a cell, its whole row group is read. The last group stays in memory, so that cells in
+    the order of the rows read each group once.
     """
 
     def __init__(self, repository: Repository) -> None:
@@ -138,7 +138,7 @@ class StreamedTable(HubTable):
         self._last: tuple[Any, Any] = (None, None)
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": (None, None)}  # photos are not sent to loader processes
+        return self.__dict__ | {"_last": (None, None)}  # images are not sent to loader processes
 
     @override
     def splits(self) -> list[str]:
@@ -180,12 +180,12 @@ def _row_groups(files: Sequence[str]) -> Iterator[_RowGroup]:
 
 @contextmanager
 def _parquet(path: str) -> Iterator[Any]:
-    """A Parquet file, local or at an address that fsspec knows."""
+    """An open Parquet file, local or at an address that fsspec can read."""
     import fsspec
     import pyarrow.parquet as pq
 
     try:
         with fsspec.open(path, "rb") as raw, pq.ParquetFile(raw) as file:
             yield file
-    except (OSError, ValueError) as error:  # pyarrow's own are both
+    except (OSError, ValueError) as error:  # pyarrow's errors are one of these
         raise InputError(f"{path} cannot be read as Parquet: {one_line(error)}") from error

@@ -1,4 +1,4 @@
-"""Photos in files: opening, decoding, and saying what is wrong with them."""
+"""Image files: opening them, decoding them, and messages that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itm_lightning.utils.images import as_rgb, check_decodes, decoded, opened
 
 
 class ImageFileSource(ImageSource):
-    """A dataset whose photos are files: a record's ``location`` is its path under a folder."""
+    """A dataset of image files: a record's ``location`` is the file's path under a folder."""
 
     @property
     @abstractmethod
@@ -24,7 +24,7 @@ class ImageFileSource(ImageSource):
     @property
     @abstractmethod
     def listing(self) -> object:
-        """The file or table that names the photos, for error messages."""
+        """The file or table that lists the images, for error messages."""
 
     @override
     def image(self, record: Record) -> Image.Image:

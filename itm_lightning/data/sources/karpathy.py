@@ -30,10 +30,10 @@ class Karpathy(ImageFileSource):
         annotations: the JSON, relative to ``root`` (or absolute); by default the one file
             ``dataset*.json`` in ``root``.
         images: the image folder, relative to ``root`` (or absolute).
-        texts_per_image: keep the first so many captions of each photo; all by default. COCO's
+        texts_per_image: keep only so many first captions of each image; all by default. COCO's
             protocols keep 5.
         instances: COCO's ``instances_*.json``, relative to ``root`` (or absolute): labels and
-            boxes of its photos.
+            boxes of its images.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Karpathy(ImageFileSource):
     def _record(self, entry: dict[str, Any]) -> Record:
         sentences = entry["sentences"][: self.texts_per_image]
         record = Record(
-            image_id=entry.get("cocoid", entry["imgid"]),  # what COCO's other files call it
+            image_id=entry.get("cocoid", entry["imgid"]),  # the id in COCO's other files
             texts=tuple(sentence["raw"] for sentence in sentences),
             text_ids=tuple(sentence["sentid"] for sentence in sentences),
             location=str(Path(entry.get("filepath", "")) / entry["filename"]),
         )
-        return self.objects.on(record, record.image_id)
+        return self.objects.add_to(record, record.image_id)

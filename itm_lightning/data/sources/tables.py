@@ -1,4 +1,4 @@
-"""Files that list a dataset: JSON, JSON lines, CSV and Parquet, and the names of its splits."""
+"""Files that list a dataset (JSON, JSON lines, CSV, Parquet), and the names of its splits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from itm_lightning.errors import InputError, one_line
 
-# COCO's Karpathy split parts the photos that others train on into "train" and "restval".
+# Karpathy's split of COCO divides the training images into "train" and "restval".
 USUAL = {"train": ("train", "restval"), "val": ("val", "validation", "dev"), "test": ("test",)}
 
 
@@ -46,11 +46,11 @@ class SplitNames:
 
 
 def read_json(path: Path, flag: str) -> Any:
-    """What the file holds.
+    """The contents of a JSON file.
 
     Args:
         path: the file.
-        flag: where the user said so.
+        flag: the flag that names it.
 
     Raises:
         InputError: it is missing or no JSON.
@@ -74,7 +74,9 @@ def _json_lines(path: Path) -> list[Row]:
 
 
 def _csv(path: Path) -> list[Row]:
-    with path.open(encoding="utf-8-sig", newline="") as file:  # -sig: spreadsheets write a mark
+    with path.open(
+        encoding="utf-8-sig", newline=""
+    ) as file:  # -sig: spreadsheets write a byte-order mark
         return list(csv.DictReader(file))
 
 
@@ -92,7 +94,7 @@ READERS: dict[str, Callable[[Path], list[Row]]] = {
 
 
 def numbered_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    """The rows of a table, each with the words that name it in a message.
+    """The rows of a table, each with its name for messages.
 
     Raises:
         InputError: the file is missing, of no kind in :data:`READERS`, or malformed.
@@ -103,7 +105,7 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Row]]:
         rows = READERS[path.suffix](path)
     except FileNotFoundError:
         raise InputError(f"table {path} is missing: set data.source.metadata") from None
-    except (OSError, ValueError, csv.Error) as error:  # what pyarrow raises is one of the first two
+    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are one of the first two
         raise InputError(f"{path} is no valid {path.suffix} table: {one_line(error)}") from error
     for number, row in enumerate(rows, start=1):
         if not isinstance(row, dict):
@@ -112,10 +114,10 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Row]]:
 
 
 def cell(row: Row, column: str, flag: str, where: str) -> Any:
-    """What the row has in the column that ``flag`` names.
+    """The row's value in the column that ``flag`` names.
 
     Raises:
-        InputError: there is no such column; the message lists those there are.
+        InputError: there is no such column; the message lists the columns.
     """
     if column not in row:
         raise InputError(no_column(where, column, flag, row))
@@ -123,12 +125,12 @@ def cell(row: Row, column: str, flag: str, where: str) -> Any:
 
 
 def no_column(where: str, column: str, flag: str, columns: Any) -> str:
-    """The sentence that says there is no such column, and lists those there are."""
+    """The message that there is no such column, with a list of the columns."""
     return f"{where} has no column {column!r} ({flag}); it has {', '.join(map(str, columns))}"
 
 
 def as_texts(value: Any) -> tuple[Any, ...]:
-    """A cell of one caption or of a list of them; whether they are text is checked later."""
+    """The texts in a cell of one or of a list; :func:`well_formed` checks that they are text."""
     if value is None or isinstance(value, str):
         return (value,)
     return tuple(value)

@@ -1,4 +1,4 @@
-"""Precomputed: regions from SCAN's files, or as ``lightning extract`` keeps them."""
+"""Precomputed: regions in SCAN's files, or in a folder written by ``lightning extract``."""
 
 from itm_lightning.data.sources.precomputed.source import Precomputed
 

@@ -1,4 +1,4 @@
-"""Which files a folder of precomputed regions holds, and its records as lines of JSON."""
+"""The files of a folder of precomputed regions, and its records as lines of JSON."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class SplitFiles:
 
     Attributes:
         root: the folder.
-        prefix: what their names begin with.
+        prefix: the beginning of their names.
     """
 
     root: Path
@@ -35,40 +35,40 @@ class SplitFiles:
 
     @property
     def regions(self) -> Path:
-        """``(N, L, D)``, or ``(ΣL, D)`` where offsets say which rows are whose."""
+        """``(N, L, D)``, or ``(ΣL, D)`` where offsets give the rows of each image."""
         return self.root / f"{self.prefix}_ims.npy"
 
     @property
     def offsets(self) -> Path:
-        """``(N + 1,)``: photo ``i`` has the regions ``offsets[i]`` to ``offsets[i + 1]``."""
+        """``(N + 1,)``: image ``i`` has the regions ``offsets[i]`` to ``offsets[i + 1]``."""
         return self.root / f"{self.prefix}_offsets.npy"
 
     @property
     def boxes(self) -> Path:
-        """``(N, L, 4)`` or ``(ΣL, 4)``, as the regions."""
+        """``(N, L, 4)`` or ``(ΣL, 4)``, in the rows of the regions."""
         return self.root / f"{self.prefix}_boxes.npy"
 
     @property
     def texts(self) -> Path:
-        """A caption a line."""
+        """One text a line."""
         return self.root / f"{self.prefix}_caps.txt"
 
     @property
     def ids(self) -> Path:
-        """An id a line, of the photos or of the captions."""
+        """One id a line, for each image or for each text."""
         return self.root / f"{self.prefix}_ids.txt"
 
     @property
     def records(self) -> Path:
-        """A record a line, as JSON: all that the first source knew."""
+        """One record a line, as JSON, with all that the extracted source knew."""
         return self.root / f"{self.prefix}_records.jsonl"
 
 
 def read_manifest(root: Path) -> dict[str, Any] | None:
-    """The manifest of ``lightning extract``; ``None`` for a folder of other origin.
+    """The manifest of ``lightning extract``; ``None`` for a folder that it did not write.
 
     Raises:
-        InputError: the folder is half done, or its manifest cannot be read.
+        InputError: the folder is half done or of another version, or its manifest cannot be read.
     """
     if (root / PROGRESS).exists():
         raise InputError(f"{root} is half done: run the same `lightning extract` again to finish")
@@ -108,7 +108,7 @@ def read_lines(path: Path) -> list[str]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from error
-    # not splitlines: captions from the web hold separators of other kinds
+    # not splitlines: captions from the web contain other separators
     lines = [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
     for number, line in enumerate(lines, start=1):
         if not line:
@@ -121,11 +121,11 @@ _FIELDS = tuple(field.name for field in dataclasses.fields(Record))
 
 @dataclass(frozen=True)
 class RowRecord(Record):
-    """A record that knows where its regions are.
+    """A record with the place of its regions.
 
     Attributes:
-        prefix: which files.
-        row: which row of them.
+        prefix: of the files that hold them.
+        row: their row in these files.
     """
 
     prefix: str = ""

@@ -16,10 +16,10 @@ Array = NDArray[np.generic]
 
 
 class Regions:
-    """The regions of ``N`` rows (photos), none of which is read before it is asked for.
+    """The regions of ``N`` rows, one an image; a row is read only when it is accessed.
 
     Args:
-        files: where they are.
+        files: of the split.
 
     Raises:
         InputError: a file is missing, cannot be read, or does not fit the others.
@@ -35,7 +35,7 @@ class Regions:
         return len(self._regions) if self._offsets is None else len(self._offsets) - 1
 
     def __getitem__(self, row: int) -> Array:
-        """Regions ``(L, D)`` of a row; what is written into them does not reach the file."""
+        """Regions ``(L, D)`` of a row; writing into them does not change the file."""
         return _writable(self._regions[self._where(row)])
 
     @property
@@ -50,7 +50,7 @@ class Regions:
 
     def take(self, rows: Sequence[int], out: Array) -> None:
         """Copies several rows, all of one :attr:`shape`, to ``out (B, L, D)``."""
-        # "clip": else numpy would gather them elsewhere first, lest a row be missing
+        # with the default mode, NumPy would gather into a buffer first, to check the rows
         np.take(self._regions, rows, axis=0, out=out, mode="clip")
 
     @property
@@ -64,7 +64,7 @@ class Regions:
         return _writable(self._boxes[self._where(row)])
 
     def first_numbers(self, most: int) -> Array:
-        """The first ``most`` numbers of each row, ``(N, ≤ most)``: enough to tell photos apart."""
+        """The first ``most`` numbers of each row, ``(N, ≤ most)``, to distinguish images by."""
         if self._offsets is None:
             return self._regions[:, 0, :most]
         return self._regions[self._offsets[:-1], :most]
@@ -135,15 +135,15 @@ def _mapped(path: Path) -> Array:
 
 
 def _load(path: Path) -> Array:
-    """The array in a file, mapped; writable if it may be, though the file stays as it is."""
+    """The array in a file, mapped; writable if possible, without changing the file."""
     try:
         return np.load(path, mmap_mode="c", allow_pickle=False)
     except OSError as error:
-        if error.errno != ENOMEM:  # the system wants room for all that could be written to
+        if error.errno != ENOMEM:  # the system reserves memory for all that could be written
             raise
         return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
 def _writable(view: Array) -> Array:
-    """The view, or a copy where it is read-only: torch's tensors never are."""
+    """The view, or a copy where it is read-only, which torch's tensors cannot be."""
     return view if view.flags.writeable else view.copy()

@@ -1,4 +1,4 @@
-"""SCAN's text files: a caption a line, perhaps an id a line, and which row each belongs to."""
+"""SCAN's text files: one text a line, optionally one id a line, and the row of each."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from itm_lightning.data.sources.precomputed.files import RowRecord, SplitFiles, 
 from itm_lightning.data.sources.precomputed.regions import Regions
 from itm_lightning.errors import InputError
 
-_COMPARED = 256  # numbers of a row: a kilobyte, and no two photos share them
+_COMPARED = 256  # numbers of a row: a kilobyte, in which any two images differ
 
 
 def read_scan(files: SplitFiles, regions: Regions) -> list[RowRecord]:
     """The records of a split as Lee et al. (2018) distributed their regions.
 
-    Captions ``M`` are a whole multiple of the photos ``N`` and in their order. Some files repeat a
-    photo's row for each of its captions (``M`` rows); repeated rows are one photo.
+    The number ``M`` of texts is a multiple of the number ``N`` of images, and they are in the same
+    order. Some files repeat an image's row for each of its texts (``M`` rows); repeated rows are
+    one image.
 
     Raises:
-        InputError: the numbers of rows and lines do not fit, a line is empty, or a photo is listed
+        InputError: the numbers of rows and lines do not fit, a line is empty, or an image is listed
             twice.
     """
     texts = read_lines(files.texts)
@@ -48,7 +49,7 @@ def read_scan(files: SplitFiles, regions: Regions) -> list[RowRecord]:
 
 
 def _repeats(regions: Regions) -> int:
-    """How many rows in a row are the same photo."""
+    """How many successive rows belong to one image."""
     numbers = regions.first_numbers(_COMPARED)
     differs = (numbers != numbers[0]).any(axis=1)
     repeats = max(1, int(differs.argmax())) if differs.any() else len(numbers)
@@ -64,7 +65,7 @@ def _repeats(regions: Regions) -> int:
 
 
 def _ids(files: SplitFiles, images: int, each: int) -> tuple[list[str], list[int]]:
-    """The photos' names (empty where there are none) and the captions' ids."""
+    """The images' names (empty where there are none) and the texts' ids."""
     counted = list(range(images * each))
     if not files.ids.exists():
         return [], counted
@@ -87,7 +88,7 @@ def _ids(files: SplitFiles, images: int, each: int) -> tuple[list[str], list[int
 
 
 def _image_ids(names: list[str], path: Path) -> list[int]:
-    """The names as numbers; empty where they are none."""
+    """The names as numbers; empty where they are not numbers."""
     first: dict[str, int] = {}
     for image, name in enumerate(names):
         if first.setdefault(name, image) != image:

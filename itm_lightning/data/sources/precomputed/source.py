@@ -30,24 +30,26 @@ _PREFIXES = {"train": ("train",), "val": ("val", "dev"), "test": ("test",)}
 
 @register("source")
 class Precomputed(RegionSource):
-    """Regions that an encoder has made before: SCAN's files, or what ``lightning extract`` wrote.
+    """Regions that an encoder has computed: SCAN's files, or a folder of ``lightning extract``.
 
-    For each split, in the folder ``root`` (Lee et al. 2018, section 4, as their code reads them):
+    For each split, in the folder ``root`` (Lee et al. 2018, section 4; the layout of their code):
 
-    - ``{split}_ims.npy``, ``(N, regions, dim)`` float of any precision, a row a photo; or a row a
-      caption, each photo's repeated. It is memory-mapped, never loaded whole. Where photos differ
-      in their number of regions: ``(sum of regions, dim)``, with ``{split}_offsets.npy``,
-      ``(N + 1,)`` int, the first row of each photo, and behind the last.
-    - ``{split}_caps.txt``: a caption a line, as many for each photo, in the photos' order.
-    - ``{split}_ids.txt`` (optional): an id a line, for each photo or for each caption.
+    - ``{split}_ims.npy``, ``(N, regions, dim)`` float of any precision, one row an image, or one
+      row a text with each image's row repeated. It is memory-mapped, never loaded whole. Where
+      images differ in their number of regions: ``(sum of regions, dim)``, with
+      ``{split}_offsets.npy``, ``(N + 1,)`` int, the first row of each image and the number of rows.
+    - ``{split}_caps.txt``: one text a line, equally many for each image, in the images' order.
+    - ``{split}_ids.txt`` (optional): one id a line, for each image or for each text.
     - ``{split}_boxes.npy`` (optional): ``(N, regions, 4)`` or ``(sum of regions, 4)``.
-    - ``{split}_records.jsonl`` (optional, by ``lightning extract``): all that the first source
-      knew of each photo; read instead of captions and ids.
+    - ``{split}_records.jsonl`` (optional, by ``lightning extract``): all that the extracted source
+      knew of each image; read instead of texts and ids.
+
+    ``lightning extract`` also writes ``manifest.json``, which names the encoder and the classes.
 
     Args:
         root: the folder.
-        splits: what the names of a split's files begin with, where it is not the split's own name
-            (or ``dev`` for val): ``{test: testall}``.
+        splits: the beginning of the names of a split's files, where it is not the split's name (or
+            ``dev`` for val): ``{test: testall}``.
 
     Raises:
         InputError: ``splits`` names a split other than train, val and test.
@@ -63,7 +65,7 @@ class Precomputed(RegionSource):
             raise InputError(f"data.source.splits names {unknown[0]!r}; there are train, val, test")
 
     def __getstate__(self) -> dict[str, Any]:
-        # Each process maps the files anew: a pickled map would be a copy of the whole file.
+        # Each process maps the files itself: a pickled map would be a copy of the whole file.
         return {**self.__dict__, "_opened": {}, "_records": {}}
 
     @override
@@ -88,14 +90,14 @@ class Precomputed(RegionSource):
         return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), pooled=None)
 
     def region_boxes(self, record: Record) -> Tensor | None:
-        """Boxes ``(L, 4)`` of the record's regions, in the file's own units; ``None`` without."""
+        """Boxes ``(L, 4)`` of the record's regions, in the file's units, or ``None``."""
         assert isinstance(record, RowRecord)
         opened = self._open(record.prefix)
         return torch.from_numpy(opened.boxes(record.row)) if opened.has_boxes else None
 
     @override
     def verify(self, record: Record) -> None:
-        """Nothing is left to check: the files' shapes were, when the records were read."""
+        """Checks nothing: the files' shapes were checked when the records were read."""
 
     @property
     @override
@@ -131,7 +133,7 @@ class Precomputed(RegionSource):
         return tuple(records)
 
     def _files(self, split: str) -> SplitFiles | None:
-        """The files of a split; ``None`` where there are none and nobody named any."""
+        """The files of a split; ``None`` where there are none and ``splits`` names none."""
         if split in self.splits:
             return SplitFiles(self.root, self.splits[split])
         for prefix in _PREFIXES[split]:

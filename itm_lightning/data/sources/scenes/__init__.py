@@ -1,4 +1,4 @@
-"""Scenes: photos of coloured shapes with captions, made in process; nothing to download."""
+"""Scenes: generated images of coloured shapes with captions; there is nothing to download."""
 
 from itm_lightning.data.sources.scenes.source import Scenes
 

@@ -1,8 +1,8 @@
-"""The grammar of the captions: templates that are true of a scene by where its things stand.
+"""The grammar of the captions: templates that are true of a scene by the places of its things.
 
-A template speaks of places only (``"a {0} left of the {1}"``) and is filled with what stands there.
-So the two scenes of a minimal pair, whose places are the same, share their templates; and as a
-template names each thing at most once, the two captions hold the same words in another order.
+A template is about places only (``"a {0} left of the {1}"``) and is filled with the things there.
+The two scenes of a minimal pair have the same places and therefore share their templates; as a
+template names each thing at most once, the two captions have the same words in another order.
 """
 
 from __future__ import annotations
@@ -23,97 +23,97 @@ LEFT, RIGHT = ("left of", "to the left of"), ("right of", "to the right of")
 ABOVE, BELOW = ("above", "over"), ("below", "under")
 OPENINGS = ("", "", "there is ", "a photo of ", "a picture with ", "you can see ")
 COUNTING = ("there are {} things: ", "{} things: ", "{} shapes on a plain background: ")
-# How many things stand in each clause of a sentence; two or three of a clause are related.
+# How many things are in each clause of a sentence; two or three of a clause are related.
 CLAUSES = {2: ((2,),), 3: ((2, 1), (3,)), 4: ((2, 2), (3, 1), (2, 1, 1))}
 
 
 @dataclass(frozen=True)
 class Template:
-    """A sentence with a slot for each thing, and how it words their sizes."""
+    """A sentence with a slot for each thing, and its words for their sizes."""
 
     pattern: str
     sizes: Mapping[str, str]
 
     def fill(self, looks: Sequence[Look]) -> str:
-        """The caption of the scene where these looks stand at the template's places."""
+        """The caption of the scene that has these looks at the template's places."""
         names = (f"{self.sizes[look.size.word]}{look.colour} {look.shape}" for look in looks)
         return self.pattern.format(*names)
 
 
-def draw_templates(dice: Random, scene: Scene, paired: bool = False) -> tuple[Template, ...]:
+def draw_templates(rng: Random, scene: Scene, paired: bool = False) -> tuple[Template, ...]:
     """Draws five templates that make five different captions of the scene.
 
     Args:
-        dice: where all chance comes from.
-        scene: what the captions are to be true of.
-        paired: have each template name the sizes and relate the first two things, so that it tells
-            the scene from its twin, whichever of these was swapped.
+        rng: draws everything.
+        scene: the captions are true of it.
+        paired: let each template name the sizes and relate the first two things, so that it is not
+            true of the other scene of a minimal pair, whatever was swapped.
     """
     kinds, sizes = (RELATING, SIZED) if paired else (KINDS, (*SIZED, UNSIZED))
     templates: dict[str, Template] = {}
     while len(templates) < TEXTS:
-        told = _draw_told(dice, len(scene.places), paired)
-        pattern = dice.choice(kinds)(dice, scene, told)
+        told = _draw_told(rng, len(scene.places), paired)
+        pattern = rng.choice(kinds)(rng, scene, told)
         if pattern is not None:
-            template = Template(pattern, dice.choice(sizes))
+            template = Template(pattern, rng.choice(sizes))
             templates.setdefault(template.fill(scene.looks), template)
     return tuple(templates.values())
 
 
-def _draw_told(dice: Random, total: int, paired: bool) -> list[int]:
-    """Which things the caption names, in which order: all, or now and then all but one."""
+def _draw_told(rng: Random, total: int, paired: bool) -> list[int]:
+    """The things that the caption names, in its order: all, or once in a while all but one."""
     told = list(range(total))
     if paired:
         pair, others = told[:2], told[2:]
-        dice.shuffle(pair)
-        dice.shuffle(others)
+        rng.shuffle(pair)
+        rng.shuffle(others)
         told = pair + others
     else:
-        dice.shuffle(told)
-    leave_out = total > 2 and dice.randrange(8) == 0
+        rng.shuffle(told)
+    leave_out = total > 2 and rng.randrange(8) == 0
     return told[:-1] if leave_out else told
 
 
-def _draw_list(dice: Random, scene: Scene, told: Sequence[int]) -> str:
-    """``"a image of a {0}, as well as a {2} above the {1}"``."""
-    clauses = [_draw_clause(dice, scene.places, run) for run in _draw_runs(dice, told)]
-    return dice.choice(OPENINGS) + _joined(clauses, dice.choice((", and ", ", as well as ")))
+def _draw_list(rng: Random, scene: Scene, told: Sequence[int]) -> str:
+    """``"a photo of a {0}, as well as a {2} above the {1}"``."""
+    clauses = [_draw_clause(rng, scene.places, run) for run in _draw_runs(rng, told)]
+    return rng.choice(OPENINGS) + _joined(clauses, rng.choice((", and ", ", as well as ")))
 
 
-def _draw_statement(dice: Random, scene: Scene, told: Sequence[int]) -> str:
+def _draw_statement(rng: Random, scene: Scene, told: Sequence[int]) -> str:
     """``"a {2} sits above the {1}, while there is a {0}"``."""
-    verb = dice.choice((" is", " sits", " lies"))
+    verb = rng.choice((" is", " sits", " lies"))
     clauses = [
-        _draw_clause(dice, scene.places, run, verb) if len(run) > 1 else f"there is a {{{run[0]}}}"
-        for run in _draw_runs(dice, told)
+        _draw_clause(rng, scene.places, run, verb) if len(run) > 1 else f"there is a {{{run[0]}}}"
+        for run in _draw_runs(rng, told)
     ]
-    return _joined(clauses, dice.choice((", and ", ", while ")))
+    return _joined(clauses, rng.choice((", and ", ", while ")))
 
 
-def _draw_count(dice: Random, scene: Scene, told: Sequence[int]) -> str | None:
-    """``"there are three things: a {0}, and a {2} above the {1}"``, where all are told."""
+def _draw_count(rng: Random, scene: Scene, told: Sequence[int]) -> str | None:
+    """``"there are three things: a {0}, and a {2} above the {1}"``, where all things are named."""
     if len(told) < len(scene.places):
         return None
-    clauses = [_draw_clause(dice, scene.places, run) for run in _draw_runs(dice, told)]
-    return dice.choice(COUNTING).format(NUMBERS[len(told)]) + _joined(clauses, ", and ")
+    clauses = [_draw_clause(rng, scene.places, run) for run in _draw_runs(rng, told)]
+    return rng.choice(COUNTING).format(NUMBERS[len(told)]) + _joined(clauses, ", and ")
 
 
-def _draw_inventory(dice: Random, scene: Scene, told: Sequence[int]) -> str | None:
-    """``"three things: a {1}, a {2} and a {0}"``, where all are told; no word of who is where."""
+def _draw_inventory(rng: Random, scene: Scene, told: Sequence[int]) -> str | None:
+    """``"three things: a {1}, a {2} and a {0}"``, where all things are named, and no place."""
     if len(told) < len(scene.places):
         return None
     names = [f"a {{{thing}}}" for thing in told]
-    return dice.choice(COUNTING).format(NUMBERS[len(told)]) + _joined(names, " and ")
+    return rng.choice(COUNTING).format(NUMBERS[len(told)]) + _joined(names, " and ")
 
 
-def _draw_row(dice: Random, scene: Scene, told: Sequence[int]) -> str | None:
+def _draw_row(rng: Random, scene: Scene, told: Sequence[int]) -> str | None:
     """``"from left to right: a {0}, a {2} and a {1}"``, where that order is clear."""
-    axis, direction = dice.choice(((0, "from left to right"), (1, "from top to bottom")))
+    axis, direction = rng.choice(((0, "from left to right"), (1, "from top to bottom")))
     order = sorted(told, key=lambda thing: scene.places[thing][axis])
     if not _in_line([scene.places[thing] for thing in order], axis, least_gap(scene.size)):
         return None
     names = [f"a {{{thing}}}" for thing in order]
-    if dice.randrange(2):
+    if rng.randrange(2):
         return f"{direction}: {_joined(names, ' and ')}"
     return f"{', then '.join(names)}, {direction}"
 
@@ -127,30 +127,30 @@ def _in_line(places: Sequence[Place], axis: int, gap: int) -> bool:
     return all(apart(a[axis], b[axis], a.room, b.room, gap=gap) for a, b in neighbours)
 
 
-def _draw_runs(dice: Random, told: Sequence[int]) -> list[list[int]]:
-    """Cuts the things into clauses; the first two stay side by side in one."""
+def _draw_runs(rng: Random, told: Sequence[int]) -> list[list[int]]:
+    """Divides the things into clauses; the first two stay next to each other in one."""
     rest, runs = list(told), []
-    for length in dice.choice(CLAUSES[len(told)]):
+    for length in rng.choice(CLAUSES[len(told)]):
         runs.append(rest[:length])
         rest = rest[length:]
-    dice.shuffle(runs)
+    rng.shuffle(runs)
     return runs
 
 
-def _draw_clause(dice: Random, places: Sequence[Place], run: Sequence[int], verb: str = "") -> str:
+def _draw_clause(rng: Random, places: Sequence[Place], run: Sequence[int], verb: str = "") -> str:
     """``"a {0} left of the {1} that is above a {2}"``; with a verb, ``"a {0} is left of …"``."""
     clause, link = f"a {{{run[0]}}}", verb
     for one, other in itertools.pairwise(run):
-        relation = dice.choice(_relation(places[one], places[other]))
-        clause += f"{link} {relation} {dice.choice(('a', 'a', 'the'))} {{{other}}}"
+        relation = rng.choice(_relation(places[one], places[other]))
+        clause += f"{link} {relation} {rng.choice(('a', 'a', 'the'))} {{{other}}}"
         link = ", which is" if verb else " that is"
     return clause
 
 
 def _relation(one: Place, other: Place) -> tuple[str, ...]:
-    """How one stands to the other, along the axis on which they are further apart.
+    """The words for one's place relative to the other, on the axis on which they are further apart.
 
-    Things that do not touch leave their gap along that axis, so the relation is clear.
+    Things that do not touch have their gap on that axis, so that the relation is clear.
     """
     right, down = one.x - other.x, one.y - other.y
     if abs(right) >= abs(down):

@@ -1,4 +1,4 @@
-"""From a scene to pixels, in whole numbers only: the same photo on every machine."""
+"""Pixels of a scene, in integer arithmetic only: the same image on every machine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GRAIN = 7  # noise is within plus and minus this many grey levels
 
 
 def render(scene: Scene) -> NDArray[np.uint8]:
-    """The scene's photo, ``(size, size, 3)`` uint8 RGB."""
+    """The scene's image, ``(size, size, 3)`` uint8 RGB."""
     canvas = _ground(scene.ground, scene.size)
     for look, box in zip(scene.looks, scene.boxes(), strict=True):
         region = canvas[int(box.top) : int(box.bottom), int(box.left) : int(box.right)]
@@ -29,12 +29,12 @@ def render(scene: Scene) -> NDArray[np.uint8]:
 
 @functools.cache
 def coverage(shape: str, side: int) -> Ints:
-    """How many of a pixel's samples the shape covers, ``(side, side)`` in 0 … ``SUBPIXELS``².
+    """How many samples of each pixel the shape covers: ``(side, side)``, 0 … ``SUBPIXELS``².
 
-    The shape fills its square: it touches each of the four sides.
+    The shape touches each of the four sides of its square.
     """
     reach = SUBPIXELS * side
-    # odd numbers, as samples lie in the middle of their cells: no sample is on an edge of the grid
+    # odd numbers: samples are in the middle of their cells, none on an edge of the grid
     ticks = np.arange(1 - reach, reach, 2, dtype=np.int64)
     inside = INSIDE[shape](ticks[None, :], ticks[:, None], reach)
     inside = np.broadcast_to(inside, (reach, reach))
@@ -63,7 +63,7 @@ def _noise(grain: int, size: int) -> Ints:
     return bits.reshape(size, size).astype(np.int64) % (2 * GRAIN + 1) - GRAIN
 
 
-# Each tells which samples are inside, from x to the right, y down, both within ± reach.
+# Each function gives the samples inside a shape: x to the right, y down, both within ± reach.
 
 
 def _circle(x: Ints, y: Ints, reach: int) -> Bools:
@@ -91,7 +91,7 @@ def _diamond(x: Ints, y: Ints, reach: int) -> Bools:
 
 
 def _star(x: Ints, y: Ints, reach: int) -> Bools:
-    """A pentagram: what lies within at least four of its five lines."""
+    """A pentagram: the points inside at least four of its five lines."""
     # In thousandths: the pentagram of radius 1 is 2 sin 72° wide and 1 + cos 36° high, so stretch
     # the square to that; its lines are cos 72° from the centre, their normals 72° apart.
     across, down = 951 * x, 905 * y - 95 * reach

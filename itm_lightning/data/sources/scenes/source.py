@@ -1,4 +1,4 @@
-"""Scenes: a dataset that is drawn, described and painted in process."""
+"""Scenes: a dataset whose images and captions are generated."""
 
 from __future__ import annotations
 
@@ -23,27 +23,27 @@ from itm_lightning.data.sources.scenes.world import (
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
-KEPT = 2**14  # photos; 200 MB at 64 pixels
-SMALLEST = 32  # pixels; below, small shapes are no longer told apart
+KEPT = 2**14  # images; 200 MB at 64 pixels
+SMALLEST = 32  # pixels; in smaller images, small shapes cannot be distinguished
 
 
 @register("source")
 class Scenes(ImageSource):
-    """Photos of two to four coloured shapes, each with five captions: no file, no network.
+    """Images of two to four coloured shapes, each with five captions: no file, no network.
 
-    The same arguments give the same captions and pixels on every machine. A share of a split's
-    photos comes in minimal pairs (in the spirit of Winoground, Thrush et al. 2022): two things of
-    one photo swap places, colours or sizes in the other, and the *k*-th captions of the two hold
-    the same words in another order, each true of its own photo only.
+    The same arguments give the same captions and pixels on every machine. Some of a split's images
+    come in minimal pairs (after Winoground, Thrush et al. 2022): two things of one image swap
+    places, colours or sizes in the other, and the *k*-th captions of the two have the same words in
+    another order, each true of its own image only. Labels are the colours and shapes that occur.
 
     Args:
-        seed: names the dataset; another seed draws other photos.
-        train: photos in the split ``"train"``.
-        val: photos in the split ``"val"``.
-        test: photos in the split ``"test"``.
-        pairs: share of each split's photos that come in minimal pairs, 0 to 1; these photos are the
-            split's first, twin beside twin.
-        size: height and width of the photos in pixels, at least 32.
+        seed: of the dataset; another seed draws other images.
+        train: the number of images in the split ``"train"``.
+        val: the number of images in the split ``"val"``.
+        test: the number of images in the split ``"test"``.
+        pairs: share of each split's images that come in minimal pairs, 0 to 1; they are the first
+            of the split, and the images of a pair follow each other.
+        size: height and width of the images in pixels, at least 32.
 
     Raises:
         InputError: a count is negative, ``pairs`` is not a share, or ``size`` is too small.
@@ -75,7 +75,7 @@ class Scenes(ImageSource):
         return CLASS_NAMES
 
     def records(self, split: str) -> Sequence[Record]:
-        """The split's records; they are made at the first call.
+        """The split's records, which are made at the first call.
 
         Raises:
             InputError: there is no such split.
@@ -86,10 +86,10 @@ class Scenes(ImageSource):
         """Nothing to check: the image is drawn when it is read."""
 
     def image(self, record: Record) -> Image.Image:
-        """The record's photo; the latest are kept, as training asks for each with every caption.
+        """The record's image; the latest stay in memory, as training reads one for every caption.
 
         Raises:
-            InputError: the record is none of this dataset's.
+            InputError: the record is of another dataset.
         """
         split, _, number = record.location.partition("/")
         key = self._split(split)
@@ -98,7 +98,7 @@ class Scenes(ImageSource):
         return Image.fromarray(_pixels(*key, int(number)))
 
     def _split(self, split: str) -> tuple[int, str, int, int, int]:
-        """What decides a split: seed, name, number of photos, how many have a twin, their side."""
+        """What determines a split: seed, name, number of images, how many are in pairs, size."""
         if split not in self.counts:
             raise InputError(f"Scenes: no split {split!r}; there are {', '.join(self.counts)}")
         count = self.counts[split]
@@ -109,10 +109,10 @@ class Scenes(ImageSource):
 def _scenes(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Scene, ...]:
     scenes: list[Scene] = []
     while len(scenes) < count:
-        dice, minimal_pairs = Random(f"{seed}/{split}/{len(scenes)}"), len(scenes) < paired
-        scenes.append(draw_scene(dice, size, swappable=minimal_pairs))
-        if minimal_pairs:
-            scenes.append(draw_minimal_pair(dice, scenes[-1]))
+        rng, in_pair = Random(f"{seed}/{split}/{len(scenes)}"), len(scenes) < paired
+        scenes.append(draw_scene(rng, size, swappable=in_pair))
+        if in_pair:
+            scenes.append(draw_minimal_pair(rng, scenes[-1]))
     return tuple(scenes)
 
 
@@ -127,9 +127,9 @@ def _pixels(
 def _records(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Record, ...]:
     records = []
     for number, scene in enumerate(_scenes(seed, split, count, paired, size)):
-        if number >= paired or number % 2 == 0:  # a twin is described by its sibling's templates
-            dice = Random(f"{seed}/{split}/{number}/captions")
-            templates = draw_templates(dice, scene, paired=number < paired)
+        if number >= paired or number % 2 == 0:  # the second of a pair has the first's templates
+            rng = Random(f"{seed}/{split}/{number}/captions")
+            templates = draw_templates(rng, scene, paired=number < paired)
         records.append(
             Record(
                 image_id=number,

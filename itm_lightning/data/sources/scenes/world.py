@@ -1,4 +1,4 @@
-"""What a scene is made of, and how one is drawn: things that differ in look and stand apart."""
+"""Scenes: two to four things that differ in their looks and do not touch, drawn at random."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from itm_lightning.data.source import Box
 
-# No name begins with a vowel, so "a" stands before each and the captions of a minimal pair never
-# differ in "a" and "an".
+# No name begins with a vowel: every article is "a", so that the captions of a minimal pair do not
+# differ in it.
 COLOURS = {
     "red": (214, 34, 38),
     "green": (34, 160, 62),
@@ -22,14 +22,14 @@ COLOURS = {
     "black": (16, 16, 18),
 }
 SHAPES = ("circle", "square", "triangle", "ring", "cross", "star", "diamond")
-SIZES = {"small": (11, 13), "big": (20, 23)}  # shortest and longest side, in 64ths of the photo
+SIZES = {"small": (11, 13), "big": (20, 23)}  # shortest and longest side, in 64ths of the image's
 CLASS_NAMES = (*COLOURS, *SHAPES)
-COUNTS = (2, 3, 3, 4, 4)  # how many things: the more there are, the fewer scenes look alike
+COUNTS = (2, 3, 3, 4, 4)  # numbers of things: the more there are, the fewer scenes are similar
 PLACING_TRIES = 30
 
 
 class Size(NamedTuple):
-    """A size as captions name it, and in pixels."""
+    """A size in a caption's word, and in pixels."""
 
     word: str
     side: int
@@ -37,7 +37,7 @@ class Size(NamedTuple):
 
 @dataclass(frozen=True)
 class Look:
-    """How a thing looks, wherever it stands; within a scene no two share a colour or a shape."""
+    """Size, colour and shape of a thing; no two things of a scene share a colour or a shape."""
 
     size: Size
     colour: str
@@ -45,7 +45,7 @@ class Look:
 
 
 class Place(NamedTuple):
-    """Where a thing stands: its centre, and the side of the square kept free for it, in pixels."""
+    """A thing's centre, and the side of the square that is kept free for it, in pixels."""
 
     x: int
     y: int
@@ -53,7 +53,7 @@ class Place(NamedTuple):
 
 
 class Ground(NamedTuple):
-    """The background: its colour, how much lighter it grows to the right and down, its grain."""
+    """The background: its colour, its increase in brightness to the right and down, its noise."""
 
     colour: tuple[int, int, int]
     slope: tuple[int, int]
@@ -62,7 +62,7 @@ class Ground(NamedTuple):
 
 @dataclass(frozen=True)
 class Scene:
-    """Things on a ground: ``looks[i]`` stands at ``places[i]``. ``size`` is the photo's side."""
+    """Things on a background, ``looks[i]`` at ``places[i]``; ``size`` is the image's side."""
 
     size: int
     looks: tuple[Look, ...]
@@ -78,31 +78,31 @@ class Scene:
         return tuple(sorted({name for look in self.looks for name in (look.colour, look.shape)}))
 
 
-def draw_scene(dice: Random, size: int, swappable: bool = False) -> Scene:
+def draw_scene(rng: Random, size: int, swappable: bool = False) -> Scene:
     """Draws a scene of two to four things that do not touch.
 
     Args:
-        dice: where all chance comes from.
-        size: the photo's side in pixels.
-        swappable: leave the first two things enough room to stand in each other's place.
+        rng: draws everything.
+        size: the image's side in pixels.
+        swappable: leave the first two things enough room to swap places.
     """
     while True:
-        looks = _draw_looks(dice, size)
+        looks = _draw_looks(rng, size)
         rooms = [look.size.side for look in looks]
         if swappable:
             rooms[:2] = [max(rooms[:2])] * 2
-        places = _draw_places(dice, rooms, size)
+        places = _draw_places(rng, rooms, size)
         if places is not None:
-            return Scene(size, looks, places, _draw_ground(dice))
+            return Scene(size, looks, places, _draw_ground(rng))
 
 
-def draw_minimal_pair(dice: Random, scene: Scene) -> Scene:
+def draw_minimal_pair(rng: Random, scene: Scene) -> Scene:
     """The other scene of a minimal pair: the first two things swap places, colours or sizes."""
     first, second, *others = scene.looks
     swaps = [_swap_places, _swap_colours]
     if first.size.word != second.size.word:
         swaps.append(_swap_sizes)
-    return replace(scene, looks=(*dice.choice(swaps)(first, second), *others))
+    return replace(scene, looks=(*rng.choice(swaps)(first, second), *others))
 
 
 def apart(one: int, other: int, *rooms: int, gap: int) -> bool:
@@ -111,29 +111,29 @@ def apart(one: int, other: int, *rooms: int, gap: int) -> bool:
 
 
 def least_gap(size: int) -> int:
-    """The least distance between two things, in pixels; with it a relation is clear to the eye."""
+    """The least distance between two things, in pixels; it makes relations clear to the eye."""
     return size * 3 // 64
 
 
-def _draw_looks(dice: Random, size: int) -> tuple[Look, ...]:
-    count = dice.choice(COUNTS)
-    sizes = [_draw_size(dice, size) for _ in range(count)]
-    colours = dice.sample(tuple(COLOURS), count)
-    return tuple(map(Look, sizes, colours, dice.sample(SHAPES, count)))
+def _draw_looks(rng: Random, size: int) -> tuple[Look, ...]:
+    count = rng.choice(COUNTS)
+    sizes = [_draw_size(rng, size) for _ in range(count)]
+    colours = rng.sample(tuple(COLOURS), count)
+    return tuple(map(Look, sizes, colours, rng.sample(SHAPES, count)))
 
 
-def _draw_size(dice: Random, size: int) -> Size:
-    word = dice.choice(tuple(SIZES))
+def _draw_size(rng: Random, size: int) -> Size:
+    word = rng.choice(tuple(SIZES))
     shortest, longest = SIZES[word]
-    return Size(word, dice.randint(size * shortest // 64, size * longest // 64))
+    return Size(word, rng.randint(size * shortest // 64, size * longest // 64))
 
 
-def _draw_places(dice: Random, rooms: Sequence[int], size: int) -> tuple[Place, ...] | None:
-    """Places that leave the gap between all rooms, or ``None`` where luck would not have it."""
+def _draw_places(rng: Random, rooms: Sequence[int], size: int) -> tuple[Place, ...] | None:
+    """Places with the gap between all rooms; ``None`` where the tries did not find any."""
     places: list[Place] = []
     for room in rooms:
         for _ in range(PLACING_TRIES):
-            place = Place(_draw_centre(dice, room, size), _draw_centre(dice, room, size), room)
+            place = Place(_draw_centre(rng, room, size), _draw_centre(rng, room, size), room)
             if all(_clear(place, other, least_gap(size)) for other in places):
                 places.append(place)
                 break
@@ -142,8 +142,8 @@ def _draw_places(dice: Random, rooms: Sequence[int], size: int) -> tuple[Place, 
     return tuple(places)
 
 
-def _draw_centre(dice: Random, room: int, size: int) -> int:
-    return dice.randint(room // 2 + 1, size - room // 2 - 2)
+def _draw_centre(rng: Random, room: int, size: int) -> int:
+    return rng.randint(room // 2 + 1, size - room // 2 - 2)
 
 
 def _clear(one: Place, other: Place, gap: int) -> bool:
@@ -151,11 +151,11 @@ def _clear(one: Place, other: Place, gap: int) -> bool:
     return apart(one.x, other.x, *rooms, gap=gap) or apart(one.y, other.y, *rooms, gap=gap)
 
 
-def _draw_ground(dice: Random) -> Ground:
-    light = dice.randint(118, 146)
-    red, green, blue = (light + dice.randint(-12, 12) for _ in range(3))
-    slope = dice.randint(-16, 16), dice.randint(-16, 16)
-    return Ground((red, green, blue), slope, dice.getrandbits(32))
+def _draw_ground(rng: Random) -> Ground:
+    light = rng.randint(118, 146)
+    red, green, blue = (light + rng.randint(-12, 12) for _ in range(3))
+    slope = rng.randint(-16, 16), rng.randint(-16, 16)
+    return Ground((red, green, blue), slope, rng.getrandbits(32))
 
 
 def _swap_places(one: Look, other: Look) -> tuple[Look, Look]:
