@@ -18,6 +18,7 @@ from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import AnyFeatures, Batch
 
 _NEAREST = 10
+_WITHIN_A_FIT = Retrieval()
 
 
 class RetrievalModule(pl.LightningModule, ABC):
@@ -120,7 +121,7 @@ class RetrievalModule(pl.LightningModule, ABC):
     def evaluate_epoch(self, split: str) -> None:
         """Scores what the epoch's steps have encoded, and forgets it; a collective."""
         gallery = self.recall.gallery()
-        protocol = Retrieval() if self.trainer.state.fn == "fit" else self.protocol
+        protocol = _WITHIN_A_FIT if self.trainer.state.fn == "fit" else self.protocol
         split_ids = self.data.texts_of_image(split), self.data.minimal_pairs(split)
         evaluation = protocol.evaluate(self.similarity, gallery, *split_ids)
         self.evaluation = replace(evaluation, models=self.n_models)
