@@ -1,4 +1,4 @@
-"""Similarities: heads that score photos against captions."""
+"""Similarities: heads that score images against texts."""
 
 from itm_lightning.similarity.base import (
     Aligning,

@@ -2,9 +2,9 @@
 
 After Lee, Chen, Hua, Hu, He: "Stacked Cross Attention for Image-Text Matching", ECCV 2018. A
 *query* token (a word in ``t2i``, a region in ``i2t``) attends to the *context* tokens of the other
-side. Four dimensions return everywhere: ``C`` context rows of ``K`` tokens each, and ``Q`` query
-rows of ``A`` tokens each. Tensors are laid out ``(C, K, Q, A)``: one matrix product makes them, and
-reductions over the context run along a core's vectors. Padding tokens are zero vectors.
+side. Four dimensions occur everywhere: ``C`` context rows of ``K`` tokens each, and ``Q`` query
+rows of ``A`` tokens each. Tensors are laid out ``(C, K, Q, A)``: one matrix product computes them,
+and reductions over the context are vectorised. Padding tokens are zero vectors.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ def attention(
     """
     logits = normalise(similarities, query_mask, temperature)
     bias = (~context_mask).to(logits.dtype)[:, :, None, None] * _LOWEST
-    # in place: the normaliser's result is ours alone, and no gradient needs it
+    # in place: nothing else, and no gradient, needs the normaliser's result
     return logits.add_(bias).softmax(dim=1)
 
 
@@ -127,10 +127,11 @@ def attention_up_to_scale(
     normalise: Scale,
     temperature: float,
 ) -> Tensor:
-    """:func:`attention`, each query's weights over the context times a number of its own.
+    """:func:`attention`, with the weights of each query multiplied by some positive number.
 
-    For what looks at directions alone, as :func:`attended_cosine` does: it spares the softmax its
-    two further passes. Padded context tokens get a weight, and must be zero vectors.
+    That is enough for :func:`attended_cosine`, which depends on the direction of the attended
+    vector only, and saves two passes of the softmax. Padded context tokens get a weight, and must
+    be zero vectors.
     """
     if temperature > _MAX_TEMPERATURE:
         return attention(similarities, query_mask, context_mask, normalise, temperature)

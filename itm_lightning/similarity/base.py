@@ -1,4 +1,4 @@
-"""What every similarity is: two batches of features in, one score matrix out."""
+"""Base classes of similarities: from two batches of features to one score matrix."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from itm_lightning.errors import InputError
 from itm_lightning.part import Part
 from itm_lightning.types import Features, Rows, Vectors, full_precision
 
-# score_pairs scores so many rows with as many columns: fewer calls cost more than what is left over
+# Rows per call of score_pairs, which needs only the diagonal of each block. Larger blocks compute
+# more scores in vain; smaller ones need more calls.
 _PAIRS_AT_ONCE = 16
 
 
 class Similarity(Part, nn.Module, ABC):
-    """Scores every photo of a batch against every caption of a batch; higher is closer.
+    """Scores every image of a batch against every text of a batch; higher is closer.
 
     A subclass writes :meth:`score`, and puts into :meth:`prepare` (or, where the two sides differ,
     :meth:`prepare_images` and :meth:`prepare_texts`) what depends on one side only. Derive from
-    :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads. What
-    else a head can do, :class:`Embedding` and :class:`Aligning` say.
+    :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads. The
+    mixins :class:`Embedding`, :class:`Aligning` and :class:`ClosedForm` say what else it can do.
 
     Attributes:
         dim: width of the features it was built for; a head whose weights depend on it sets it.
@@ -44,20 +45,20 @@ class Similarity(Part, nn.Module, ABC):
 
     @abstractmethod
     def select(self, features: Features) -> Features:
-        """The part of the features that this head reads; the rest need not be made or stored.
+        """The part of the features that this head reads; the rest need not be computed or stored.
 
         Raises:
             InputError: the features lack it.
         """
 
     def build(self, image_dim: int, text_dim: int) -> None:
-        """Told once, before any features are made, how wide they will be.
+        """Called once, before any features are computed, with their widths.
 
-        A head whose weights depend on both widths makes them here. By default it checks that both
-        are one width, and the one that the head was built for.
+        A head whose weights depend on both widths creates them here. The default only checks that
+        the widths are equal, and equal to :attr:`dim` where it is set.
 
         Raises:
-            InputError: they are not.
+            InputError: they are not equal.
         """
         name = type(self).__name__
         if image_dim != text_dim:
@@ -79,45 +80,45 @@ class Similarity(Part, nn.Module, ABC):
         return torch.cat([self.score(left[part], right[part]).diagonal() for part in rows])
 
     def pair_elements(self, regions: int, words: int, dim: int) -> int:
-        """How many numbers the largest tensor that :meth:`score` makes holds for each pair.
+        """Numbers for each pair in the largest tensor that :meth:`score` computes.
 
-        The ranking engine chooses its blocks by it.
+        The ranking engine chooses the size of its blocks by it.
 
         Args:
-            regions: tokens of a photo; 0 without.
-            words: tokens of a caption; 0 without.
+            regions: tokens of an image; 0 without.
+            words: tokens of a text; 0 without.
             dim: width of the common space.
         """
         return 1
 
     def to_head_space(self, images: Features, texts: Features) -> tuple[Features, Features]:
-        """Photos and captions as objectives on features should see them.
+        """Images and texts in the space in which the head compares them.
 
-        As they are, unless the head compares them in a space of its own: then a subclass of
-        :class:`~itm_lightning.types.Features` that lies there, see
+        Objectives on features read the result. By default the features are unchanged; a head with a
+        space of its own returns a subclass of :class:`~itm_lightning.types.Features`, see
         :mod:`itm_lightning.similarity.spaces`.
         """
         return images, texts
 
     def prepare(self, features: Features) -> Rows:
-        """Does once a photo or caption what need not be done once a pair.
+        """Computes, once for each image or text, what does not depend on the pair.
 
-        Where processes train together, the rows of one go to the others, padded with zeros to as
-        many tokens as another's have: that must change no score, as padding of features must not.
+        With several processes, prepared rows are sent between them, padded with zeros to the most
+        tokens on any process. As with the padding of features, that must not change any score.
         """
         return features
 
     def prepare_images(self, images: Features) -> Rows:
-        """:meth:`prepare`, of photos."""
+        """:meth:`prepare`, of images."""
         return self.prepare(self.select(images))
 
     def prepare_texts(self, texts: Features) -> Rows:
-        """:meth:`prepare`, of captions."""
+        """:meth:`prepare`, of texts."""
         return self.prepare(self.select(texts))
 
 
 class PooledSimilarity(Similarity):
-    """A head that reads one vector a photo and one a caption."""
+    """A head that reads one vector for each image and one for each text."""
 
     def select(self, features: Features) -> Features:
         """The pooled vectors alone."""
@@ -131,8 +132,8 @@ class PooledSimilarity(Similarity):
         """
         if features.pooled is None:
             raise InputError(
-                f"{type(self).__name__} reads pooled vectors; the features are tokens only: use an "
-                "encoder that gives pooled vectors, or a head of tokens such as CrossAttention"
+                f"{type(self).__name__} reads pooled vectors; the features have only tokens: use "
+                "an encoder that gives pooled vectors, or a head of tokens such as CrossAttention"
             )
         return features.pooled
 
@@ -203,25 +204,27 @@ class InnerProductSimilarity(Embedding, PooledSimilarity):
 
 
 class ClosedForm(ABC):
-    """Mixin of heads that are solved, not trained: ``fit`` shows them every pair once.
+    """Mixin of heads that are solved, not trained: ``fit`` passes every pair to them once.
 
-    Its weights are ``nn.Parameter``, made by :meth:`Similarity.build` or the constructor. Both
-    methods run without gradient. Sums are in float64, so that those of batches and of processes
-    add up to the same numbers in whatever order the pairs came.
+    The weights are ``nn.Parameter``, created by :meth:`Similarity.build` or the constructor. Both
+    methods run without gradient. Sums are in float64, so that the order in which batches and
+    processes add them hardly matters.
     """
 
     @abstractmethod
     def observe(self, images: Features, texts: Features) -> dict[str, Tensor]:
-        """Sums over ``B`` pairs, row with row, by name; those of several calls are added.
+        """Sums over ``B`` pairs, by name; the caller adds the sums of several calls.
+
+        Row ``i`` of the images and row ``i`` of the texts are a pair.
 
         Args:
-            images: of ``B`` images, projected.
-            texts: of their ``B`` texts.
+            images: features of ``B`` images, projected.
+            texts: features of their ``B`` texts, projected.
         """
 
     @abstractmethod
     def solve(self, sums: dict[str, Tensor]) -> None:
-        """Sets the weights, from the sums over all pairs."""
+        """Sets the weights from the sums over all pairs."""
 
 
 class Aligning(ABC):
@@ -243,7 +246,7 @@ def same_width(left: Tensor, right: Tensor) -> None:
     """
     if left.shape[-1] != right.shape[-1]:
         raise InputError(
-            f"photos and captions must share one width, but they have {left.shape[-1]} and "
+            f"images and texts must share one width, but they have {left.shape[-1]} and "
             f"{right.shape[-1]}: give both encoders the same output size"
         )
 

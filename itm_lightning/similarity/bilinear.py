@@ -22,7 +22,7 @@ from itm_lightning.types import (
 
 @register("similarity")
 class Bilinear(InnerProductSimilarity):
-    """``vᵀ W t`` of a photo's vector ``v`` and a caption's ``t``, both of length 1.
+    """``vᵀ W t`` of an image's vector ``v`` and a text's ``t``, both of length 1.
 
     The vectors are normalised because otherwise the encoders could lower any margin or sharpen any
     temperature just by growing. ``W`` starts as the identity (low rank: as a random projection,
@@ -43,7 +43,7 @@ class Bilinear(InnerProductSimilarity):
         self.dim: int = dim
         start = torch.eye(dim) if rank is None else _projection(dim, rank)
         self.image_weight = nn.Parameter(start)
-        # full rank: one matrix says it all, and captions are scored as they are
+        # with full rank one matrix is enough, and the vectors of texts are not mapped
         self.text_weight = None if rank is None else nn.Parameter(start.clone())
 
     @override

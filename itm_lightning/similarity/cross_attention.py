@@ -1,4 +1,4 @@
-"""CrossAttention: SCAN's words that attend to regions, or regions that attend to words."""
+"""CrossAttention (SCAN): words attend to regions, or regions attend to words."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from itm_lightning.types import Features, full_precision
 
 @dataclass(frozen=True)
 class AttentionTokens(UnitTokens):
-    """A side prepared for attention.
+    """One side, prepared for attention.
 
     Attributes:
         tokens: ``(B, L, D)`` of length 1, zero at padding.
         mask: ``(B, L)`` bool, ``True`` at real tokens.
-        gram: ``(B, L, L)`` inner products of a row's tokens; ``None`` where nobody looks at them.
+        gram: ``(B, L, L)`` inner products of a row's tokens; ``None`` where they are no context.
     """
 
     gram: Tensor | None
@@ -46,10 +46,10 @@ class AttentionTokens(UnitTokens):
 
 @dataclass(frozen=True)
 class AttentionDirection:
-    """Who looks at whom, and how.
+    """Which side's tokens are the queries, and how they attend to the other side, the context.
 
     Attributes:
-        text_queries: words look at regions (``t2i``); else regions look at words (``i2t``).
+        text_queries: words attend to regions (``t2i``); else regions attend to words (``i2t``).
         normalize: one of :data:`~itm_lightning.similarity.attention.NORMALIZERS`.
         aggregate: one of :data:`~itm_lightning.similarity.attention.AGGREGATORS`.
         temperature: λ₁ of the attention.
@@ -65,33 +65,33 @@ class AttentionDirection:
     def scores(self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens) -> Tensor:
         """Scores ``(N, M)`` of cosines ``(N, R, M, L)``."""
         cosines, context, queries = self._roles(cosines, images, texts)
-        weights = attention_up_to_scale(cosines, *self._how(context, queries))
-        assert context.gram is not None  # made of the side that is looked at
-        found = attended_cosine(weights, cosines, context.gram)
-        scores = AGGREGATORS[self.aggregate](found, queries.mask, self.lse_temperature)
+        weights = attention_up_to_scale(cosines, *self._settings(context, queries))
+        assert context.gram is not None  # prepared for the side that is the context
+        attended = attended_cosine(weights, cosines, context.gram)
+        scores = AGGREGATORS[self.aggregate](attended, queries.mask, self.lse_temperature)
         return scores if self.text_queries else scores.mT
 
     def alignment(self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens) -> Tensor:
         """Attention ``(N, M, R, L)`` of cosines ``(N, R, M, L)``; zero at padding."""
         cosines, context, queries = self._roles(cosines, images, texts)
-        weights = attention(cosines, *self._how(context, queries)) * queries.mask
+        weights = attention(cosines, *self._settings(context, queries)) * queries.mask
         return weights.transpose(1, 2) if self.text_queries else weights.permute(2, 0, 3, 1)
 
     def _roles(
         self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens
     ) -> tuple[Tensor, AttentionTokens, AttentionTokens]:
-        """Cosines ``(C, K, Q, A)``, who is looked at, and who looks."""
+        """Cosines ``(C, K, Q, A)``, the context side, and the query side."""
         if self.text_queries:
             return cosines, images, texts
         return cosines.permute(2, 3, 0, 1).contiguous(), texts, images
 
-    def _how(
+    def _settings(
         self, context: AttentionTokens, queries: AttentionTokens
     ) -> tuple[Tensor, Tensor, Scale, float]:
         return queries.mask, context.mask, NORMALIZERS[self.normalize], self.temperature
 
 
-#: Directions as SCAN publishes them: whether words look, temperature, lse_temperature.
+#: Directions as SCAN publishes them: text_queries, temperature, lse_temperature.
 _T2I, _I2T = (True, 9.0, 6.0), (False, 4.0, 5.0)
 _DIRECTIONS = {"t2i": (_T2I,), "i2t": (_I2T,), "both": (_T2I, _I2T)}
 
@@ -100,10 +100,10 @@ _DIRECTIONS = {"t2i": (_T2I,), "i2t": (_I2T,), "both": (_T2I, _I2T)}
 class CrossAttention(Aligning, UnitTokenSimilarity):
     """Stacked cross attention (SCAN; Lee et al., ECCV 2018, section 3.1).
 
-    ``t2i``: each word attends to the regions and is compared with what it saw; the caption's score
-    aggregates its words' cosines. ``i2t``: the same with regions that attend to words. ``both``:
-    the mean of the two, as SCAN's ensembles average two models' scores, of one product of regions
-    and words.
+    ``t2i``: each word attends to the regions, and is compared with the attended vector; the score
+    aggregates the cosines of all words. ``i2t``: the same with regions that attend to words.
+    ``both``: the mean of the two, as SCAN's ensembles average the scores of two models; it computes
+    the product of regions and words once.
 
     Args:
         direction: ``"t2i"``, ``"i2t"`` or ``"both"``.
@@ -116,7 +116,7 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
             direction: 6 for ``t2i``, 5 for ``i2t``.
 
     Raises:
-        InputError: a name is unknown; the message lists those there are.
+        InputError: a name is unknown; the message lists the known ones.
     """
 
     def __init__(
@@ -145,13 +145,13 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
     @override
     def prepare_images(self, images: Features) -> AttentionTokens:
         return self._prepared(
-            images, is_context=any(look.text_queries for look in self._directions)
+            images, is_context=any(each.text_queries for each in self._directions)
         )
 
     @override
     def prepare_texts(self, texts: Features) -> AttentionTokens:
         return self._prepared(
-            texts, is_context=not all(look.text_queries for look in self._directions)
+            texts, is_context=not all(each.text_queries for each in self._directions)
         )
 
     def _prepared(self, features: Features, is_context: bool) -> AttentionTokens:
@@ -162,14 +162,14 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
 
     @override
     def cosines(self, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        if any(look.text_queries for look in self._directions):
+        if any(each.text_queries for each in self._directions):
             return super().cosines(images, texts)
-        # the product as the regions, which look, read it: turning it round would take a tenth
+        # in the memory layout that region queries need: a copy would take a tenth of the time
         return cosines(texts, images).permute(2, 3, 0, 1)
 
     @override
     def compare(self, cosines: Tensor, images: Any, texts: Any) -> Tensor:
-        scores = [look.scores(cosines, images, texts) for look in self._directions]
+        scores = [each.scores(cosines, images, texts) for each in self._directions]
         return torch.stack(scores).mean(dim=0)
 
     def alignment(self, images: Features, texts: Features) -> Tensor:
@@ -177,8 +177,8 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
 
         It sums to 1 over the regions for each word (``t2i``), or over the words for each region
         (``i2t``); with ``both`` it is the mean of the two. Memory grows with all four sizes: meant
-        for a few photos and captions.
+        for a few images and texts.
         """
         compared = self.compared(images, texts)
-        seen = [look.alignment(*compared) for look in self._directions]
-        return torch.stack(seen).mean(dim=0)
+        weights = [each.alignment(*compared) for each in self._directions]
+        return torch.stack(weights).mean(dim=0)

@@ -20,11 +20,12 @@ from itm_lightning.types import AnyFeatures, Features, MemberFeatures
 class Ensemble(Similarity):
     """``Σ wᵢ · headᵢ / Σ wᵢ``: the mean of several heads' scores.
 
-    All heads read the same features, or each those of its own model, see
+    All heads read the same features, or each head reads the features of its own model, see
     :class:`~itm_lightning.ensemble.EnsembleMatcher`.
 
-    With equal weights, what SGRAF (Diao et al., AAAI 2021) and VSRN (Li et al., ICCV 2019) report
-    of two models. Scores are averaged as they are: mix heads of one scale, or weigh them.
+    SGRAF (Diao et al., AAAI 2021) and VSRN (Li et al., ICCV 2019) report ensembles of two models
+    with equal weights. Scores are not normalised: combine heads whose scores have the same scale,
+    or choose the weights accordingly.
 
     Args:
         heads: at least one; they may read pooled vectors and tokens.

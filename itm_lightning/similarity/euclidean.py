@@ -1,4 +1,4 @@
-"""Euclidean: how near the pooled vectors lie."""
+"""Euclidean: minus the distance of the pooled vectors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from itm_lightning.types import Features, Rows, at_least_float32, double
 
 @dataclass(frozen=True)
 class Points(Rows):
-    """A side prepared for distances.
+    """One side, prepared for distances.
 
     Attributes:
         vectors: ``(B, D)``.
@@ -29,11 +29,11 @@ class Points(Rows):
 
 @register("similarity")
 class Euclidean(Embedding, PooledSimilarity):
-    """``-‖v - t‖`` of a photo's pooled vector ``v`` and a caption's ``t``, as they are.
+    """``-‖v - t‖`` of an image's pooled vector ``v`` and a text's ``t``, not normalised.
 
-    The distance whose margin loss FaceNet (Schroff et al., CVPR 2015) made common. All pairs are
-    one matrix product, ``‖v - t‖² = ‖v‖² + ‖t‖² - 2 v·t``. Between near vectors that difference
-    cancels, which in float32 would leave nothing of it but rounding: it is taken in float64.
+    FaceNet (Schroff et al., CVPR 2015) trains it with a margin loss. All pairs take one matrix
+    product, ``‖v - t‖² = ‖v‖² + ‖t‖² - 2 v·t``. Between close vectors the terms cancel, and in
+    float32 only rounding errors would remain: the difference is computed in float64.
     """
 
     def prepare(self, features: Features) -> Points:

@@ -1,4 +1,4 @@
-"""What several heads share: unit vectors, inner products, and the precision they are taken in."""
+"""Functions that several heads share: arithmetic, and checks of their arguments."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from torch.nn import functional as F
 from itm_lightning.errors import InputError
 from itm_lightning.types import full_precision
 
-_TINY = 1e-30  # next to nothing in float32, too
+_TINY = 1e-30  # negligible, and representable in float32
 
 ChoiceT = TypeVar("ChoiceT")
 
 
 def root(squares: Tensor) -> Tensor:
-    """Square root of what rounding may have left slightly negative; its gradient at 0 is 0."""
+    """Square root of squares that rounding may have made negative; its gradient at 0 is 0."""
     return squares.clamp(min=_TINY).sqrt()
 
 
@@ -29,10 +29,10 @@ def affine(vectors: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def of_width(dim: int, vectors: Tensor, head: object) -> Tensor:
-    """The vectors, checked to be as wide as the head was told.
+    """The vectors, after a check of their width.
 
     Raises:
-        InputError: they are not.
+        InputError: the width is not ``dim``.
     """
     if vectors.shape[-1] != dim:
         raise InputError(
@@ -46,7 +46,7 @@ def chosen(head: object, what: str, name: str, choices: Mapping[str, ChoiceT]) -
     """``choices[name]``.
 
     Raises:
-        InputError: there is no such choice; the message names the head and lists those there are.
+        InputError: there is no such choice; the message names the head and lists the choices.
     """
     if name not in choices:
         known = ", ".join(choices)

@@ -18,7 +18,7 @@ from itm_lightning.types import Features, Rows, full_precision, unit
 
 @dataclass(frozen=True)
 class SquaredLengths(Rows):
-    """A side prepared for expected distances.
+    """One side, prepared for expected distances.
 
     Attributes:
         means: ``(B, D)``.
@@ -35,8 +35,8 @@ class Gaussian(Embedding, PooledSimilarity):
 
     The closed-form sampled distance of PCME++ (Chun: "Improved Probabilistic Image-Text
     Representations", ICLR 2024, equation 1). The means are the pooled vectors at length 1. Where
-    PCME++ pools tokens a second time for ``log σ²``, a linear layer a side reads it off the mean
-    here. All pairs are one matrix product. Published with
+    PCME++ pools the tokens a second time for ``log σ²``, here a linear layer for each side computes
+    it from the mean. All pairs take one matrix product. Published with
     :class:`~itm_lightning.objectives.MatchProbability`, and 1e-4 times
     :class:`~itm_lightning.objectives.InformationBottleneck`.
 
@@ -52,11 +52,11 @@ class Gaussian(Embedding, PooledSimilarity):
 
     def prepare_images(self, images: Features) -> SquaredLengths:
         """Means, and expected squared lengths."""
-        return _spread(self._distributions(images, self.image_log_variance))
+        return _squared_lengths(self._distributions(images, self.image_log_variance))
 
     def prepare_texts(self, texts: Features) -> SquaredLengths:
         """Means, and expected squared lengths."""
-        return _spread(self._distributions(texts, self.text_log_variance))
+        return _squared_lengths(self._distributions(texts, self.text_log_variance))
 
     @override
     def to_head_space(self, images: Features, texts: Features) -> tuple[Features, Features]:
@@ -87,18 +87,17 @@ class Gaussian(Embedding, PooledSimilarity):
 
     def _distributions(self, features: Features, log_variance: nn.Linear) -> Gaussians:
         means = unit(of_width(self.dim, self.pooled(features), self))
-        spread = affine(means, log_variance.weight, log_variance.bias)
-        return Gaussians(None, None, means, spread)
+        return Gaussians(None, None, means, affine(means, log_variance.weight, log_variance.bias))
 
 
-def _spread(sides: Gaussians) -> SquaredLengths:
+def _squared_lengths(sides: Gaussians) -> SquaredLengths:
     assert sides.pooled is not None
     squares = sides.pooled.square() + sides.log_variance.exp()
     return SquaredLengths(sides.pooled, squares.sum(dim=-1))
 
 
 def _log_variance(dim: int) -> nn.Linear:
-    """Starts with ``Σσ²`` near 1, the squared length of the mean."""
+    """A layer that starts with ``Σσ²`` near 1, which is the squared length of the mean."""
     layer = nn.Linear(dim, dim)
     nn.init.xavier_uniform_(layer.weight)
     nn.init.constant_(layer.bias, -math.log(dim))

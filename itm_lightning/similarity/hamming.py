@@ -16,11 +16,10 @@ from itm_lightning.types import Features, at_least_float32
 class Hamming(InnerProductSimilarity):
     """Minus the Hamming distance of binary codes: the signs of the pooled vectors' ``K`` numbers.
 
-    Of codes ``b`` in ``{-1, 1}`` it is ``-(K - b_v·b_t) / 2``, one matrix product (Jiang, Li:
-    "Deep Cross-Modal Hashing", CVPR 2017). In evaluation scores are whole numbers, 0 to
-    -K, and exact; many tie, and ties count against the model. Signs have no gradient: in training
-    ``tanh`` takes their place (Cao et al., "HashNet", ICCV 2017, without its
-    continuation).
+    For codes ``b`` in ``{-1, 1}`` it is ``-(K - b_v·b_t) / 2``, one matrix product (Jiang, Li:
+    "Deep Cross-Modal Hashing", CVPR 2017). In evaluation, scores are exact whole numbers from -K to
+    0; many are equal, and ties count against the model. Signs have no gradient: in training
+    ``tanh`` replaces them (Cao et al., "HashNet", ICCV 2017, without its continuation).
     """
 
     @override

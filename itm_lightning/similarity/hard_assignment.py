@@ -1,4 +1,4 @@
-"""HardAssignment: CHAN's words, each of which is its nearest region."""
+"""HardAssignment (CHAN): each word is compared with its nearest region alone."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class HardAssignment(Aligning, UnitTokenSimilarity):
 
     CHAN (Pan, Wu, Zhang: "Fine-grained Image-text Matching by Cross-modal Hard Aligning Network",
     CVPR 2023): hard assignment coding describes each word by its most similar region alone, and
-    LogSumExp pools the words, so that those that match best count most. The authors' code leaves
-    the factor ``1/λ`` out: their margin of .05 is one of .005 here; ranks are the same.
+    LogSumExp pools the words, so that the best matches count most. The authors' code leaves the
+    factor ``1/λ`` out: their margin of .05 is one of .005 here; ranks are the same.
 
     Args:
         lse_temperature: ``λ``; higher is nearer to the best word alone. Published: 10 (the

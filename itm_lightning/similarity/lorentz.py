@@ -1,4 +1,4 @@
-"""Lorentz: how near photo and caption lie in hyperbolic space."""
+"""Lorentz: minus the distance of image and text in hyperbolic space."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _CURVATURE_FACTOR = 10.0  # MERU's: the curvature stays within this factor of wh
 class Lorentz(Embedding, PooledSimilarity):
     """``-d(v, t)``, the geodesic distance on a hyperboloid of learnt curvature ``-c``.
 
-    MERU (Desai et al., "Hyperbolic Image-Text Representations", ICML 2023, sections 2 and 3).
-    Each side's vectors, times that side's learnt scale, are tangent vectors at the vertex; the
-    exponential map wraps them onto the hyperboloid, and
-    ``d(v, t) = acosh(c (v₀ t₀ - v·t)) / √c``, with ``₀`` for the time component. All pairs are one
-    matrix product. Published with :class:`~itm_lightning.objectives.InfoNCE`, and 0.2 times
+    MERU (Desai et al., "Hyperbolic Image-Text Representations", ICML 2023, sections 2 and 3). Each
+    side's vectors, times that side's learnt scale, are tangent vectors at the vertex; the
+    exponential map wraps them onto the hyperboloid, and ``d(v, t) = acosh(c (v₀ t₀ - v·t)) / √c``,
+    with ``₀`` for the time component. All pairs take one matrix product. Published with
+    :class:`~itm_lightning.objectives.InfoNCE`, and 0.2 times
     :class:`~itm_lightning.objectives.Entailment`.
 
     Args:
@@ -87,7 +87,7 @@ class Lorentz(Embedding, PooledSimilarity):
     def _on_hyperboloid(self, features: Features, log_scale: nn.Parameter) -> Hyperboloid:
         vectors = at_least_float32(of_width(self.dim, self.pooled(features), self))
         # the parameters themselves are clamped: a clamp in the graph has no gradient beyond its
-        # bound, and what once got there would never come back
+        # bound, and a parameter that got there would stay there
         with torch.no_grad():
             log_scale.clamp_(max=0)
         return exponential_map(

@@ -1,4 +1,4 @@
-"""MaxSim: every word finds its nearest region, or every region its nearest word."""
+"""MaxSim: each word is matched with its nearest region, or each region with its nearest word."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _AGGREGATORS = {name: AGGREGATORS[name] for name in ("Mean", "Sum")}
 
 @register("similarity")
 class MaxSim(Aligning, UnitTokenSimilarity):
-    """``Σ_i max_j cos(q_i, c_j)``, or the mean over the tokens ``q_i`` that ask.
+    """``Σ_i max_j cos(q_i, c_j)``, or the mean over the query tokens ``q_i``.
 
     Khattab, Zaharia: "ColBERT: Efficient and Effective Passage Search via Contextualized Late
     Interaction over BERT", SIGIR 2020 (section 3.3, equation 3): the sum, over the query's tokens.
     Yao et al.: "FILIP: Fine-grained Interactive Language-Image Pre-Training", ICLR 2022 (section
-    3.1, "Cross-modal late interaction"): the mean over the real tokens, so that captions of any
-    length can be ranked, and either side asks.
+    3.1, "Cross-modal late interaction"): the mean over the real tokens, so that texts of any length
+    can be ranked, and both sides are queries.
 
     Args:
-        direction: ``"t2i"`` (words ask regions), ``"i2t"`` (regions ask words), or ``"both"``, the
-            mean of the two.
+        direction: ``"t2i"`` (words are the queries), ``"i2t"`` (regions are the queries), or
+            ``"both"``, the mean of the two.
         aggregate: ``"Mean"`` or ``"Sum"``.
 
     Raises:
-        InputError: a name is unknown; the message lists those there are.
+        InputError: a name is unknown; the message lists the known ones.
     """
 
     def __init__(self, direction: str = "both", aggregate: str = "Mean") -> None:
@@ -57,7 +57,7 @@ class MaxSim(Aligning, UnitTokenSimilarity):
         return torch.stack(scores).mean(dim=0)
 
     def alignment(self, images: Features, texts: Features) -> Tensor:
-        """``(n_images, n_texts, R, L)``: 1 where a token's nearest is, else 0.
+        """``(n_images, n_texts, R, L)``: 1 at the nearest token of each query, else 0.
 
         With ``both`` it is the mean of the two directions: 1 where each is the other's nearest.
         """

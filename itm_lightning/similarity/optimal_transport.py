@@ -1,4 +1,4 @@
-"""OptimalTransport: what it takes to turn an image's regions into a text's words."""
+"""OptimalTransport: the cosines of regions and words, weighted by a transport plan."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itm_lightning.similarity.base import Aligning
 from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity
 from itm_lightning.types import Features
 
-#: Below it, the kernel of the dearest pair, ``exp(-2 / ε)``, is no normal number in float32.
+#: Below it, the kernel of the most expensive pair, ``exp(-2 / ε)``, is no normal number in float32.
 SMALLEST_EPSILON = 0.025
 
 
@@ -29,21 +29,22 @@ def transport_plan(
     """The plan ``(N, R, M, L)`` that transports ``mass`` from regions to words.
 
     With a mass of 1 its sums over regions and over words are the shares; with less they are at most
-    those. The words' are exact, the regions' as far as the iterations come.
+    the shares. The sums of the words are exact, those of the regions approximate: more iterations
+    make them more exact.
 
     Args:
-        cosines: ``(N, R, M, L)``, of ``N`` photos and ``M`` captions.
+        cosines: ``(N, R, M, L)``, of ``N`` images and ``M`` texts.
         regions: the regions' shares ``(N, R)`` of 1; 0 at padding.
         words: the words' shares ``(M, L)`` of 1; 0 at padding.
         mass: how much to transport, in (0, 1].
         epsilon: the entropy's weight, at least :data:`SMALLEST_EPSILON`; smaller is nearer to the
             cheapest plan, and takes more iterations.
-        iterations: how many times both sums are made right.
+        iterations: how many times both sums are corrected.
     """
     kernel = ((cosines - 1) / epsilon).exp().permute(0, 2, 3, 1).contiguous()
     a, b = regions.unsqueeze(1), words
     if mass < 1:
-        # any cost will do: this one, of a cosine of 0, takes few iterations
+        # any cost is correct; this one, of a cosine of 0, needs few iterations
         kernel = F.pad(kernel, (0, 1, 0, 1), value=math.exp(-1 / epsilon))
         kernel[..., -1, -1] = 0
         a, b = (F.pad(shares, (0, 1), value=1 - mass) for shares in (a, b))
@@ -56,9 +57,9 @@ def sinkhorn(kernel: Tensor, rows: Tensor, columns: Tensor, iterations: int) -> 
 
     Args:
         kernel: ``(..., A, B)``, in [0, 1].
-        rows: what each row should sum to, ``(..., A)``; so it does.
-        columns: what each column should sum to, ``(..., B)``; so it nearly does.
-        iterations: how many times both sums are made right.
+        rows: the sum of each row, ``(..., A)``; met exactly.
+        columns: the sum of each column, ``(..., B)``; met approximately.
+        iterations: how many times both sums are corrected.
     """
     log_rows, log_columns = rows.log(), columns.log()
     log_u = log_rows
@@ -71,21 +72,20 @@ def sinkhorn(kernel: Tensor, rows: Tensor, columns: Tensor, iterations: int) -> 
 def _log_product(logs: Tensor, kernel: Tensor) -> Tensor:
     """``log(exp(logs) kernel) (..., B)`` of ``logs (..., A)`` and ``kernel (..., A, B)``."""
     largest = logs.detach().amax(dim=-1, keepdim=True)
-    # a row before a matrix: on a CPU far faster than a matrix before a column
+    # row times matrix: on a CPU far faster than matrix times column
     product = (logs - largest).exp().unsqueeze(-2) @ kernel
     return product.squeeze(-2).log() + largest
 
 
 @register("similarity")
 class OptimalTransport(Aligning, UnitTokenSimilarity):
-    """``⟨T, S⟩``: the cosines ``S`` of regions and words, weighed by the plan ``T``.
+    """``⟨T, S⟩``: the cosines ``S`` of regions and words, weighted by the plan ``T``.
 
-    All real regions of a photo share a mass of 1, and so do all real words of a caption; ``T`` is
-    the entropic plan that brings ``mass`` of one to the other (Cuturi, NeurIPS 2013; partial: see
-    :func:`transport_plan`). With the cost ``1 - S`` it is ``mass - ⟨T, 1 - S⟩``,
-    as Chen et al. ("UNITER", ECCV 2020, section 3.2) align words and regions. A mass below 1 leaves
-    regions that nobody mentions, and words that cannot be seen, without a partner. Gradients go
-    through the plan.
+    All real regions of an image share a mass of 1, and so do all real words of a text; ``T`` is the
+    entropic plan that brings ``mass`` of one to the other (Cuturi, NeurIPS 2013; partial: see
+    :func:`transport_plan`). With the cost ``1 - S`` it is ``mass - ⟨T, 1 - S⟩``, as Chen et al.
+    ("UNITER", ECCV 2020, section 3.2) align words and regions. With a mass below 1, regions that no
+    word mentions, and words that are not visible, need no partner. Gradients pass through the plan.
 
     Args:
         mass: share that is transported, in (0, 1].
@@ -124,6 +124,6 @@ class OptimalTransport(Aligning, UnitTokenSimilarity):
 
 
 def _shares(mask: Tensor) -> Tensor:
-    """Equal shares ``(B, L)`` of 1 of the real tokens; of all, zero vectors, if none is real."""
+    """Equal shares ``(B, L)`` of 1 of the real tokens; if none is real, of all tokens."""
     real = mask | ~mask.any(dim=-1, keepdim=True)
     return real / real.sum(dim=-1, keepdim=True)

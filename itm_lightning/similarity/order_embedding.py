@@ -1,4 +1,4 @@
-"""OrderEmbedding: a caption is more general than its photo."""
+"""OrderEmbedding: a text is more general than its image."""
 
 from __future__ import annotations
 
@@ -13,18 +13,17 @@ from itm_lightning.types import Features, Vectors, unit
 
 @register("similarity")
 class OrderEmbedding(PooledSimilarity):
-    """``-‖max(0, t - v)‖`` of a photo's vector ``v`` and a caption's ``t``.
+    """``-‖max(0, t - v)‖`` of an image's vector ``v`` and a text's ``t``.
 
-    Vendrov, Kiros, Fidler, Urtasun: "Order-Embeddings of Images and Language", ICLR 2016
-    (equation 2): whoever stands above another in the hierarchy of meaning should have no
-    larger coordinate anywhere, and what exceeds is a violation. Coordinates are absolute values of
-    vectors of length 1. The violation's root, and not its square, is the score, as in VSE++'s
-    implementation. The published objective is ``Triplet(margin=0.05, hardest=False)``; VSE++ takes
-    the hardest.
+    Vendrov, Kiros, Fidler, Urtasun: "Order-Embeddings of Images and Language", ICLR 2016 (equation
+    2): the more general of the two should have no larger coordinate anywhere, and whatever is
+    larger is a violation. Coordinates are absolute values of vectors of length 1. The score is the
+    norm of the violations, not its square, as in VSE++'s implementation. The published objective is
+    ``Triplet(margin=0.05, hardest=False)``; VSE++ takes the hardest.
     """
 
     def prepare(self, features: Features) -> Vectors:
-        """Vectors ``(B, D)`` of length 1 without a negative coordinate."""
+        """Vectors ``(B, D)`` of length 1 without negative coordinates."""
         return Vectors(unit(self.pooled(features)).abs())
 
     def score(self, images: Vectors, texts: Vectors) -> Tensor:
@@ -39,5 +38,5 @@ def _scores(images: Vectors, texts: Vectors) -> Tensor:
 
 def order_violations(specific: Tensor, general: Tensor) -> Tensor:
     """``‖max(0, general - specific)‖`` along the last dimension, which it drops; broadcasts."""
-    # in place: the difference is ours alone. The norm's gradient is 0, not NaN, at no violation.
+    # in place: nothing else needs the difference. Without violation the gradient is 0, not NaN.
     return torch.linalg.vector_norm((general - specific).relu_(), dim=-1)

@@ -1,4 +1,4 @@
-"""SmoothChamfer: every token finds its nearest of the other side, softly."""
+"""SmoothChamfer: each token is matched with a soft maximum over the other side."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from itm_lightning.similarity.unit_tokens import (
     hide_padding,
 )
 
-# e to the power of this is nothing next to 1, even in float64
-_NOTHING = -200.0
+# exp of this is negligible next to 1, even in float64
+_NEGLIGIBLE = -200.0
 
 
 @register("similarity")
@@ -40,7 +40,7 @@ class SmoothChamfer(UnitTokenSimilarity):
 
     @override
     def compare(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        hidden = hide_padding(cosines, images, texts, _NOTHING / self.temperature - 1)
+        hidden = hide_padding(cosines, images, texts, _NEGLIGIBLE / self.temperature - 1)
         of_words, of_regions = (
             direction.scores(hidden, images, texts, self._soft_largest, _mean)
             for direction in (T2I, I2T)

@@ -1,10 +1,10 @@
-"""Spaces that a head has of its own: the hyperboloid of Lorentz, the distributions of Gaussian.
+"""Spaces in which some heads compare: the hyperboloid of Lorentz, the distributions of Gaussian.
 
-Hyperbolic geometry is that of the unit hyperboloid (the Lorentz model, curvature -1), after Desai,
-Nickel, Rajpurohit, Johnson, Vedantam: "Hyperbolic Image-Text Representations" (MERU), ICML 2023,
-sections 2 and 3. The formulas there carry a curvature ``-c``; with ``x`` there and ``√c · x`` here,
-it drops out of all of them. Far from the origin a distance is the small difference of large
-numbers, hence the float64.
+The hyperbolic geometry is that of the unit hyperboloid (the Lorentz model, curvature -1), after
+Desai, Nickel, Rajpurohit, Johnson, Vedantam: "Hyperbolic Image-Text Representations" (MERU), ICML
+2023, sections 2 and 3. The formulas there carry a curvature ``-c``; with ``x`` there and ``√c · x``
+here, it drops out of all of them. Far from the origin a distance is a small difference of large
+numbers, and is computed in float64.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Hyperboloid(Features):
 
 @dataclass(frozen=True)
 class Gaussians(Features):
-    """One normal distribution a photo or caption, of independent dimensions.
+    """A normal distribution with independent dimensions for each image or text.
 
     Attributes:
         pooled: the means ``(B, D)``.
@@ -62,7 +62,7 @@ def exponential_map(tangent: Tensor) -> Hyperboloid:
 
 
 def half_aperture(points: Hyperboloid, min_radius: float) -> Tensor:
-    """Half the opening ``asin(2K / ‖x‖) (B,)`` in radians of the cones of what each point entails.
+    """Half the opening ``asin(2K / ‖x‖) (B,)`` in radians of the cone that each point entails.
 
     Args:
         points: the cones' apices ``x``.
@@ -73,7 +73,7 @@ def half_aperture(points: Hyperboloid, min_radius: float) -> Tensor:
 
 
 def exterior_angle(apices: Hyperboloid, points: Hyperboloid) -> Tensor:
-    """How far each point lies off its cone's axis, ``π - ∠Oxy (B,)`` in radians.
+    """The angle between each point and the axis of its cone, ``π - ∠Oxy (B,)`` in radians.
 
     ``O`` is the vertex, ``x`` the apex and ``y`` the point: the angle at ``x`` between the ray
     from ``O`` that goes on outwards, and the way to ``y``.

@@ -1,4 +1,4 @@
-"""TransformerMatching: a small transformer that reads regions and words together."""
+"""TransformerMatching: a small transformer on the regions and words of a pair."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ WIDENING = 4  # of the feed-forward layer
 
 
 class TransformerLayer(nn.Module):
-    """Attention and a feed-forward network, each added to what it reads.
+    """Attention and a feed-forward network, each added to its input.
 
     Vaswani et al.: "Attention Is All You Need", NeurIPS 2017, with the norms before and not after
     (Xiong et al.: "On Layer Normalization in the Transformer Architecture", ICML 2020).
@@ -43,24 +43,24 @@ class TransformerLayer(nn.Module):
             nn.Linear(WIDENING * width, width),
         )
 
-    def forward(self, asking: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The new ``(B, A, W)`` of the tokens that ask.
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The queries ``(B, A, W)`` after this layer.
 
         Args:
-            asking: ``(B, A, W)``.
-            tokens: ``(B, K, W)``, those looked at.
+            queries: ``(B, A, W)``.
+            tokens: ``(B, K, W)``, which the queries attend to.
             mask: ``(B, K)`` bool, ``True`` at real tokens; one in each row at least.
         """
-        asking = asking + self._attention(asking, tokens, mask)
-        return asking + self.feed_forward(asking)
+        queries = queries + self._attention(queries, tokens, mask)
+        return queries + self.feed_forward(queries)
 
-    def _attention(self, asking: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
-        query = _by_head(self.query(self.attention_norm(asking)))
+    def _attention(self, queries: Tensor, tokens: Tensor, mask: Tensor) -> Tensor:
+        query = _by_head(self.query(self.attention_norm(queries)))
         key, value = self.key_value(self.attention_norm(tokens)).chunk(2, dim=-1)
-        found = F.scaled_dot_product_attention(
+        attended = F.scaled_dot_product_attention(
             query, _by_head(key), _by_head(value), attn_mask=mask[:, None, None]
         )
-        return self.output(found.transpose(1, 2).flatten(2))
+        return self.output(attended.transpose(1, 2).flatten(2))
 
 
 def _by_head(tokens: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ def _by_head(tokens: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Embedded(Rows):
-    """A side as the transformer reads it.
+    """One side, as the transformer reads it.
 
     Attributes:
         tokens: ``(B, L, W)``.
@@ -83,16 +83,16 @@ class Embedded(Rows):
 
 @register("similarity")
 class TransformerMatching(TokenSimilarity):
-    """A number read off a score token that has been through a transformer with both sides' tokens.
+    """A transformer reads a score token and both sides' tokens; a linear layer scores the former.
 
     ``w · LN(transformer([s; v_1 + e_V, …; t_1 + e_T, …])_s) + b``: the matching head of one-stream
     models (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", ECCV 2020, section
-    3.1 and "Image-Text Matching"; Li et al., "VisualBERT", 2019), small, and on top of this house's
-    encoders. Every region and word sees all others, so each pair costs a pass through the network:
-    thousands of times a cosine. Meant to rank again what a cheaper head found.
+    3.1 and "Image-Text Matching"; Li et al., "VisualBERT", 2019), small, on top of any encoders.
+    All regions and words attend to each other, so that each pair costs a pass through the network,
+    thousands of times as much as a cosine: meant to re-rank the best pairs of a cheaper head.
 
-    Tokens are scaled to length 1, mapped to the transformer's width, and told apart by a learnt
-    embedding for each side; the encoders know their places.
+    Tokens are scaled to length 1, mapped to the transformer's width, and marked by a learnt
+    embedding of their side; positions are left to the encoders.
 
     Args:
         dim: width of the tokens.
@@ -151,7 +151,7 @@ class TransformerMatching(TokenSimilarity):
         *earlier, last = self.layers
         for layer in earlier:
             tokens = layer(tokens, tokens, mask)
-        # nobody reads the other tokens after the last layer
+        # after the last layer only the score token is needed
         score_tokens = last(tokens[:, :1], tokens, mask).squeeze(1)
         with full_precision(score_tokens):
             scores = self.evaluate(self.final_norm(score_tokens))

@@ -122,7 +122,7 @@ def test_a_text_without_words_and_a_image_without_regions_have_scores(name):
 
 def test_too_many_regions_are_refused_with_the_mend(name):
     head = HEADS[name][0](8, 4, regions=3)
-    with pytest.raises(InputError, match=r"\(regions=3\) got a photo of 5 regions: set regions"):
+    with pytest.raises(InputError, match=r"\(regions=3\) got an image of 5 regions: set regions"):
         head(made_up_features(2, 5), made_up_features(2, 4))
 
 

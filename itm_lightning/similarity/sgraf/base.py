@@ -1,4 +1,4 @@
-"""What SGR and SAF share: the similarity vectors of SGRAF, for all pairs of a batch at once.
+"""Base of SGR and SAF: the similarity vectors of SGRAF, for all pairs of a batch at once.
 
 Diao, Zhang, Ma, Lu: "Similarity Reasoning and Filtration for Image-Text Matching", AAAI 2021.
 """
@@ -28,13 +28,13 @@ _SMOOTH = 9.0  # λ, the attention's inverse temperature
 
 @dataclass(frozen=True)
 class SgrafTokens(Rows):
-    """A side prepared for SGRAF.
+    """One side, prepared for SGRAF.
 
     Attributes:
         tokens: ``(B, L, D)`` of length 1, zero at padding.
         mask: ``(B, L)`` bool, ``True`` at real tokens.
         overall: ``(B, D)`` of length 1, the global vector.
-        gram: ``(B, L, L)`` inner products of a photo's regions; ``None`` for captions.
+        gram: ``(B, L, L)`` inner products of an image's regions; ``None`` for texts.
     """
 
     tokens: Tensor
@@ -44,17 +44,18 @@ class SgrafTokens(Rows):
 
 
 class Sgraf(Aligning, TokenSimilarity):
-    """A head on similarity vectors; the subclasses say how one score is made of them.
+    """A head on similarity vectors; the subclasses combine them to one score.
 
-    A pair has a vector for each word, which compares it with what it saw of the photo, and one for
+    A pair has a vector for each word, which compares it with its attended image vector, and one for
     the global vectors of both: ``s(x, y) = W|x - y|² / ‖W|x - y|²‖`` (section "Similarity
-    Representation Learning", with the bias of the authors' code). Words see regions as in SCAN.
+    Representation Learning", with the bias of the authors' code). Words attend to regions as in
+    SCAN.
 
     Args:
         dim: width of the tokens.
         sim_dim: width of the similarity vectors.
-        regions: the most regions that a photo has. Batch normalisation in the photo's
-            self-attention has statistics for each; a photo with fewer uses the first ones.
+        regions: the most regions that an image has. Batch normalisation in the image's
+            self-attention has statistics for each; an image with fewer uses the first ones.
     """
 
     # Similarity vectors are float32, which weights in bfloat16 cannot be multiplied with.
@@ -71,7 +72,7 @@ class Sgraf(Aligning, TokenSimilarity):
         self.evaluate = nn.Linear(sim_dim, 1)
 
     def initialise(self) -> None:
-        """Xavier uniform weights and zero biases, as the authors start; for subclasses to call."""
+        """Xavier uniform weights and zero biases, as in the authors' code; subclasses call this."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)
@@ -80,12 +81,12 @@ class Sgraf(Aligning, TokenSimilarity):
 
     @abstractmethod
     def match(self, vectors: Tensor, counts: Tensor) -> Tensor:
-        """One vector ``(n_images, n_texts, S)`` a pair.
+        """One vector for each pair: ``(n_images, n_texts, S)``.
 
         Args:
             vectors: ``(n_images, n_texts, 1 + L, S)``: the global one, then the real words', then
                 zeros.
-            counts: ``(n_texts,)`` int64, how many vectors are no padding.
+            counts: ``(n_texts,)`` int64, how many vectors are not padding.
         """
 
     @override
@@ -98,8 +99,8 @@ class Sgraf(Aligning, TokenSimilarity):
         if mask[:, self.regions :].any():
             most = int(mask.nonzero()[:, 1].max()) + 1
             raise InputError(
-                f"{type(self).__name__}(regions={self.regions}) got a photo of {most} regions: "
-                "set regions to the most that a photo has"
+                f"{type(self).__name__}(regions={self.regions}) got an image of {most} regions: "
+                "set regions to the most that an image has"
             )
         tokens, mask = tokens[:, : self.regions], mask[:, : self.regions]
         with full_precision(tokens):
@@ -133,17 +134,17 @@ class Sgraf(Aligning, TokenSimilarity):
     def _vectors(self, weights: Tensor, images: SgrafTokens, texts: SgrafTokens) -> Tensor:
         """Similarity vectors ``(n_images, n_texts, 1 + L, S)``; only real words are computed."""
         real = texts.mask.flatten().nonzero().squeeze(1)
-        assert images.gram is not None  # only captions have none
+        assert images.gram is not None  # only texts have none
         to_unit = inverse_length(weights, images.gram).unsqueeze(1)
         weights = (weights * to_unit).flatten(2).index_select(2, real).mT
         words = texts.tokens.flatten(0, 1)[real]
         local, overall = self.local_similarity, self.overall_similarity
         of_words = similarity_vectors(weights, images.tokens, words, local.weight, local.bias)
-        # two global vectors are compared as if one had seen the other, and nothing else
-        sights = weights.new_ones(len(images), len(texts), 1)
+        # the global vector of a text attends to that of the image alone
+        ones = weights.new_ones(len(images), len(texts), 1)
         overall_images = images.overall.unsqueeze(1)
         of_wholes = similarity_vectors(
-            sights, overall_images, texts.overall, overall.weight, overall.bias
+            ones, overall_images, texts.overall, overall.weight, overall.bias
         )
         return _laid_out(of_wholes, of_words, texts.mask)
 

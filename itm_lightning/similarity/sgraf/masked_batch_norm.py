@@ -1,4 +1,4 @@
-"""Batch normalisation whose statistics leave padding out."""
+"""Batch normalisation with statistics that exclude padding."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class MaskedBatchNorm(nn.Module):
     """Batch normalisation (Ioffe and Szegedy, 2015) over the real values of each channel.
 
     Where all values are real it is :class:`torch.nn.BatchNorm1d`, except that a channel with a
-    single value is no error (it becomes its bias), and that a batch may have fewer channels: those
-    it lacks keep their running statistics.
+    single value is no error (it becomes its bias), and that a batch may have fewer channels: the
+    missing ones keep their running statistics.
 
-    Like torch's, it takes the statistics of this process's values, and those of all processes after
+    As in torch, the statistics are those of this process, and those of all processes after
     :meth:`torch.nn.SyncBatchNorm.convert_sync_batchnorm` (Lightning's ``sync_batchnorm: true``).
 
     Args:
@@ -38,18 +38,18 @@ class MaskedBatchNorm(nn.Module):
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.synchronised = False
-        # It has no numbers and is never called: the conversion knows torch's classes alone, and
-        # comes by for this one.
+        # Without weights, and never called. The conversion replaces torch's own classes only, and
+        # this one tells us that it ran: see add_module.
         self.torchs = nn.BatchNorm1d(channels, affine=False, track_running_stats=False)
 
     @override
     def add_module(self, name: str, module: nn.Module | None) -> None:
-        """Where the conversion, or Lightning's way back, puts what it made of ``torchs``."""
-        # ours works on CPUs, too, where DistributedDataParallel refuses to see torch's
+        """The conversion, and Lightning's way back, call it to replace ``torchs``."""
+        # not kept: DistributedDataParallel refuses torch's class on CPUs, where this one works
         self.synchronised = isinstance(module, nn.SyncBatchNorm)
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Normalised values; what stands at padding means nothing.
+        """Normalised values; those at padding have no meaning.
 
         Args:
             values: ``(B, C, K)``, of the first ``C`` channels.
@@ -72,9 +72,9 @@ class MaskedBatchNorm(nn.Module):
         return mean, variance
 
     def _total(self, values: Tensor) -> Tensor:
-        """The sum of values ``(B, C, K)`` in each channel there is, over all whose sum is wanted.
+        """The sum of values ``(B, C, K)`` in each channel, over all processes if synchronised.
 
-        Another process's batch may have channels that this one lacks.
+        The batch of another process may have channels that this one has not.
         """
         lacking = len(self.weight) - values.shape[1]
         return all_reduce_sum(F.pad(values.sum(dim=(0, 2)), (0, lacking)), self._processes())

@@ -1,4 +1,4 @@
-"""SAF: similarity vectors of which the significant ones count."""
+"""SAF: a mean of similarity vectors, weighted by their significance."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ _EPS = 1e-8
 class SAF(Sgraf):
     """Similarity attention filtration (SGRAF; Diao et al., AAAI 2021).
 
-    A weighted mean of a pair's similarity vectors ``s_i``, one a word and one of the global
-    vectors, gives the score, in (0, 1). Each vector's weight (section "Similarity Attention
-    Filtration") is
+    A linear layer scores a weighted mean of a pair's similarity vectors ``s_i``, one for each word
+    and one of the global vectors; scores are in (0, 1). Each vector's weight (section "Similarity
+    Attention Filtration") is
 
     ``β_i = σ(BN(w · s_i + b)) / Σ_j σ(BN(w · s_j + b))``
 
-    In training the batch statistics are those of all pairs at once; the authors' loop takes those
-    of each caption's pairs. Tokens are scaled to length 1, as the authors' encoders leave them.
-    Their parameters can be loaded with :func:`itm_lightning.similarity.from_sgraf_state`.
+    In training the batch statistics are those of all pairs at once; the authors' loop computes them
+    for the pairs of each text. Tokens are scaled to length 1, as by the authors' encoders. The
+    authors' parameters can be loaded with :func:`itm_lightning.similarity.from_sgraf_state`.
 
     Args:
         dim: width of the tokens.
         sim_dim: width of the similarity vectors.
-        regions: the most regions that a photo has. Batch normalisation in the photo's
-            self-attention has statistics for each; a photo with fewer uses the first ones.
+        regions: the most regions that an image has. Batch normalisation in the image's
+            self-attention has statistics for each; an image with fewer uses the first ones.
     """
 
     def __init__(self, dim: int, sim_dim: int = 256, regions: int = 36) -> None:

@@ -1,4 +1,4 @@
-"""SGR: similarity vectors that reason with each other."""
+"""SGR: reasoning on a graph of similarity vectors."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from itm_lightning.similarity.sgraf.base import Sgraf
 class SGR(Sgraf):
     """Similarity graph reasoning (SGRAF; Diao et al., AAAI 2021).
 
-    The similarity vectors of a pair, one a word and one of the global vectors, are the nodes of a
-    graph; in each step every node looks at all of them, and the global one's last state gives the
-    score, in (0, 1) (section "Similarity Graph Reasoning", with the biases of the authors' code):
+    The similarity vectors of a pair, one for each word and one of the global vectors, are the nodes
+    of a graph; in each step every node attends to all nodes, and a linear layer scores the global
+    one after the last step; scores are in (0, 1) (section "Similarity Graph Reasoning", with the
+    biases of the authors' code):
 
     ``nodes ← relu(W softmax(Q nodes · K nodes) nodes)``
 
-    Tokens are scaled to length 1, as the authors' encoders leave them. Their parameters can be
+    Tokens are scaled to length 1, as by the authors' encoders. The authors' parameters can be
     loaded with :func:`itm_lightning.similarity.from_sgraf_state`.
 
     Args:
         dim: width of the tokens.
         sim_dim: width of the similarity vectors.
         steps: steps of reasoning.
-        regions: the most regions that a photo has. Batch normalisation in the photo's
-            self-attention has statistics for each; a photo with fewer uses the first ones.
+        regions: the most regions that an image has. Batch normalisation in the image's
+            self-attention has statistics for each; an image with fewer uses the first ones.
 
     Raises:
         InputError: there are no steps.
@@ -45,7 +46,7 @@ class SGR(Sgraf):
 
     @override
     def match(self, vectors: Tensor, counts: Tensor) -> Tensor:
-        # captions of one length at a time, so that no product is spent on padding
+        # texts of one length at a time, so that no product is spent on padding
         lengths, group = counts.unique(return_inverse=True)
         rows = [(group == i).nonzero().squeeze(1) for i in range(len(lengths))]
         matched = [
@@ -59,12 +60,12 @@ class SGR(Sgraf):
         *earlier, last = self.reasoning
         for step in earlier:
             nodes = step(nodes, nodes)
-        # nobody reads the other nodes after the last step
+        # after the last step only the global node is needed
         return last(nodes[..., :1, :], nodes).squeeze(-2)
 
 
 class GraphReasoning(nn.Module):
-    """One step of reasoning: nodes look at all nodes.
+    """One step of reasoning: nodes attend to all nodes.
 
     Args:
         dim: width of the nodes.
@@ -76,14 +77,14 @@ class GraphReasoning(nn.Module):
         self.key = nn.Linear(dim, dim, bias=False)  # a bias would drop out of the softmax
         self.output = nn.Linear(dim, dim)
 
-    def forward(self, asking: Tensor, nodes: Tensor) -> Tensor:
-        """The new states ``(..., A, S)`` of the nodes that ask.
+    def forward(self, queries: Tensor, nodes: Tensor) -> Tensor:
+        """The states ``(..., A, S)`` of the queries after this step.
 
         Args:
-            asking: ``(..., A, S)``.
-            nodes: ``(..., K, S)``, those looked at.
+            queries: ``(..., A, S)``, some of the nodes.
+            nodes: ``(..., K, S)``, all nodes, which the queries attend to.
         """
-        # (Q x + q)·K y = (Kᵀ Q x + Kᵀ q)·y: one product a node where the formula has two
+        # (Q x + q)·K y = (Kᵀ Q x + Kᵀ q)·y: one product for each node where the formula has two
         both, bias = self.key.weight.T @ self.query.weight, self.query.bias @ self.key.weight
-        edges = (F.linear(asking, both, bias) @ nodes.mT).softmax(dim=-1)
+        edges = (F.linear(queries, both, bias) @ nodes.mT).softmax(dim=-1)
         return self.output(edges @ nodes).relu()

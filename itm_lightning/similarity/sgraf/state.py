@@ -1,4 +1,4 @@
-"""The authors' parameters of SGRAF under our names."""
+"""The parameters of the authors' SGRAF under the names used here."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _NAMES = {
     r"SAF_module\.attn_sim_w": "significance",
     r"SAF_module\.bn": "significance_norm",
 }
-# What changes no score: a bias that drops out of a softmax, and a counter that nobody reads.
+# Without effect on any score: a bias that drops out of a softmax, and an unused counter.
 _IDLE = ("graph_key_w.bias", "num_batches_tracked")
 
 
 def from_sgraf_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What :class:`SGR` or :class:`SAF` loads, from the authors' similarity module.
+    """A state dict for :class:`SGR` or :class:`SAF`, from that of the authors' similarity module.
 
     ======================================  ================================================
     the authors' name                       ours

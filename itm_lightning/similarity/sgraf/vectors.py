@@ -1,10 +1,10 @@
-"""SGRAF's similarity vectors, in bounded memory.
+"""SGRAF's vectors: similarity vectors of words and images, and global vectors of both sides.
 
-They compare a word with what it saw of a photo, number by number: there are ``D`` of them for each
-word and photo. All at once would take gigabytes, so they are made for a few photos at a time, and
-made again in the backward pass: that costs ``R · D`` products a word, and the linear map ``D · S``.
-
-Self-attention that makes one vector of a photo's regions or a caption's words, as in SGRAF.
+A similarity vector compares a word with its attended image vector in each of the ``D`` dimensions.
+The differences of all words and images would take gigabytes: :func:`similarity_vectors` computes
+them for a few images at a time, and again in the backward pass, at a cost of ``R · D`` products for
+each word; the linear map that follows costs ``D · S``. :class:`GlobalVector` pools the tokens of
+one side by self-attention.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch.autograd.function import once_differentiable
 from itm_lightning.similarity.sgraf.masked_batch_norm import MaskedBatchNorm
 from itm_lightning.types import masked_mean, unit
 
-_CPU_ELEMENTS = 2**19  # 2 MB in float32: what a core's cache holds
+_CPU_ELEMENTS = 2**19  # 2 MB in float32: fits the cache of one core
 _TINY = 1e-12
 
 
 def similarity_vectors(
     weights: Tensor, contexts: Tensor, queries: Tensor, projection: Tensor, bias: Tensor
 ) -> Tensor:
-    """``s / ‖s‖`` with ``s = P |Σ_k w_k c_k - q|² + b``, squared number by number.
+    """``s / ‖s‖`` with ``s = P |Σ_k w_k c_k - q|² + b``, squared in each dimension.
 
-    One product of ``D · S`` a query and row is what this takes, and expanding the square saves
-    none of it: ``P q²`` belongs to one side, but ``P (c ∘ (c - 2q))`` is as large as the whole.
+    This takes ``D · S`` products for each query and row. Expanding the square would save nothing:
+    ``P q²`` depends on one side only, but ``P (c ∘ (c - 2q))`` costs as much as the whole.
 
     Args:
         weights: ``w (N, T, K)``, of every query over each row's context tokens.
@@ -74,12 +74,12 @@ class _SimilarityVectors(torch.autograd.Function):
         d_bias = projection.new_zeros(len(projection))
         for rows in _few(vectors, queries):
             differences = _differences(weights[rows], contexts[rows], queries)
-            # of s: what of g is across s / ‖s‖, over ‖s‖
+            # gradient of s: the part of g orthogonal to s / ‖s‖, divided by ‖s‖
             along = (gradient[rows] * vectors[rows]).sum(dim=-1, keepdim=True)
             d_s = (gradient[rows] - along * vectors[rows]).div_(lengths[rows]).flatten(0, 1)
             d_bias += d_s.sum(dim=0)
             d_projection.addmm_(d_s.T, differences.square().flatten(0, 1))
-            # of Σ w c - q: 2 Pᵀ (of s) ∘ (Σ w c - q)
+            # gradient of Σ w c - q: 2 Pᵀ (gradient of s) ∘ (Σ w c - q)
             d_differences = (d_s @ projection).view_as(differences).mul_(differences).mul_(2)
             d_queries -= d_differences.sum(dim=0)
             d_weights[rows] = d_differences @ contexts[rows].mT
@@ -88,14 +88,14 @@ class _SimilarityVectors(torch.autograd.Function):
 
 
 def _differences(weights: Tensor, contexts: Tensor, queries: Tensor) -> Tensor:
-    """``(n, T, D)``; one pass writes the attended vectors and takes the queries off."""
+    """``(n, T, D)``; attended vectors minus queries, in one pass."""
     return torch.baddbmm(queries.expand(len(weights), -1, -1), weights, contexts, beta=-1)
 
 
 def _few(vectors: Tensor, queries: Tensor) -> Iterator[slice]:
-    """Slices of so many rows that their differences stay small.
+    """Slices of rows whose differences fit into a CPU's cache.
 
-    That is in a CPU's cache; on other devices, in the memory that the vectors take anyway.
+    On other devices the differences of a slice take at most as much memory as the vectors.
     """
     elements = _CPU_ELEMENTS if vectors.device.type == "cpu" else vectors.numel()
     step = max(1, elements // max(1, queries.numel()))
@@ -106,7 +106,7 @@ _DROPOUT = 0.4  # the authors'
 
 
 class GlobalVector(nn.Module):
-    """A weighted mean of the tokens, whose mean tells how much each of them counts.
+    """A weighted mean of the tokens, with weights that depend on their plain mean.
 
     ``softmax(w · (tanh(A token) ∘ tanh(B mean)))`` over the real tokens. Diao et al., AAAI 2021,
     section "Similarity Vector Representation", after Lee et al. 2018 and Nam et al. 2017.
@@ -144,9 +144,9 @@ class GlobalVector(nn.Module):
 
 
 class NormalisedGlobalVector(GlobalVector):
-    """The same with batch normalisation before both ``tanh``, for photos.
+    """:class:`GlobalVector` with batch normalisation before both ``tanh``, for images.
 
-    Of the tokens, every position has its own statistics: region 1 of all photos, region 2, ….
+    Every position among the tokens has its own statistics: region 1 of all images, region 2, ….
 
     Args:
         dim: width of the tokens.
