@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.encoders.base import TextEncoder
-from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, split_words
+from itm_lightning.encoders.base import TextEncoder, Token
+from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, split_words, words_of
 from itm_lightning.errors import InputError
 from itm_lightning.part import ExtraState
 from itm_lightning.registry import register
@@ -88,6 +88,10 @@ class BagOfWords(TextEncoder):
     @override
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         return self._learnt().encode(texts)
+
+    @override
+    def words(self, texts: list[str]) -> list[list[Token]]:
+        return [words_of(text) for text in texts]
 
     @override
     def forward(self, texts: list[str]) -> Features:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -66,6 +67,35 @@ def _arguments(encoder: ImageEncoder) -> dict[str, Any]:
     bound.apply_defaults()
     skipped = {"self", encoder.weights_from, *_OF_TRAINING}
     return {k: to_config(v) for k, v in bound.arguments.items() if k not in skipped}
+
+
+_MOST_OTHERS = 8  # tokens that precede a grid: class token and registers
+
+
+class Token(NamedTuple):
+    """The string behind a token of a text.
+
+    Attributes:
+        text: a word, or the tokeniser's piece of one.
+        special: whether it marks something (start, end) and is no part of the text.
+    """
+
+    text: str
+    special: bool
+
+
+class Grid(NamedTuple):
+    """Where the tokens of an image lie: row by row, over the image as the encoder receives it.
+
+    Attributes:
+        rows: of square cells.
+        columns: of square cells.
+        first: the first token of the grid; those before it (class token, registers) have no place.
+    """
+
+    rows: int
+    columns: int
+    first: int
 
 
 class Encoder(Part, nn.Module, ABC):
@@ -170,6 +200,17 @@ class ImageEncoder(Encoder):
         transform = self.transform(train=False)
         return torch.stack([transform(as_image(image)) for image in many]).to(self.device)
 
+    def grid(self) -> Grid | None:
+        """The place of every token, from a dry run; ``None`` where there is no grid."""
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            pixels = self.pixels(Image.new("RGB", (64, 64)))
+            assert isinstance(pixels, Tensor)  # of an image
+            grid = grid_of(self.trunk(pixels).shape[1], *pixels.shape[2:])
+        self.train(was_training)
+        return grid
+
     @abstractmethod
     def _tokens(self, pixels: Tensor) -> Tensor:
         """Tokens ``(B, L, D)`` of normalised ``pixels (B, 3, H, W)``."""
@@ -214,9 +255,27 @@ class TextEncoder(Encoder):
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` captions."""
 
+    @abstractmethod
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids ``(B, L)`` int64 of the texts' tokens, without noise, and mask ``(B, L)`` bool."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def words(self, texts: list[str]) -> list[list[Token]]:
+        """The strings behind the tokens: of each text as many as its features have real tokens."""
 
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns which words there are, from the training captions."""
+
+
+def grid_of(tokens: int, height: int, width: int) -> Grid | None:
+    """The grid of square cells that the last of ``tokens`` form over pixels ``(height, width)``.
+
+    Returns:
+        The grid; ``None`` where the tokens form none.
+    """
+    for first in range(min(tokens, _MOST_OTHERS + 1)):
+        rows = math.isqrt((tokens - first) * height // width)
+        columns, rest = divmod(tokens - first, rows) if rows else (0, 1)
+        if not rest and rows * width == columns * height:
+            return Grid(rows, columns, first)
+    return None

@@ -104,6 +104,33 @@ def describe_model(model: Any) -> dict[str, Any]:
     return json.loads(model.config.to_json_string(use_diff=False))
 
 
+class JointSpace(nn.Module):
+    """One half of CLIP or SigLIP, up to the space in which both halves are compared.
+
+    Its first token is the half's own vector of the whole image or text; the others are its hidden
+    states, mapped the same way.
+
+    Args:
+        half: the model of images or of texts.
+        projection: from its width into the joint space.
+    """
+
+    def __init__(self, half: nn.Module, projection: nn.Module) -> None:
+        super().__init__()
+        self.model: Any = half
+        self.projection = projection
+        self.config: Any = half.config
+
+    def forward(self, **inputs: Any) -> Tensor:
+        """Tokens ``(B, 1 + L, D)``."""
+        output = self.model(**inputs)
+        states = output.last_hidden_state
+        if self.config.model_type == "clip_vision_model":  # which normalises the pooled one alone
+            states = self.model.post_layernorm(states)
+        both = torch.cat([output.pooler_output.unsqueeze(1), states], dim=1)
+        return self.projection(both)
+
+
 def freeze_unreached(network: nn.Module, tokens: Tensor) -> None:
     """Freezes the parameters that ``tokens`` do not depend on: poolers, mask tokens, heads.
 

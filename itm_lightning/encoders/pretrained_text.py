@@ -9,9 +9,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import override
 
-from itm_lightning.encoders.base import TextEncoder
+from itm_lightning.encoders.base import TextEncoder, Token
 from itm_lightning.encoders.pretrained import (
+    JointSpace,
     describe_model,
     freeze_unreached,
     load,
@@ -24,7 +26,7 @@ from itm_lightning.encoders.vocabulary import TextCache, pad
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import ExtraState, is_skipping_pretrained
-from itm_lightning.pooling import Pooling
+from itm_lightning.pooling import FirstPooling, Pooling
 from itm_lightning.registry import register
 from itm_lightning.types import Features
 
@@ -56,10 +58,14 @@ class PretrainedText(TextEncoder):
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
         word_noise: share of the words that training masks, replaces or deletes, as
             :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ has 0.2.
+        joint_space: of CLIP, SigLIP and their like, take features in the space that the model was
+            trained to compare in. The first token is the model's own vector of the text, which by
+            default is the pooled one.
 
     Raises:
-        InputError: there is no such model, it is none for text, or it reads less than
-            ``max_length``; ``word_noise`` is no share, or the tokeniser is not made for it.
+        InputError: there is no such model, it is none for text, it reads less than ``max_length``,
+            or ``joint_space`` is asked of a model that has none; ``word_noise`` is no share, or
+            the tokeniser is not made for it.
     """
 
     def __init__(
@@ -69,8 +75,12 @@ class PretrainedText(TextEncoder):
         max_length: int | None = None,
         pooling: Pooling | None = None,
         word_noise: float = 0.0,
+        joint_space: bool = False,
     ) -> None:
+        if joint_space and pooling is None:
+            pooling = FirstPooling()
         super().__init__(trainable, pooling)
+        self.joint_space = joint_space
         check_share("PretrainedText", word_noise)
         self.name = name
         self.max_length = max_length
@@ -97,12 +107,14 @@ class PretrainedText(TextEncoder):
         ids, mask = (side.to(self.device) for side in self._read(texts))
         with self._trunk_gradient():
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
+        if self.joint_space:
+            mask = F.pad(mask, (1, 0), value=True)
         return Features(tokens, mask, self.pooling(tokens, mask))
 
     def _build(self, model: Any, files: dict[str, str]) -> None:
         self._model, self._files = describe_model(model), files
         self._tokeniser = rebuild_tokeniser(files, model.config)
-        network = _text_half(model).eval()
+        network = self._network(model).eval()
         self._length = self._checked_length(network.config)
         self._reads_padding = network.config.model_type in READ_PADDING
         self._padding = self._tokeniser.pad_token_id or 0
@@ -117,6 +129,33 @@ class PretrainedText(TextEncoder):
             raise InputError(message) from error
         self._adopt(network, tokens.shape[-1])
         freeze_unreached(network, tokens)
+
+    def _network(self, model: Any) -> Any:
+        if not self.joint_space:
+            return _text_half(model)
+        if not hasattr(model, "text_model"):
+            raise InputError(f"{self.name} has no joint space: set joint_space: false")
+        return JointSpace(model.text_model, getattr(model, "text_projection", nn.Identity()))
+
+    @override
+    def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        return pad([row.ids for row in self._rows(texts)], self._padding)
+
+    @override
+    def words(self, texts: list[str]) -> list[list[Token]]:
+        tokeniser = self._tokeniser
+        special = set(tokeniser.all_special_ids) - {tokeniser.unk_token_id}
+        whole = [Token("", special=True)] if self.joint_space else []
+        return [
+            whole
+            + [
+                Token(piece, number in special)
+                for number, piece in zip(
+                    row.ids, tokeniser.convert_ids_to_tokens(list(row.ids)), strict=True
+                )
+            ]
+            for row in self._rows(texts)
+        ]
 
     def _checked_length(self, config: Any) -> int:
         positions = getattr(config, "max_position_embeddings", None)
@@ -174,4 +213,5 @@ def _text_half(model: Any) -> Any:
 
 
 def _tokens(network: nn.Module, ids: Tensor, mask: Tensor | None) -> Tensor:
-    return network(input_ids=ids, attention_mask=mask).last_hidden_state
+    output = network(input_ids=ids, attention_mask=mask)
+    return output if isinstance(output, Tensor) else output.last_hidden_state  # of a JointSpace

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import (
+    JointSpace,
     describe_model,
     freeze_unreached,
     load_model,
@@ -21,7 +22,7 @@ from itm_lightning.encoders.pretrained import (
 from itm_lightning.encoders.transforms import IMAGENET_MEAN, IMAGENET_STD, ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import ExtraState, is_skipping_pretrained
-from itm_lightning.pooling import Pooling
+from itm_lightning.pooling import FirstPooling, Pooling
 from itm_lightning.registry import register
 
 logger = logging.getLogger(__name__)
@@ -98,10 +99,14 @@ class PretrainedVision(ImageEncoder):
         name: local folder or hub name.
         trainable: whether the model learns.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
-        augment: crop and mirror the photos in training.
+        augment: crop and mirror the images in training.
+        joint_space: of CLIP, SigLIP and their like, take features in the space that the model was
+            trained to compare in. The first token is the model's own vector of the image, which by
+            default is the pooled one.
 
     Raises:
-        InputError: there is no such model, or it is none for photos.
+        InputError: there is no such model, or it is none for images, or ``joint_space`` is asked
+            of a model that has none.
     """
 
     weights_from = "name"
@@ -112,9 +117,13 @@ class PretrainedVision(ImageEncoder):
         trainable: bool = True,
         pooling: Pooling | None = None,
         augment: bool = False,
+        joint_space: bool = False,
     ) -> None:
+        if joint_space and pooling is None:
+            pooling = FirstPooling()
         super().__init__(trainable, pooling, augment)
         self.name = name
+        self.joint_space = joint_space
         self._model: ExtraState = {}
         self._settings: ExtraState = {}
         if not is_skipping_pretrained():
@@ -144,7 +153,7 @@ class PretrainedVision(ImageEncoder):
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
         self._model, self._settings = describe_model(model), settings
         self._normalise_by(*normalisation(settings))
-        network = _vision_half(model).eval()
+        network = self._network(model).eval()
         try:
             with torch.enable_grad():
                 tokens = _tokens(network, torch.zeros(1, 3, *image_size(settings)))
@@ -153,6 +162,13 @@ class PretrainedVision(ImageEncoder):
             raise InputError(message) from error
         self._adopt(network, tokens.shape[-1])
         freeze_unreached(network, tokens)
+
+    def _network(self, model: Any) -> nn.Module:
+        if not self.joint_space:
+            return _vision_half(model)
+        if not hasattr(model, "vision_model"):
+            raise InputError(f"{self.name} has no joint space: set joint_space: false")
+        return JointSpace(model.vision_model, getattr(model, "visual_projection", nn.Identity()))
 
     def _tokens(self, pixels: Tensor) -> Tensor:
         return _tokens(self.network, pixels)
@@ -164,5 +180,8 @@ def _vision_half(model: Any) -> Any:
 
 def _tokens(network: nn.Module, pixels: Tensor) -> Tensor:
     """Tokens ``(B, L, D)``; a convolutional network's grid is flattened."""
-    states = network(pixel_values=pixels).last_hidden_state
+    output = network(pixel_values=pixels)
+    if isinstance(output, Tensor):  # of a JointSpace
+        return output
+    states = output.last_hidden_state
     return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states

@@ -9,9 +9,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from typing_extensions import override
 
-from itm_lightning.encoders.base import TextEncoder
-from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary
+from itm_lightning.encoders.base import TextEncoder, Token
+from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary, words_of
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
 from itm_lightning.errors import InputError
@@ -110,18 +111,29 @@ class RecurrentText(TextEncoder):
         Raises:
             InputError: there is no vocabulary yet.
         """
-        if self.vocabulary is None:
-            raise InputError(
-                "RecurrentText has no vocabulary yet: call learn_vocabulary(captions) with the "
-                "training captions, or load a checkpoint"
-            )
-        ids, mask = self._disturb(*self.vocabulary.encode(texts))
+        ids, mask = self._disturb(*self.token_ids(texts))
         lengths = mask.sum(dim=1)  # packing wants them on the CPU
         ids, mask = ids.to(self.device), mask.to(self.device)
         words = self.dropout(self.embedding(self._forget(ids, mask)))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         tokens, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True)
         return Features(tokens, mask, self.pooling(tokens, mask))
+
+    @override
+    def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        return self._learnt().encode(texts)
+
+    @override
+    def words(self, texts: list[str]) -> list[list[Token]]:
+        return [words_of(text) for text in texts]
+
+    def _learnt(self) -> Vocabulary:
+        if self.vocabulary is None:
+            raise InputError(
+                "RecurrentText has no vocabulary yet: call learn_vocabulary(texts) with the "
+                "training texts, or load a checkpoint"
+            )
+        return self.vocabulary
 
     def _disturb(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """In training, makes a random share of the words unknown, another word, or nothing."""

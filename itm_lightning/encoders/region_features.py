@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.encoders.base import ImageEncoder
+from itm_lightning.encoders.base import Grid, ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -71,6 +71,11 @@ class RegionFeatures(ImageEncoder):
     @override
     def trunk(self, pixels: Tensor) -> Tensor:
         _refuse_pixels()
+
+    @override
+    def grid(self) -> Grid | None:
+        """None: regions have boxes, if any; see ``RegionSource.region_boxes``."""
+        return None
 
     @override
     def fingerprint(self) -> dict[str, Any] | None:

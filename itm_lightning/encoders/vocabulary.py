@@ -12,6 +12,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from itm_lightning.encoders.base import Token
+
 RowT = TypeVar("RowT")
 
 _MOST = 2**20  # captions kept; COCO has 600,000, in some 200 MB
@@ -69,6 +71,11 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 def split_words(text: str) -> list[str]:
     """The words of a caption, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
     return WORD.findall(text.lower().replace("’", "'"))
+
+
+def words_of(text: str) -> list[Token]:
+    """The words of a text as tokens; a text without words is one special token."""
+    return [Token(word, special=False) for word in split_words(text)] or [Token("", special=True)]
 
 
 class Vocabulary:

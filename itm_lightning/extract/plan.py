@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +15,7 @@ from torch.utils.data import Dataset
 from itm_lightning.data import ImageSource, Record
 from itm_lightning.data.sources.precomputed.files import VERSION, to_line
 from itm_lightning.encoders import ImageEncoder
+from itm_lightning.encoders.base import grid_of
 from itm_lightning.part import to_config
 
 
@@ -38,27 +38,6 @@ class Images(Dataset[Tensor]):
         return replace(self, records=self.records[start:])
 
 
-_MOST_OTHERS = 8  # class token and registers
-
-
-def grid_of(tokens: int, height: int, width: int) -> dict[str, int] | None:
-    """The grid of square cells that ``tokens`` form over pixels ``(height, width)``.
-
-    The grid's tokens come last, row by row; a class token and registers may come before them, as in
-    vision transformers.
-
-    Returns:
-        ``rows``, ``columns``, and ``first``, the first token of the grid; ``None`` where the tokens
-        form no such grid.
-    """
-    for first in range(min(tokens, _MOST_OTHERS + 1)):
-        rows = math.isqrt((tokens - first) * height // width)
-        columns, rest = divmod(tokens - first, rows) if rows else (0, 1)
-        if not rest and rows * width == columns * height:
-            return {"rows": rows, "columns": columns, "first": first}
-    return None
-
-
 @torch.no_grad()
 def plan(
     encoder: ImageEncoder,
@@ -76,18 +55,20 @@ def plan(
 
     Returns:
         ``version``, ``encoder`` (its ``config`` and ``fingerprint``), ``dtype``, ``batch_size``,
-        ``grid`` (:func:`grid_of`), the source's ``class_names``, and of each of ``splits`` the
-        number of ``texts``, the ``shape`` of the regions and ``data``, the SHA-256 of the records.
+        ``grid`` (:class:`~itm_lightning.encoders.base.Grid`), the source's ``class_names``, and of
+        each of ``splits`` the number of ``texts``, the ``shape`` of the regions and ``data``, the
+        SHA-256 of the records.
     """
     first = next(iter(images.values()))
     pixels = first[0]
     tokens, dim = encoder.trunk(pixels[None].to(encoder.device)).shape[1:]
+    grid = grid_of(tokens, *pixels.shape[-2:])
     return {
         "version": VERSION,
         "encoder": {"config": to_config(encoder), "fingerprint": encoder.fingerprint()},
         "dtype": dtype,
         "batch_size": batch_size,
-        "grid": grid_of(tokens, *pixels.shape[-2:]),
+        "grid": None if grid is None else grid._asdict(),
         "class_names": list(first.source.class_names),
         "splits": {
             split: {

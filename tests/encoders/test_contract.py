@@ -233,3 +233,24 @@ class TestEveryTextEncoder:
         forth, back = encoder(TEXTS), encoder(TEXTS[::-1])
         torch.testing.assert_close(back.pooled.flip(0), forth.pooled, rtol=1e-5, atol=1e-5)
         assert not torch.allclose(forth.pooled[0], forth.pooled[2])
+
+
+@pytest.mark.parametrize("name", TEXT_ENCODERS)
+class TestTheWordsOfEveryTextEncoder:
+    def test_words_are_the_strings_behind_its_tokens(self, name, folders):
+        encoder = build(name, folders).eval()
+        texts = ["a dog", "", "a red ball, a red ball", TEXTS[0] * 30]
+        words = encoder.words(texts)
+        ids, mask = encoder.token_ids(texts)
+        assert ids.shape == mask.shape
+        assert [len(tokens) for tokens in words] == mask.sum(dim=1).tolist()
+        features = encoder(texts)
+        if features.mask is not None:
+            assert [len(tokens) for tokens in words] == features.mask.sum(dim=1).tolist()
+        assert [token.text for token in words[0] if not token.special] == ["a", "dog"]
+        assert all(token.special for token in words[1])
+
+    def test_noise_of_training_does_not_reach_token_ids(self, name, folders):
+        encoder = build(name, folders).train()
+        first, second = (encoder.token_ids(TEXTS)[0] for _ in range(2))
+        assert first.equal(second)
