@@ -139,7 +139,7 @@ class Encoder(Part, nn.Module, ABC):
     def train(self, mode: bool = True) -> Encoder:
         """Sets the training mode, which a frozen trunk ignores."""
         super().train(mode)
-        if self.frozen and "network" in self._modules:
+        if self.frozen and hasattr(self, "network"):
             self.network.eval()
         return self
 

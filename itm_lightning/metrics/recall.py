@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import Module
 from torchmetrics import Metric
 
 from itm_lightning.distributed import Processes, ShardedFeatures, SingleProcess, all_processes
@@ -59,7 +58,7 @@ class BidirectionalRecall(Metric):
         self._similarity = (similarity,)  # in a tuple, or it would become a submodule
         self.ks = tuple(ks)
         self._together = sync_on_compute
-        self._gallery: tuple[int, Gallery] | None = None  # after how many updates it was made
+        self._gallery: tuple[Any, Gallery] | None = None  # and what it was made of
         self._bytes = 0  # of features
         features = itertools.chain(*self._states("image"), *self._states("text"))
         for name in (*features, *_IDS):
@@ -129,9 +128,10 @@ class BidirectionalRecall(Metric):
             InputError: there are no images or no texts, only some texts have ids, or an id stands
                 for two different things; raised on every process.
         """
-        if self._gallery is None or self._gallery[0] != self.update_count:
+        made_of = self.update_count, self.device
+        if self._gallery is None or self._gallery[0] != made_of:
             processes = all_processes(self.process_group) if self._together else SingleProcess()
-            self._gallery = self.update_count, self._gallery_of(processes)
+            self._gallery = made_of, self._gallery_of(processes)
         return self._gallery[1]
 
     def reset(self) -> None:
@@ -158,10 +158,6 @@ class BidirectionalRecall(Metric):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_gallery": None}  # made anew from the state
-
-    def _apply(self, *args: Any, **kwargs: Any) -> Module:
-        self._gallery = None  # it may lie on another device now
-        return super()._apply(*args, **kwargs)
 
     def _gallery_of(self, processes: Processes) -> Gallery:
         ids = [_joined(getattr(self, name)) for name in _IDS]
