@@ -268,7 +268,7 @@ class Objective(Part, nn.Module, ABC):
 
         Args:
             scores: ``(B, B)`` float, images by texts; the pairs lie on the diagonal.
-            image_ids: ``(B,)`` int64, of each row; without ids every pair off it is a negative.
+            image_ids: ``(B,)`` int64, by row; without, every pair off the diagonal is a negative.
             text_image_ids: ``(B,)`` int64, the image of each column's text.
 
         Raises:
