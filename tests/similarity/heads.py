@@ -1,4 +1,4 @@
-"""One head of every registered class, for tests of what holds for all of them."""
+"""One head of every registered class, for tests that apply to all heads."""
 
 import inspect
 
@@ -16,7 +16,7 @@ NEEDED = {
 
 
 def example(name):
-    """A head of that name, given what it needs, in evaluation: batch norms and dropouts rest."""
+    """A head of that name, with the arguments that it needs, in evaluation mode."""
     cls = registry.get("similarity", name)
     torch.manual_seed(0)
     parameters = inspect.signature(cls).parameters

@@ -1,4 +1,4 @@
-"""Photos and captions pair by pair, without padding: what slow loops in tests go over."""
+"""Images and texts pair by pair, without padding, for the slow loops of tests."""
 
 import itertools
 

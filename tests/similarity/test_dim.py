@@ -40,7 +40,7 @@ def test_some_heads_have_a_width_and_some_have_none():
     assert {head.dim for head in heads} == {None, DIM}
 
 
-def test_an_ensemble_asks_its_heads_and_theirs():
+def test_an_ensemble_checks_its_heads_and_theirs():
     head = Ensemble([Cosine(), Ensemble([Bilinear(DIM), Mlp(4)])])
     with pytest.raises(InputError, match=rf"Mlp has dim 4, but the Matcher has dim {DIM}"):
         matcher(head, DIM)

@@ -39,9 +39,9 @@ def test_scores_every_image_against_every_text(head, images, texts):
             assert scores[i, j].item() == pytest.approx(alone.item(), abs=1e-5)
 
 
-def test_keep_is_all_that_the_head_reads(head, images, texts):
-    kept = head(head.select(images), head.select(texts))
-    torch.testing.assert_close(kept, head(images, texts), rtol=0, atol=0)
+def test_selects_all_that_it_reads(head, images, texts):
+    selected = head(head.select(images), head.select(texts))
+    torch.testing.assert_close(selected, head(images, texts), rtol=0, atol=0)
 
 
 def test_features_it_cannot_read_are_refused(head, images, texts):
@@ -72,7 +72,7 @@ def test_gradients_are_finite_even_at_zero(head, images, texts):
     assert all(gradient.abs().sum() > 0 for gradient in gradients)
 
 
-def test_survives_recipe_and_pickle(head, images, texts):
+def test_survives_config_and_pickle(head, images, texts):
     again = from_config(to_config(head))
     again.build(DIM, DIM)
     again.load_state_dict(head.state_dict())
@@ -100,7 +100,7 @@ def test_alignment_weighs_every_region_and_word(head, images, texts):
 
 
 @pytest.mark.parametrize("name", sorted(SPARSE))
-def test_sparse_alignment_gives_every_token_that_asks_one_partner(name, images, texts):
+def test_sparse_alignment_gives_every_query_token_one_partner(name, images, texts):
     weights = HEADS[name].alignment(images, texts)
     words = weights.sum(dim=2).equal(texts.mask.float().expand(5, -1, -1))
     regions = weights.sum(dim=3).equal(images.mask.float()[:, None].expand(-1, 6, -1))
@@ -116,6 +116,8 @@ def test_the_score_follows_from_an_inner_product(head, images, texts):
     torch.testing.assert_close(
         head.score_of_inner_product(products).to(scores.dtype), scores, atol=atol, rtol=1e-5
     )
+    found = products.topk(3).indices
+    torch.testing.assert_close(scores.gather(1, found), scores.topk(3).values, atol=atol, rtol=1e-5)
     increasing = torch.linspace(float(products.min()), float(products.max()), 9)
     steps = head.score_of_inner_product(increasing.to(products.dtype)).diff()
     assert (steps >= 0).all()
@@ -125,3 +127,17 @@ def test_pairs_are_scored_as_on_the_diagonal(head):
     images, texts = made_up_features(37, 7, seed=1), made_up_features(37, 4, seed=2)
     pairs = head.score_pairs(images, texts)
     torch.testing.assert_close(pairs, head(images, texts).diagonal(), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("head", heads_that_are(similarity.Similarity, WITHOUT_GRADIENT))
+def test_gradients_of_pairs_are_those_of_the_diagonal(head):
+    read = [head.select(made_up_features(18, length, seed=length)) for length in (7, 4)]
+    leaves = [
+        x.requires_grad_() for side in read for x in (side.tokens, side.pooled) if x is not None
+    ]
+    weights = torch.linspace(-1, 1, 18)
+    of_pairs, of_diagonal = (
+        torch.autograd.grad((weights * scores).sum(), leaves)
+        for scores in (head.score_pairs(*read), head(*read).diagonal())
+    )
+    torch.testing.assert_close(of_pairs, of_diagonal, atol=1e-5, rtol=1e-4)

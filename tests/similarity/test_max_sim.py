@@ -27,11 +27,11 @@ ALIGNED = {
 
 
 def slow_score(regions, words, direction, aggregate):
-    def asks(queries, context):
+    def mean_of_largest(queries, context):
         total = sum(max(float(q @ c) for c in context) for q in queries)
         return total / len(queries) if aggregate == "Mean" else total
 
-    scores = {"t2i": asks(words, regions), "i2t": asks(regions, words)}
+    scores = {"t2i": mean_of_largest(words, regions), "i2t": mean_of_largest(regions, words)}
     return scores.get(direction, sum(scores.values()) / 2)
 
 

@@ -79,7 +79,7 @@ def test_part_of_the_mass_goes_where_it_is_cheapest():
     texts = Features.from_tokens(at_degrees(0, 10, 90))
     plan = OptimalTransport(mass=2 / 3, epsilon=0.025, iterations=500).alignment(images, texts)
     third, pairs = 1 / 3, plan[0, 0]
-    assert pairs[2].abs().max() < 0.01  # the region that looks the other way has no partner
+    assert pairs[2].abs().max() < 0.01  # the opposite region has no partner
     assert pairs[:, 2].abs().max() < 0.01
     assert pairs[:2].sum(dim=1).tolist() == pytest.approx([third, third], abs=0.01)
     assert OptimalTransport(mass=2 / 3, epsilon=0.025)(images, texts) > 0.64

@@ -12,7 +12,7 @@ from tests.made_up import made_up_features
     ("n", "m", "tiles_of"),
     [
         (9, 11, {(3, 4), (3, 3)}),
-        (9, 5, {(3, 5)}),  # not four captions and one
+        (9, 5, {(3, 5)}),  # not four texts and one
         (9, 2, {(5, 2), (4, 2)}),
         (2, 11, {(1, 11)}),
         (1, 40, {(1, 20)}),
@@ -90,7 +90,7 @@ def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):
         scores = unit_tokens.in_slices(score, images, texts, width=6)
     assert sum(held) <= 100  # of all 330 numbers, what waits for the backward pass
     scores.sum().backward()
-    assert len(largest) == 2 * 4  # 3 photos and all captions a slice; forwards, and backwards again
+    assert len(largest) == 2 * 4  # slices of 3 images and all texts, forwards and backwards
     assert max(largest) == 90
     expected = 2 * (5 * images.vectors - texts.vectors.sum(0))
     torch.testing.assert_close(images.vectors.grad, expected.detach())
