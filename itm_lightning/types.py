@@ -28,7 +28,7 @@ RowsT = TypeVar("RowsT", bound="Rows")
 
 @dataclass(frozen=True)
 class Rows:
-    """A dataclass whose tensors share their first dimension: one row a photo or caption.
+    """A dataclass whose tensors share their first dimension: one row an image or text.
 
     Fields may be ``None``. What a similarity prepares once a side (norms, Gram matrices, …) is a
     subclass of this, so that the ranking engine can slice it into blocks without knowing it.
@@ -106,13 +106,13 @@ def _pad_rows(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Features(Rows):
-    """What an encoder makes of a batch of photos or captions.
+    """What an encoder makes of a batch of images or texts.
 
     Attributes:
         tokens: ``(B, L, D)`` float, one vector a region, patch or word; ``None`` where the encoder
             gives only a pooled vector, or where the head reads only that.
         mask: ``(B, L)`` bool, ``True`` at real tokens; ``None`` exactly when ``tokens`` is.
-        pooled: ``(B, D)`` float, one vector a photo or caption; ``None`` where nothing reads it.
+        pooled: ``(B, D)`` float, one vector an image or text; ``None`` where nothing reads it.
     """
 
     tokens: Tensor | None
@@ -191,7 +191,7 @@ class Vectors(Rows):
 
 
 class Batch:
-    """Photos and captions on their way to the encoders.
+    """Images and texts as the loader gives them to the encoders.
 
     No dataclass: Lightning would take one apart to change its tensors' precision, and fail where it
     is frozen. Encoders give what they read the precision of their weights.
@@ -201,9 +201,9 @@ class Batch:
             :class:`Features` where a frozen trunk has already seen the images, or
             :class:`MemberFeatures` with the pixels for each member of an ensemble.
         texts: ``T`` raw strings; the text encoder tokenises them.
-        image_ids: ``(B,)`` int64, one id a photo.
-        text_image_ids: ``(T,)`` int64, the id of each caption's photo.
-        text_ids: ``(T,)`` int64, one id a caption.
+        image_ids: ``(B,)`` int64, one id an image.
+        text_image_ids: ``(T,)`` int64, the id of each text's image.
+        text_ids: ``(T,)`` int64, one id a text.
         labels: ``(B, C)`` bool, which of the source's classes each image has; ``C`` is 0 where it
             knows none.
     """

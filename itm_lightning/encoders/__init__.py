@@ -1,4 +1,4 @@
-"""Encoders: photos and captions become Features."""
+"""Encoders: images and texts become Features."""
 
 from itm_lightning.encoders.bag_of_words import BagOfWords
 from itm_lightning.encoders.base import (

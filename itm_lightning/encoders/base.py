@@ -99,7 +99,7 @@ class Grid(NamedTuple):
 
 
 class Encoder(Part, nn.Module, ABC):
-    """Turns photos or captions into :class:`Features`.
+    """Turns images or texts into :class:`Features`.
 
     Its trunk, the part that may be pretrained and frozen, is the sub-module ``network``.
 
@@ -153,13 +153,13 @@ class Encoder(Part, nn.Module, ABC):
 
 
 class ImageEncoder(Encoder):
-    """Turns photos into :class:`Features`.
+    """Turns images into :class:`Features`.
 
     Args:
         trainable: whether the trunk learns.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
-        augment: crop and mirror the photos in training. Mirroring swaps left and right: leave it
-            off where captions tell them apart.
+        augment: crop and mirror the images in training. Mirroring swaps left and right: leave it
+            off where texts tell them apart.
     """
 
     mean: Tensor
@@ -175,7 +175,7 @@ class ImageEncoder(Encoder):
 
     @abstractmethod
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """What makes ``(3, H, W)`` uint8 pixels of an RGB photo; it can be pickled."""
+        """What makes ``(3, H, W)`` uint8 pixels of an RGB image; it can be pickled."""
 
     def fingerprint(self) -> dict[str, Any] | None:
         """What tells this encoder's tokens from another's; see :func:`fingerprint`."""
@@ -249,11 +249,11 @@ class ImageEncoder(Encoder):
 
 
 class TextEncoder(Encoder):
-    """Turns raw captions into :class:`Features`; it owns its tokeniser."""
+    """Turns raw texts into :class:`Features`; it owns its tokeniser."""
 
     @abstractmethod
     def forward(self, texts: list[str]) -> Features:
-        """Features of ``B`` captions."""
+        """Features of ``B`` texts."""
 
     @abstractmethod
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
@@ -264,7 +264,7 @@ class TextEncoder(Encoder):
         """The strings behind the tokens: of each text as many as its features have real tokens."""
 
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
-        """Learns which words there are, from the training captions."""
+        """Learns which words there are, from the training texts."""
 
 
 def grid_of(tokens: int, height: int, width: int) -> Grid | None:

@@ -34,11 +34,11 @@ READ_PADDING = {"siglip_text_model", "siglip2_text_model"}
 """Models trained on text padded to the full length, in which they attend to the padding."""
 
 LONGEST = 512
-"""Most tokens of a caption, unless the model reads fewer or ``max_length`` says otherwise."""
+"""Most tokens of a text, unless the model reads fewer or ``max_length`` says otherwise."""
 
 
 class _Tokens(NamedTuple):
-    """The tokens of a caption, and the word that each is of; -1 for none."""
+    """The tokens of a text, and the word that each is of; -1 for none."""
 
     ids: array
     words: array
@@ -53,7 +53,7 @@ class PretrainedText(TextEncoder):
     Args:
         name: local folder or hub name.
         trainable: whether the model learns.
-        max_length: longer captions are cut to so many tokens; what the model can read, at most
+        max_length: longer texts are cut to so many tokens; what the model can read, at most
             512, where ``None``.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
         word_noise: share of the words that training masks, replaces or deletes, as
@@ -103,7 +103,7 @@ class PretrainedText(TextEncoder):
             self._build(rebuild_model(state["model"]), state["tokeniser"])
 
     def forward(self, texts: list[str]) -> Features:
-        """Features of ``B`` captions, one token a word piece."""
+        """Features of ``B`` texts, one token a word piece."""
         ids, mask = (side.to(self.device) for side in self._read(texts))
         with self._trunk_gradient():
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
@@ -182,7 +182,7 @@ class PretrainedText(TextEncoder):
         return Substitutes(marks[0], words, self._padding)
 
     def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Ids and mask ``(B, L)`` of the captions; in training, with noise."""
+        """Ids and mask ``(B, L)`` of the texts; in training, with noise."""
         rows = self._rows(texts)
         ids, mask = pad([row.ids for row in rows], self._padding)
         if self.training and self._substitutes is not None:

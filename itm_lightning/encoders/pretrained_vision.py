@@ -33,7 +33,7 @@ def read_settings(name: str, image_size: int) -> dict[str, Any]:
 
     Args:
         name: local folder or hub name.
-        image_size: side of the photos where the model comes without an image processor.
+        image_size: side of the images where the model comes without an image processor.
     """
     from transformers import AutoImageProcessor
 
@@ -48,7 +48,7 @@ def read_settings(name: str, image_size: int) -> dict[str, Any]:
 
 
 def image_size(settings: dict[str, Any]) -> tuple[int, int]:
-    """Height and width of the photos as the model gets them."""
+    """Height and width of the images as the model gets them."""
     size = settings["size"]
     if settings.get("do_center_crop"):
         size = settings["crop_size"]
@@ -65,7 +65,7 @@ def resize_and_crop(settings: dict[str, Any]) -> list[nn.Module]:
     edges = [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
     return [
         v2.Resize(edges, interpolation=interpolation(settings)),
-        # also where the processor does not crop: photos of a batch have one shape
+        # also where the processor does not crop: images of a batch have one shape
         v2.CenterCrop(list(image_size(settings))),
     ]
 
@@ -92,7 +92,7 @@ def normalisation(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
 class PretrainedVision(ImageEncoder):
     """A vision model of transformers (ViT, DINOv2, …), or the vision half of CLIP or SigLIP.
 
-    Its tokens are the last hidden state: patches and, where there is one, the class token. Photos
+    Its tokens are the last hidden state: patches and, where there is one, the class token. Images
     are resized, cropped and normalised as the model's image processor says.
 
     Args:
@@ -132,7 +132,7 @@ class PretrainedVision(ImageEncoder):
             self._build(model, read_settings(name, image_size))
 
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Resizes and crops a photo as the model's image processor says."""
+        """Resizes and crops an image as the model's image processor says."""
         settings = self._settings
         if train and self.augment:
             size = image_size(settings)
@@ -142,7 +142,7 @@ class PretrainedVision(ImageEncoder):
         return ToPixels(geometry)
 
     def extra_state(self) -> ExtraState:
-        """The model's architecture, and how it wants its photos."""
+        """The model's architecture, and how it wants its images."""
         return {"model": self._model, "images": self._settings}
 
     def load_extra_state(self, state: ExtraState) -> None:

@@ -30,7 +30,7 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 class RecurrentText(TextEncoder):
     """Word embeddings read by an LSTM or GRU; one token a word, its state there.
 
-    The vocabulary is learnt from the training captions by :meth:`learn_vocabulary`.
+    The vocabulary is learnt from the training texts by :meth:`learn_vocabulary`.
 
     Args:
         cell: ``"lstm"`` or ``"gru"``.
@@ -106,7 +106,7 @@ class RecurrentText(TextEncoder):
             self._know(Vocabulary(state["vocabulary"]))
 
     def forward(self, texts: list[str]) -> Features:
-        """Features of ``B`` captions, one token a word.
+        """Features of ``B`` texts, one token a word.
 
         Raises:
             InputError: there is no vocabulary yet.

@@ -61,7 +61,7 @@ class RegionFeatures(ImageEncoder):
 
     @override
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """There is none: it refuses a source of photos before any work.
+        """There is none: it refuses a source of images before any work.
 
         Raises:
             InputError: always.
@@ -86,7 +86,7 @@ class RegionFeatures(ImageEncoder):
 
 
 def drop_regions(regions: Tensor, mask: Tensor, share: float) -> tuple[Tensor, Tensor]:
-    """Leaves out a random share of each photo's regions, but never all.
+    """Leaves out a random share of each image's regions, but never all.
 
     Args:
         regions: ``(B, L, D)``.

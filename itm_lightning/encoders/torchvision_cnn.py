@@ -30,7 +30,7 @@ def cut_at_grid(network: nn.Module, image_size: int) -> nn.Module:
 
     Args:
         network: a classification network of torchvision.
-        image_size: side of a photo on which the grid has more than one place.
+        image_size: side of an image on which the grid has more than one place.
 
     Returns:
         A network from pixels ``(B, 3, H, W)`` to ``{"grid": …}``; see :func:`as_tokens`.
@@ -67,26 +67,26 @@ FIXED_SIZE: dict[str, Callable[[int], dict[str, Any]]] = {
     "vit": lambda size: {"image_size": size},
     "maxvit": lambda size: {"input_size": (size, size)},
 }
-"""Families made for one size of photo, and how their builders are told of it."""
+"""Families made for one size of image, and how their builders are told of it."""
 
 
 @register("image_encoder")
 class TorchvisionCNN(ImageEncoder):
     """The grid of the last stage of a torchvision network; of a vision transformer, its patches.
 
-    Photos are squashed to a square, not cropped: a caption speaks of the whole photo.
+    Images are squashed to a square, not cropped: a text speaks of the whole image.
 
     Args:
         name: torchvision's name for the network: ``resnet50``, ``mobilenet_v2``, …
         weights: ``None`` for random ones, ``"DEFAULT"`` to download torchvision's, or the path of
             a state dict. The classification head in it is ignored.
         trainable: whether the network learns.
-        image_size: side of the photos in pixels.
+        image_size: side of the images in pixels.
         pooling: makes the pooled vector of the grid; its mean where ``None``.
-        augment: crop and mirror the photos in training.
+        augment: crop and mirror the images in training.
 
     Raises:
-        InputError: the network is unknown or does not take photos of this size, or the weights
+        InputError: the network is unknown or does not take images of this size, or the weights
             are missing or do not fit.
     """
 
@@ -116,7 +116,7 @@ class TorchvisionCNN(ImageEncoder):
         self._adopt(network.to(memory_format=torch.channels_last), width)
 
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Squashes a photo to ``image_size`` squared."""
+        """Squashes an image to ``image_size`` squared."""
         from torchvision.transforms import InterpolationMode, v2
 
         size = (self.image_size, self.image_size)

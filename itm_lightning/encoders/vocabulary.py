@@ -16,17 +16,17 @@ from itm_lightning.encoders.base import Token
 
 RowT = TypeVar("RowT")
 
-_MOST = 2**20  # captions kept; COCO has 600,000, in some 200 MB
+_MOST = 2**20  # texts kept; COCO has 600,000, in some 200 MB
 
 
 class TextCache(Generic[RowT]):
-    """Tokenises each caption once: an epoch brings the same captions again.
+    """Tokenises each text once: an epoch brings the same texts again.
 
     What it keeps is not pickled.
 
     Args:
-        tokenise: the tokens of each of several captions.
-        most: captions to keep, the first that come: the next epoch asks for all of them again.
+        tokenise: the tokens of each of several texts.
+        most: texts to keep, the first that come: the next epoch asks for all of them again.
     """
 
     def __init__(self, tokenise: Callable[[list[str]], Sequence[RowT]], most: int = _MOST) -> None:
@@ -38,7 +38,7 @@ class TextCache(Generic[RowT]):
         return {**self.__dict__, "_rows": {}}
 
     def __call__(self, texts: Sequence[str]) -> list[RowT]:
-        """The tokens of each caption."""
+        """The tokens of each text."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
         made = dict(zip(new, self._tokenise(new), strict=True)) if new else {}
         room = max(0, self._most - len(self._rows))
@@ -50,7 +50,7 @@ def pad(rows: Sequence[array], value: int, length: int | None = None) -> tuple[T
     """Token ids as a rectangle.
 
     Args:
-        rows: the ids of ``B`` captions; an array is a tenth of a list of ints.
+        rows: the ids of ``B`` texts; an array is a tenth of a list of ints.
         value: id to pad with, on the right.
         length: columns ``L``; the longest row where ``None``.
 
@@ -69,7 +69,7 @@ WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a caption, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
+    """The words of a text, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
     return WORD.findall(text.lower().replace("’", "'"))
 
 
@@ -106,7 +106,7 @@ class Vocabulary:
         return self._ids.get(word, UNKNOWN)
 
     def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids ``(B, L)`` int64 and mask ``(B, L)`` bool; an empty caption is one unknown word."""
+        """Ids ``(B, L)`` int64 and mask ``(B, L)`` bool; an empty text is one unknown word."""
         return pad(self._rows(texts), PADDING)
 
     def _lookup(self, texts: list[str]) -> list[array]:

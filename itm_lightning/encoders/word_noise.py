@@ -1,4 +1,4 @@
-"""Noise on the words of captions, against learning them by heart."""
+"""Noise on the words of texts, against learning them by heart."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def check_share(name: str, share: float) -> None:
 def noisy(
     ids: Tensor, mask: Tensor, words: Tensor, share: float, substitutes: Substitutes
 ) -> tuple[Tensor, Tensor]:
-    """Masks, replaces and deletes words at random; at least one word of a caption stays.
+    """Masks, replaces and deletes words at random; at least one word of a text stays.
 
     As Chen et al. ("VSE∞", CVPR 2021) do, after BERT: of the words that are chosen, half become the
     mask, a tenth another word, and the rest is deleted (shares as in their code, where all pieces
@@ -50,7 +50,7 @@ def noisy(
     Args:
         ids: token ids ``(B, L)`` int64.
         mask: ``(B, L)`` bool, ``True`` at real tokens.
-        words: ``(B, L)`` int64, which of the caption's words a token is a piece of; negative where
+        words: ``(B, L)`` int64, which of the text's words a token is a piece of; negative where
             it is of none (start, end), and is left as it is.
         share: chance of each word to be chosen.
         substitutes: what stands in a word's place.
@@ -76,7 +76,7 @@ def noisy(
 
 
 def _but_the_last(draws: Tensor, is_word: Tensor) -> Tensor:
-    """Words but that of each caption which was closest to stay."""
+    """Words but that of each text which was closest to stay."""
     draws = draws.masked_fill(~is_word, -1.0)
     return draws < draws.amax(dim=1, keepdim=True)
 

@@ -86,7 +86,7 @@ class Queries:
 
 
 class Comparison(ABC):
-    """A batch of pairs as one process compares it: its own images and texts with everybody's.
+    """A batch of pairs as one process compares it: its own images and texts with those of all.
 
     The pairs of all processes are one batch of ``B``, all of them candidates of every query. An
     objective returns this process's **share** of the loss: the shares of all processes add up to
@@ -257,8 +257,7 @@ class Objective(Part, nn.Module, ABC):
     def loss(self, comparison: Comparison) -> Tensor:
         """This process's share of the loss, a scalar.
 
-        Sum over this process's own rows, and for a mean divide by :attr:`Comparison.pairs`. On one
-        process the share is the whole loss.
+        Sum over this process's own rows, and for a mean divide by :attr:`Comparison.pairs`.
         """
 
     def forward(

@@ -14,7 +14,7 @@ from itm_lightning.types import Features
 
 @register("objective")
 class Diversity(FeatureObjective):
-    """``exp(-2 ‖x - y‖²)`` of two tokens of one set, of length 1; the mean, photos plus captions.
+    """``exp(-2 ‖x - y‖²)`` of two tokens of one set, of length 1; the mean, images plus texts.
 
     The diversity regulariser of DiVE (Kim, Kim, Kwak: "Improving Cross-Modal Retrieval With Set of
     Diverse Embeddings", CVPR 2023), normalised as in the authors' code: the mean over the pairs of

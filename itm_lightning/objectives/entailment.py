@@ -1,4 +1,4 @@
-"""Entailment: a photo lies in the cone of what its caption says."""
+"""Entailment: an image should lie in the cone of points that its text entails."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from itm_lightning.similarity.spaces import Hyperboloid, exterior_angle, half_ap
 class Entailment(FeatureObjective):
     """``max(0, angle(t, v) - aperture(t))``, the mean over the pairs, in radians.
 
-    MERU (Desai et al., ICML 2023, section 3, after Le et al., ACL 2019): a caption is more general
-    than its photo, and entails all that lies within a cone that opens outwards from it, the wider
-    the nearer the caption lies to the vertex. There weighted 0.2 beside
+    MERU (Desai et al., ICML 2023, section 3, after Le et al., ACL 2019): a text is more general
+    than its image, and entails all that lies within a cone that opens outwards from it, the wider
+    the nearer the text lies to the vertex. There weighted 0.2 beside
     :class:`~itm_lightning.objectives.InfoNCE`.
 
     Args:
-        min_radius: MERU's K; within ``2K`` of the vertex a caption entails a whole half space.
+        min_radius: MERU's K; within ``2K`` of the vertex a text entails a whole half space.
     """
 
     def __init__(self, min_radius: float = 0.1) -> None:

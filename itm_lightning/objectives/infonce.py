@@ -1,4 +1,4 @@
-"""InfoNCE: pick the right caption, and the right photo, out of the batch."""
+"""InfoNCE: cross entropy of the right text, and the right image, among those of the batch."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from itm_lightning.types import Features, at_least_float32
 
 @register("objective")
 class InformationBottleneck(FeatureObjective):
-    """``KL(N(μ, σ²) ‖ N(0, 1))``, the mean over dimensions and rows, of photos plus captions.
+    """``KL(N(μ, σ²) ‖ N(0, 1))``, the mean over dimensions and rows, of images plus texts.
 
     The variational information bottleneck of PCME++ (Chun, ICLR 2024), there weighted
     1e-4 beside :class:`~itm_lightning.objectives.MatchProbability`.

@@ -18,8 +18,8 @@ class MatchProbability(QueryObjective):
     PCME++ (Chun: "Improved Probabilistic Image-Text Representations", ICLR 2024): the mean over
     all pairs (equation 2), counted for each direction; and, with weight ``pseudo``, once more a
     direction with *pseudo-positives* (section 2.3), negatives that score at least as high as the
-    query's positive and are taken to match: captions are annotated with one photo, and fit more.
-    Another caption of the same photo is neither positive nor negative.
+    query's positive and are taken to match: texts are annotated with one image, and fit more.
+    Another text of the same image is neither positive nor negative.
 
     Args:
         scale: what scores (minus distances) are multiplied by; learnt from there.

@@ -1,4 +1,4 @@
-"""MMD: photos and captions should be spread alike."""
+"""MMD: images and texts should have the same distribution."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from itm_lightning.types import Features
 
 @register("objective")
 class MMD(FeatureObjective):
-    """Squared maximum mean discrepancy of the batch's tokens of photos and of captions.
+    """Squared maximum mean discrepancy of the batch's tokens of images and of texts.
 
     ``mean k(v, v') - 2 mean k(v, t) + mean k(t, t')`` over all tokens of length 1. The regulariser
     of DiVE (Kim, Kim, Kwak, CVPR 2023), and of PVSE (Song, Soleymani, CVPR 2019) before it, with

@@ -20,11 +20,11 @@ class Sigmoid(Objective):
 
     SigLIP (Zhai, Mustafa, Kolesnikov, Beyer: "Sigmoid Loss for Language Image Pre-Training", ICCV
     2023, section 3.2 and algorithm 1). Scale (its logarithm) and bias are learnt. They start so
-    that nearly all pairs are taken for negatives, as nearly all are. Another caption of the same
-    photo is neither positive nor negative.
+    that nearly all pairs are taken for negatives, as nearly all are. Another text of the same
+    image is neither positive nor negative.
 
-    No pair waits for another: where processes share a batch, captions go round from process to
-    process, each of which scores its own photos against one process's captions at a time (section
+    No pair waits for another: where processes share a batch, texts go round from process to
+    process, each of which scores its own images against one process's texts at a time (section
     3.3 there).
 
     Args:

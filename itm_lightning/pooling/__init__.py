@@ -1,4 +1,4 @@
-"""Poolings: the tokens of a photo or caption become one vector."""
+"""Poolings: the tokens of an image or text become one vector."""
 
 from itm_lightning.pooling.attention import AttentionPooling
 from itm_lightning.pooling.base import Pooling

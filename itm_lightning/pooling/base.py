@@ -11,7 +11,7 @@ from itm_lightning.part import Part
 
 
 class Pooling(Part, nn.Module, ABC):
-    """Makes one vector of the tokens of a photo or caption.
+    """Makes one vector of the tokens of an image or text.
 
     Padding changes nothing, and a row without tokens gives zeros.
     """

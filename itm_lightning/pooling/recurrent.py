@@ -14,7 +14,7 @@ from itm_lightning.registry import register
 class RecurrentPooling(Pooling):
     """The last state of a GRU (Cho et al. 2014) that reads the real tokens in their order.
 
-    So VSRN (Li et al., ICCV 2019) makes one vector of a photo's regions. The state is
+    So VSRN (Li et al., ICCV 2019) makes one vector of an image's regions. The state is
     as wide as the tokens.
     """
 

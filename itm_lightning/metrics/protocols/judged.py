@@ -31,8 +31,8 @@ class Judgements:
     """COCO ids of every query's correct answers.
 
     Attributes:
-        i2t: image id → caption ids.
-        t2i: caption id → image ids.
+        i2t: image id → text ids.
+        t2i: text id → image ids.
     """
 
     i2t: Mapping[int, frozenset[int]]
@@ -46,7 +46,7 @@ class Judgements:
 
 @functools.cache
 def judgements(name: Literal["eccv", "cxc"]) -> Judgements:
-    """The judgements of ECCV Caption (Chun et al. 2022) or of CxC (Parekh et al. 2021).
+    """The judgements of ECCV Text (Chun et al. 2022) or of CxC (Parekh et al. 2021).
 
     Raises:
         InputError: the package is not installed.
@@ -77,7 +77,7 @@ class JudgedCoco(Coco5K):
     """The scores of :class:`Coco5K`, and scores by relevance judgements of COCO's test split.
 
     A subclass names the judgements and writes :meth:`judged_scores`. What it adds is named
-    ``<annotation>_<direction>_…``. The source must give COCO's own image and caption ids.
+    ``<annotation>_<direction>_…``. The source must give COCO's own image and text ids.
     """
 
     annotation: Literal["eccv", "cxc"]
