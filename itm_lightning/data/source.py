@@ -109,6 +109,10 @@ class RegionSource(Source):
         """Regions of several images, padded; overridden where reading them together is faster."""
         return pad_regions([self.regions(record) for record in records])
 
+    def region_boxes(self, record: Record) -> Tensor | None:
+        """Boxes ``(L, 4)`` of the regions, in the source's units; ``None`` where it has none."""
+        return None
+
     @property
     def made_by(self) -> dict[str, Any] | None:
         """Fingerprint of the image encoder that made the regions; ``None`` where it is unknown."""

@@ -141,7 +141,7 @@ def test_texts_tell_images_apart(records):
     assert len({THING.sub("X", text) for text, _ in texts}) > 300  # wordings
 
 
-def test_twins_share_words_and_templates_and_each_text_is_true_of_one_only(records):
+def test_minimal_pairs_share_words_and_templates_and_each_text_is_true_of_one_only(records):
     paired = [record for record in records if record.minimal_pair is not None]
     assert len(paired) == 100
     for one, other in zip(paired[::2], paired[1::2], strict=True):
@@ -156,7 +156,7 @@ def test_twins_share_words_and_templates_and_each_text_is_true_of_one_only(recor
             assert not holds(its, one.boxes), its
 
 
-def test_twins_swap_one_kind_of_thing_and_all_kinds_occur(source, records):
+def test_minimal_pairs_swap_one_kind_of_thing_and_all_kinds_occur(source, records):
     def swapped(one, other):
         old, new = ([box.name.split() for box in r.boxes[:2]] for r in (one, other))
         assert one.boxes[2:] == other.boxes[2:]
@@ -169,7 +169,7 @@ def test_twins_swap_one_kind_of_thing_and_all_kinds_occur(source, records):
     assert set(changes) == places | {(False, True, False), (True, False, False)}
 
 
-def test_twins_have_one_background(source, records):
+def test_minimal_pairs_have_one_background(source, records):
     one, other = records[:2]
     bare = np.ones((64, 64), dtype=bool)
     for box in one.boxes + other.boxes:
@@ -257,6 +257,7 @@ def test_a_shape_has_its_area(shape, area):
 
 
 def test_labels_are_the_colours_and_shapes_that_occur(records):
+    assert Scenes().class_names == (*COLOURS, *SHAPES)
     for record in records:
         occurring = {word for box in record.boxes for word in box.name.split()[1:]}
         assert record.labels == tuple(sorted(occurring))

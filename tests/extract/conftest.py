@@ -32,7 +32,7 @@ def to_tensor(image):
 
 
 class Noise(ImageSource):
-    """Photos of noise; every second one has a twin, labels and a box, and captions vary."""
+    """Photos of noise; every second one has a minimal pair, label and box, and captions vary."""
 
     def __init__(self, images: int = 11):
         self.images = images

@@ -89,8 +89,8 @@ class Precomputed(RegionSource):
         opened.take([record.row for record in found], tokens.numpy())
         return Features(tokens, torch.ones(tokens.shape[:2], dtype=torch.bool), pooled=None)
 
+    @override
     def region_boxes(self, record: Record) -> Tensor | None:
-        """Boxes ``(L, 4)`` of the record's regions, in the file's units, or ``None``."""
         assert isinstance(record, RowRecord)
         opened = self._open(record.prefix)
         return torch.from_numpy(opened.boxes(record.row)) if opened.has_boxes else None

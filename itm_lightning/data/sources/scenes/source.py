@@ -82,8 +82,9 @@ class Scenes(ImageSource):
         """
         return _records(*self._split(split))
 
+    @override
     def verify(self, record: Record) -> None:
-        """Nothing to check: the image is drawn when it is read."""
+        """Checks nothing: an image is rendered when it is read, and no file can be missing."""
 
     def image(self, record: Record) -> Image.Image:
         """The record's image; the latest stay in memory, as training reads one for every caption.
