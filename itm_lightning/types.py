@@ -1,4 +1,4 @@
-"""Features and Batch, which every part hands on, and the arithmetic on them."""
+"""Features and Batch, which all parts exchange, and arithmetic on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing_extensions import override
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half precision to float32; float32 and float64 as they are."""
+    """Half precision to float32; float32 and float64 unchanged."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -28,14 +28,14 @@ RowsT = TypeVar("RowsT", bound="Rows")
 
 @dataclass(frozen=True)
 class Rows:
-    """A dataclass whose tensors share their first dimension: one row an image or text.
+    """A dataclass whose tensors share their first dimension: one row for each image or text.
 
-    Fields may be ``None``. What a similarity prepares once a side (norms, Gram matrices, …) is a
-    subclass of this, so that the ranking engine can slice it into blocks without knowing it.
+    Fields may be ``None``. What a similarity prepares of one side (norms, Gram matrices, …) is a
+    subclass, so that the ranking engine can slice it into blocks without knowing its fields.
     """
 
     def map(self: RowsT, function: Callable[[Any], Any]) -> RowsT:
-        """Rows of what the function makes of every tensor, also of those in rows within rows."""
+        """Rows with the function applied to every tensor, also in rows within rows."""
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return type(self)(**{name: _mapped(value, function) for name, value in values.items()})
 
@@ -45,17 +45,17 @@ class Rows:
             yield from _tensors_of(getattr(self, field.name))
 
     def padded(self: RowsT, shapes: Iterable[Sequence[int]]) -> RowsT:
-        """Fills up every tensor with zeros.
+        """Pads every tensor with zeros.
 
         Args:
-            shapes: of every tensor, as :meth:`tensors` gives them, the size that a row should have.
+            shapes: the size of a padded row of every tensor, in the order of :meth:`tensors`.
         """
         wanted = iter(shapes)
         return self.map(lambda tensor: _pad_rows(tensor, next(wanted)))
 
     @staticmethod
     def cat(parts: Sequence[RowsT]) -> RowsT:
-        """Joins rows of one kind; what is shorter is padded on the right with zeros."""
+        """Concatenates rows of one type, padded on the right with zeros to the largest size."""
         columns = zip(*(part.tensors() for part in parts), strict=True)
         sizes = (zip(*(tensor.shape[1:] for tensor in column), strict=True) for column in columns)
         shapes = [tuple(map(max, each)) for each in sizes]
@@ -67,7 +67,7 @@ class Rows:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors lie."""
+        """The device of the tensors."""
         return next(self.tensors()).device
 
     def __getitem__(self: RowsT, rows: slice | Tensor) -> RowsT:
@@ -78,11 +78,11 @@ class Rows:
         return self.map(lambda value: value.to(*args, **kwargs))
 
     def pin_memory(self: RowsT) -> RowsT:
-        """Copies every tensor to where a GPU fetches it from without waiting."""
+        """Copies every tensor to page-locked memory, for asynchronous copies to a GPU."""
         return self.map(lambda value: value.pin_memory())
 
     def detach(self: RowsT) -> RowsT:
-        """Cuts every tensor off its graph."""
+        """Detaches every tensor from its graph."""
         return self.map(lambda value: value.detach())
 
 
@@ -106,13 +106,14 @@ def _pad_rows(tensor: Tensor, shape: Sequence[int]) -> Tensor:
 
 @dataclass(frozen=True)
 class Features(Rows):
-    """What an encoder makes of a batch of images or texts.
+    """The output of an encoder for a batch of images or texts.
 
     Attributes:
-        tokens: ``(B, L, D)`` float, one vector a region, patch or word; ``None`` where the encoder
-            gives only a pooled vector, or where the head reads only that.
+        tokens: ``(B, L, D)`` float, one vector for each region, patch or word; ``None`` where
+            the encoder gives only a pooled vector, or where the head reads only that.
         mask: ``(B, L)`` bool, ``True`` at real tokens; ``None`` exactly when ``tokens`` is.
-        pooled: ``(B, D)`` float, one vector an image or text; ``None`` where nothing reads it.
+        pooled: ``(B, D)`` float, one vector for each image or text; ``None`` where it is not
+            needed.
     """
 
     tokens: Tensor | None
@@ -147,7 +148,7 @@ class Features(Rows):
 
     @property
     def parts(self) -> tuple[Features, ...]:
-        """These features; those of an ensemble have several parts."""
+        """These features alone; :class:`MemberFeatures` have several parts."""
         return (self,)
 
 
@@ -185,27 +186,27 @@ AnyFeatures = Features | MemberFeatures
 
 @dataclass(frozen=True)
 class Vectors(Rows):
-    """A side prepared for inner products: ``vectors (B, D)``."""
+    """One side, prepared for inner products: ``vectors (B, D)``."""
 
     vectors: Tensor
 
 
 class Batch:
-    """Images and texts as the loader gives them to the encoders.
+    """Images and texts, as the encoders read them.
 
-    No dataclass: Lightning would take one apart to change its tensors' precision, and fail where it
-    is frozen. Encoders give what they read the precision of their weights.
+    Not a dataclass: Lightning would replace a dataclass's tensors to change their precision, and
+    fail where it is frozen. Encoders convert their input to the precision of their weights.
 
     Args:
-        images: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform made them, or
-            :class:`Features` where a frozen trunk has already seen the images, or
+        images: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform returns them, or
+            :class:`Features` where a frozen trunk has already encoded the images, or
             :class:`MemberFeatures` with the pixels for each member of an ensemble.
         texts: ``T`` raw strings; the text encoder tokenises them.
-        image_ids: ``(B,)`` int64, one id an image.
+        image_ids: ``(B,)`` int64, one id for each image.
         text_image_ids: ``(T,)`` int64, the id of each text's image.
-        text_ids: ``(T,)`` int64, one id a text.
-        labels: ``(B, C)`` bool, which of the source's classes each image has; ``C`` is 0 where it
-            knows none.
+        text_ids: ``(T,)`` int64, one id for each text.
+        labels: ``(B, C)`` bool, which of the source's classes each image has; ``C`` is 0 for a
+            source without classes.
     """
 
     def __init__(
@@ -225,12 +226,11 @@ class Batch:
         self.labels = labels
 
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
-        """Moves what is a tensor; Lightning calls this between loader and step."""
-
+        """Moves all tensors; Lightning calls this between loader and step."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))
 
     def pin_memory(self) -> Batch:
-        """Pins what is a tensor; the loader calls this where a GPU is to fetch it."""
+        """Pins all tensors; the loader calls this before they are copied to a GPU."""
         return self._map(lambda value: value.pin_memory())
 
     def _map(self, function: Any) -> Batch:
@@ -241,16 +241,16 @@ class Batch:
 
 @dataclass(frozen=True)
 class EncodedBatch:
-    """A batch of pairs, and what the encoders made of it; row ``i`` of both sides is a pair.
+    """A batch of pairs and its features; row ``i`` of both sides is a pair.
 
     Attributes:
         batch: raw texts, ids and labels.
-        images: the images' features, projected; those that the head reads.
-        texts: the texts' features, likewise.
-        encoded_images: all that the image encoder gave, before the projection; ``None`` under
-            ``model.gradient_cache``, which keeps projected features alone.
-        encoded_texts: all that the text encoder gave, likewise.
-        token_ids: of raw texts, the ids of their tokens and their mask.
+        images: the images' features that the head reads, projected.
+        texts: the texts' features that the head reads, projected.
+        encoded_images: all features from the image encoder, before the projection; ``None`` with
+            ``model.gradient_cache``, which keeps only projected features.
+        encoded_texts: the same of the text encoder.
+        token_ids: from raw texts to the ids ``(B, L)`` of their tokens and the mask ``(B, L)``.
     """
 
     batch: Batch
@@ -268,7 +268,7 @@ def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:
 
 
 def unit_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
-    """``tokens (B, L, D)`` of length 1, in float32 at least; zero where ``mask (B, L)`` is not."""
+    """``tokens (B, L, D)`` of length 1, in float32 at least; zero at padding."""
     # filled and not multiplied: padding may hold anything, even NaN
     return F.normalize(at_least_float32(tokens.masked_fill(~mask.unsqueeze(-1), 0)), dim=-1)
 
@@ -276,7 +276,7 @@ def unit_tokens(tokens: Tensor, mask: Tensor) -> Tensor:
 def full_precision(tensor: Tensor) -> torch.autocast:
     """Context in which autocast leaves the operations on this tensor's device alone.
 
-    Scores in bfloat16 tie by the dozen, and ties count against the model.
+    Many scores would be equal in bfloat16, and ties count against the model.
     """
     return torch.autocast(tensor.device.type, enabled=False)
 
