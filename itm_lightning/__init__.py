@@ -4,12 +4,14 @@ import itm_lightning.encoders
 import itm_lightning.pooling  # noqa: F401  the imports register the parts
 from itm_lightning import metrics, objectives, similarity
 from itm_lightning.data import ITMDataModule
+from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.matcher import Matcher
 from itm_lightning.registry import get, list_registered, register
 from itm_lightning.types import Batch, Features
 
 __all__ = [
     "Batch",
+    "EnsembleMatcher",
     "Features",
     "ITMDataModule",
     "Matcher",
