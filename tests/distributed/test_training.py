@@ -7,7 +7,7 @@ import torch
 
 from itm_lightning.distributed import rank, world_size
 from tests.distributed.processes import in_groups
-from tests.distributed.training import CACHED, EQUAL, SHARES, scored, trained
+from tests.distributed.training import CACHED, EQUAL, SHARES, by_hand, scored, trained
 
 STEPS = EQUAL | CACHED
 #: By whole rows, and by blocks.
@@ -40,10 +40,16 @@ def assert_equal(outcome, expected):
 @pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("name", EQUAL)
 def test_loss_and_gradients_are_those_of_one_process(outcomes, world, name):
-    expected = trained(EQUAL[name], 1)
+    expected = trained(EQUAL[name], 1, 0)
     assert any(v is not None and v.abs().max() > 0 for k, v in expected.items() if k != "loss")
     for process in outcomes[world]:
         assert_equal(process[name], expected)
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_one_process_learns_as_computed_by_hand(name):
+    plain = replace(STEPS[name], replay=False)
+    assert_equal(trained(STEPS[name], 1, 0), by_hand(plain, 1))
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -51,7 +57,7 @@ def test_loss_and_gradients_are_those_of_one_process(outcomes, world, name):
 def test_a_gradient_cache_changes_nothing_with_dropout_too(outcomes, world, name):
     plain = replace(CACHED[name], replay=False)
     for process in outcomes[world]:
-        assert_equal(process[name], trained(plain, world))
+        assert_equal(process[name], by_hand(plain, world))
 
 
 @pytest.mark.parametrize("world", [2, 3])
@@ -65,6 +71,7 @@ def test_each_process_scores_its_own_images_once(outcomes, world):
 
 def test_dropout_does_something_and_shares_differ_in_number():
     cached = next(iter(CACHED.values()))
-    dry = trained(replace(cached, dropout=0.0), 3)["loss"]
-    assert not torch.isclose(trained(cached, 3)["loss"], dry)
+    plain = replace(cached, replay=False)
+    dry = by_hand(replace(plain, dropout=0.0), 3)["loss"]
+    assert not torch.isclose(by_hand(plain, 3)["loss"], dry)
     assert len(set(SHARES[2])) == len(set(SHARES[3])) == 2

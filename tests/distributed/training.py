@@ -1,4 +1,4 @@
-"""A training step on made-up features: of one process, or of several that share the batch."""
+"""A Matcher's training step on made-up features: of one process, or of several."""
 
 import copy
 from dataclasses import dataclass
@@ -7,7 +7,9 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from itm_lightning import Matcher
 from itm_lightning.distributed import SingleProcess, all_processes
+from itm_lightning.encoders import NoProjection
 from itm_lightning.objectives import (
     MMD,
     Diversity,
@@ -17,17 +19,23 @@ from itm_lightning.objectives import (
     Objective,
     WeightedSum,
 )
-from itm_lightning.objectives.distributed_comparison import DistributedComparison
-from itm_lightning.similarity import CrossAttention, Gaussian, Lorentz, Similarity, SmoothChamfer
-from itm_lightning.training.gradient_cache import encode_by_chunks
-from itm_lightning.types import Features
-from tests.made_up import encoded_batch, made_up_features
+from itm_lightning.part import Part
+from itm_lightning.similarity import (
+    ClosedForm,
+    CrossAttention,
+    Gaussian,
+    Lorentz,
+    Similarity,
+    SmoothChamfer,
+)
+from itm_lightning.types import Batch, EncodedBatch, Features
+from tests.made_up import made_up_features
 from tests.objectives.losses import EXAMPLES
 from tests.similarity.heads import DIM, HEADS, WITHOUT_GRADIENT
 
 #: The first rows are one process's, the next another's; they differ in number.
 SHARES = {1: [7], 2: [4, 3], 3: [3, 1, 3]}
-#: Photos stand twice in the batch, with another caption: of one process, and of two.
+#: Two images are twice in the batch, with another text: on one process, and on two.
 IDS = torch.tensor([7, 8, 7, 9, 4, 8, 5])
 IMAGES, TEXTS = (
     Features(side.tokens.double(), side.mask, side.pooled.double())
@@ -81,7 +89,7 @@ TOKENS = {
 EVERY_HEAD = {
     f"head {name}": Step(head, EXAMPLES["InfoNCE"])
     for name, head in HEADS.items()
-    if name not in WITHOUT_GRADIENT
+    if name not in WITHOUT_GRADIENT and not isinstance(head, ClosedForm)  # solved, not trained
 }
 SYNCED = {
     f"{name}, batch norm of all": Step(in_training(HEADS[name]), EXAMPLES["InfoNCE"], sync=True)
@@ -96,80 +104,112 @@ CACHED = {
 }
 
 
-class Model(nn.Module):
-    """The Matcher's training step without Lightning."""
+class SideEncoder(Part, nn.Module):
+    """Encodes rows of made-up features, or the numbers of such rows as texts."""
 
-    def __init__(self, step):
+    dim = DIM
+
+    def __init__(self, dropout):
         super().__init__()
-        self.head, self.objective = copy.deepcopy(step.head), copy.deepcopy(step.objective)
-        self.step = step
+        self.layers = nn.Sequential(nn.Linear(DIM, DIM), nn.Tanh(), nn.Dropout(dropout))
+
+    def pixels(self, images):
+        return images
+
+    def token_ids(self, texts):
+        ids = torch.tensor([[int(text) + 2] for text in texts])
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+
+    def forward(self, inputs):
+        if isinstance(inputs, list):
+            inputs = TEXTS[torch.tensor([int(text) for text in inputs])]
+        side = inputs.trim()
+        return Features(self.layers(side.tokens), side.mask, self.layers(side.pooled))
+
+
+def batch_of(rows):
+    ids = IDS[rows]
+    texts = [str(row) for row in range(*rows.indices(len(IDS)))]
+    labels = torch.zeros(len(ids), 0, dtype=torch.bool)
+    return Batch(IMAGES[rows], texts, ids, ids, torch.arange(len(IDS))[rows], labels)
+
+
+class TrainingStep(nn.Module):
+    """A Matcher's own training step as a forward pass, which DDP can wrap."""
+
+    def __init__(self, step, processes):
+        super().__init__()
         torch.manual_seed(0)
-        self.encoders = nn.ModuleList(
-            nn.Sequential(nn.Linear(DIM, DIM), nn.Tanh(), nn.Dropout(step.dropout))
-            for _ in range(2)
-        )
+        self.matcher = Matcher(
+            *(SideEncoder(step.dropout) for _ in range(2)),
+            copy.deepcopy(step.head),
+            copy.deepcopy(step.objective),
+            image_projection=NoProjection(),
+            text_projection=NoProjection(),
+            gradient_cache=step.chunk if step.replay else None,
+        ).double()
+        self.matcher._processes = processes  # as its setup does where a Trainer begins a fit
+        self.logged = {}
+        self.matcher.log = lambda name, value, **_: self.logged.update({name: value})
 
-    def encode(self, encoder, side):
-        kept = self.head.select(side.trim())
-        fields = kept.tokens, kept.pooled
-        tokens, pooled = (None if field is None else encoder(field) for field in fields)
-        return Features(tokens, kept.mask, pooled)
+    def forward(self, batch):
+        return self.matcher.training_step(batch, 0)
 
-    def scored(self):
-        """Notes the shape of every block of scores that the head makes."""
-        shapes, score = [], self.head.score
+    def outcome(self):
+        """Loss of the whole batch, gradients and statistics, after a backward pass."""
+        gradients = {name: p.grad for name, p in self.matcher.named_parameters()}
+        buffers = dict(self.matcher.named_buffers())
+        return {"loss": self.logged["train/loss"], **gradients, **buffers}
 
-        def noting(images, texts):
-            shapes.append((len(images), len(texts)))
-            return score(images, texts)
 
-        self.head.score = noting
-        return shapes
-
-    def chunks(self, encoder, side):
-        size, encode = self.step.chunk, lambda part: self.encode(encoder, part)
-        if self.step.replay:
-            return encode_by_chunks(encode, side, size, side.pooled)
-        return Features.cat([encode(side[i : i + size]) for i in range(0, len(side), size)])
-
-    def forward(self, processes, *shares):
-        """The loss to go backward from, and the loss of the whole batch; of rows of each share."""
-        images, texts = [], []
-        for number, rows in shares:
-            torch.manual_seed(number)  # whoever encodes a share draws the same dropout
-            images.append(self.chunks(self.encoders[0], IMAGES[rows]))
-            texts.append(self.chunks(self.encoders[1], TEXTS[rows]))
-        ids = torch.cat([IDS[rows] for _, rows in shares])
-        features = Features.cat(images), Features.cat(texts)
-        encoded = encoded_batch(*features, ids)
-        if processes.size == 1:
-            comparison = LocalComparison(self.head, encoded)
-        else:
-            comparison = DistributedComparison(self.head, encoded, processes)
-        share = self.objective.loss(comparison)
-        return processes.size * share, comparison.total(share.detach())
+def rows_of(world, rank):
+    start = sum(SHARES[world][:rank])
+    return slice(start, start + SHARES[world][rank])
 
 
 def scored(step, world, rank):
-    """The shapes of the scores that a process makes in a forward pass."""
-    model, start = Model(step).double(), sum(SHARES[world][:rank])
-    shapes = model.scored()
-    model(all_processes(), (rank, slice(start, start + SHARES[world][rank])))
+    """The shapes of the scores that a process makes in a training step."""
+    model = TrainingStep(step, all_processes())
+    head, shapes = model.matcher.similarity, []
+    score = head.score
+
+    def noting(images, texts):
+        shapes.append((len(images), len(texts)))
+        return score(images, texts)
+
+    head.score = noting
+    model(batch_of(rows_of(world, rank)))
     return shapes
 
 
-def trained(step, world, rank=None):
-    """Loss, gradients and statistics of a step: of one of several processes, or of one for all."""
-    model = Model(step).double()
-    starts = torch.tensor([0, *SHARES[world]]).cumsum(0).tolist()
-    shares = [(i, slice(starts[i], starts[i + 1])) for i in range(world)]
-    if rank is None:
-        share, loss = model(SingleProcess(), *shares)
-    else:
-        if step.sync:
-            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        wrapped = DistributedDataParallel(model)
-        share, loss = wrapped(all_processes(), shares[rank])
-    share.backward()
-    gradients = {name: p.grad for name, p in model.named_parameters()}
-    return {"loss": loss.detach(), **gradients, **dict(model.named_buffers())}
+def trained(step, world, rank):
+    """What a training step leaves on one of several processes."""
+    model = TrainingStep(step, all_processes())
+    if step.sync:
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+    wrapped = DistributedDataParallel(model) if world > 1 else model
+    torch.manual_seed(rank)
+    wrapped(batch_of(rows_of(world, rank))).backward()
+    return model.outcome()
+
+
+def by_hand(step, world):
+    """What a step leaves that encodes all shares one after another, and compares them at once.
+
+    The dropout of each share is that of the process that trains on it in :func:`trained`.
+    """
+    model = TrainingStep(step, SingleProcess())
+    matcher, images, texts = model.matcher, [], []
+    for rank in range(world):
+        torch.manual_seed(rank)
+        batch = batch_of(rows_of(world, rank))
+        starts = range(0, len(batch.texts), step.chunk)
+        images += [matcher.encode_images(batch.images[i : i + step.chunk]) for i in starts]
+        texts += [matcher.encode_texts(batch.texts[i : i + step.chunk]) for i in starts]
+    token_ids = matcher.text_encoder.token_ids
+    sides = Features.cat(images), Features.cat(texts)
+    encoded = EncodedBatch(batch_of(slice(None)), *sides, None, None, token_ids)
+    loss = matcher.objective.loss(LocalComparison(matcher.similarity, encoded))
+    loss.backward()
+    model.logged["train/loss"] = loss.detach()
+    return model.outcome()
