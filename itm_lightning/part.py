@@ -1,4 +1,4 @@
-"""Part: anything YAML can name, which remembers how it was made."""
+"""Part: the base of all that YAML can name. It remembers its constructor's arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _skipping: ContextVar[dict[str, ExtraState] | None] = ContextVar("skipping", def
 
 
 class Part:
-    """Base of encoders, poolings, similarities, objectives and sources.
+    """Base of encoders, poolings, projections, similarities, objectives, sources and protocols.
 
     It keeps the arguments of its constructor, so that :func:`to_config` can write them into a
     checkpoint as plain values and :func:`from_config` can build the same part in a fresh process.
@@ -30,7 +30,7 @@ class Part:
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Part:
-        """Notes the arguments before any constructor runs."""
+        """Records the arguments, before any constructor runs."""
         part = super().__new__(cls)
         # bind_partial: copying and unpickling call __new__ without the arguments
         bound = inspect.signature(cls.__init__).bind_partial(part, *args, **kwargs)
@@ -38,16 +38,16 @@ class Part:
         return part
 
     def extra_state(self) -> ExtraState:
-        """What a checkpoint needs of this part beside its arguments and tensors; plain values.
+        """What a checkpoint stores of this part besides its arguments and tensors.
 
-        As the vocabulary of a text encoder, or the names of classes.
+        Plain values, such as the vocabulary of a text encoder or the names of classes.
         """
         return {}
 
     def load_extra_state(self, state: ExtraState) -> None:
-        """Takes back what :meth:`extra_state` gave; called before ``load_state_dict``.
+        """Restores what :meth:`extra_state` gave; called before ``load_state_dict``.
 
-        A part that is in this state already keeps its weights.
+        A part that is already in this state must keep its weights.
         """
 
 
@@ -55,12 +55,13 @@ class Part:
 def skip_pretrained(extra_states: dict[str, ExtraState] | None = None) -> Iterator[None]:
     """A context in which parts are built without files, hub or pretrained weights.
 
-    A checkpoint is read where those may no longer exist: extra state and ``load_state_dict`` then
-    supply what the constructors left out.
+    A checkpoint may be loaded on a machine that has none of them: extra state and
+    ``load_state_dict`` then supply what the constructors left out.
 
     Args:
-        extra_states: by module path, for a constructor that needs an encoder's width at once and
-            so gives the encoder its state itself; see :func:`given_extra_states`.
+        extra_states: extra state by module path, for a constructor that needs the width of an
+            encoder and therefore loads the encoder's state itself; see
+            :func:`given_extra_states`.
     """
     token = _skipping.set(extra_states or {})
     try:
@@ -70,34 +71,36 @@ def skip_pretrained(extra_states: dict[str, ExtraState] | None = None) -> Iterat
 
 
 def is_skipping_pretrained() -> bool:
-    """Whether this runs within :func:`skip_pretrained`."""
+    """Whether the caller runs within :func:`skip_pretrained`."""
     return _skipping.get() is not None
 
 
 def given_extra_states() -> dict[str, ExtraState]:
-    """The states that :func:`skip_pretrained` was given; empty outside of it."""
+    """The extra states given to :func:`skip_pretrained`; empty outside of it."""
     return _skipping.get() or {}
 
 
 def extra_states_of(module: nn.Module) -> dict[str, ExtraState]:
-    """Extra state by module path, of every part among the modules that has some; parents first."""
+    """The extra state of every part among the modules that has some, by path; parents first."""
     parts = {path: m for path, m in module.named_modules() if isinstance(m, Part)}
     states = {path: part.extra_state() for path, part in parts.items()}
     return {path: state for path, state in states.items() if state}
 
 
 def load_extra_states(module: nn.Module, states: Mapping[str, ExtraState]) -> None:
-    """Gives the parts of a module back what :func:`extra_states_of` took.
+    """Loads into the parts of a module what :func:`extra_states_of` returned.
 
     Raises:
-        InputError: the module has no such part.
+        InputError: the module has no part at one of the paths.
     """
     for path, state in states.items():
         try:
             part = module.get_submodule(path)
         except AttributeError as error:
-            raise InputError(f"the checkpoint has a part {path}, which the model lacks") from error
-        assert isinstance(part, Part)  # extra_states_of takes them of parts alone
+            raise InputError(
+                f"the checkpoint has a part {path}, which the model does not have"
+            ) from error
+        assert isinstance(part, Part)  # extra_states_of returns states of parts only
         part.load_extra_state(state)
 
 
@@ -105,7 +108,7 @@ def to_config(value: Any) -> Any:
     """Plain values (str, number, list, dict) from which :func:`from_config` rebuilds ``value``.
 
     Raises:
-        TypeError: an argument is neither plain nor a :class:`Part`.
+        TypeError: an argument is neither a plain value nor a :class:`Part`.
     """
     if isinstance(value, Part):
         cls = type(value)
@@ -119,11 +122,13 @@ def to_config(value: Any) -> Any:
         return str(value)
     if value is None or isinstance(value, (str, bool, int, float)):
         return value
-    raise TypeError(f"{value!r} cannot be written into a checkpoint: it is no Part and not plain")
+    raise TypeError(
+        f"{value!r} cannot be written into a checkpoint: it is neither a Part nor a plain value"
+    )
 
 
 def from_config(value: Any) -> Any:
-    """Builds what :func:`to_config` wrote down."""
+    """Builds the value that :func:`to_config` described."""
     if isinstance(value, list):
         return [from_config(item) for item in value]
     if not isinstance(value, dict):

@@ -1,7 +1,7 @@
 """The registry of parts: register a class, list a kind, get a class by name.
 
-The key is the class name, the same word YAML uses. A package installed beside this one adds its
-parts by an entry point in the group ``itm_lightning.<kind>``.
+The key is the class name, which YAML uses too. Another installed package adds its parts by entry
+points in the group ``itm_lightning.<kind>``.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _parts: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
 
 
 def register(kind: str) -> Callable[[ClassT], ClassT]:
-    """Class decorator that adds a part under its class name.
+    """Class decorator that registers a part under its class name.
 
     Args:
         kind: one of :data:`KINDS`.
 
     Raises:
-        ValueError: the kind is unknown, or the name is taken by another class.
+        ValueError: the kind is unknown, or another class of the kind has this name.
     """
     _check_kind(kind)
 
@@ -56,7 +56,7 @@ def get(kind: str, name: str) -> type:
     """The class registered as ``name``.
 
     Raises:
-        InputError: there is none; the message lists those there are.
+        InputError: there is none; the message lists the names that are registered.
     """
     _check_kind(kind)
     load_entry_points(kind)
@@ -66,20 +66,20 @@ def get(kind: str, name: str) -> type:
 
 
 def list_registered(kind: str) -> list[str]:
-    """The names of all parts of a kind, sorted, those of installed packages included."""
+    """The sorted names of all parts of a kind, including parts of installed packages."""
     _check_kind(kind)
     load_entry_points(kind)
     return sorted(_parts[kind])
 
 
 def load_entry_points(kind: str) -> None:
-    """Imports what installed packages offer under ``itm_lightning.<kind>`` and registers it."""
+    """Imports and registers the entry points of the group ``itm_lightning.<kind>``."""
     for entry_point in entry_points(group=f"itm_lightning.{kind}"):
         register(kind)(entry_point.load())
 
 
 def unknown_part(kind: str, name: str) -> str:
-    """The sentence that says there is no such part, guesses which was meant, and lists all."""
+    """A message for an unknown name: the closest name that is registered, and all of them."""
     names = list_registered(kind)
     close = difflib.get_close_matches(name, names, n=1)
     guess = f" (did you mean {close[0]}?)" if close else ""
@@ -88,4 +88,4 @@ def unknown_part(kind: str, name: str) -> str:
 
 def _check_kind(kind: str) -> None:
     if kind not in KINDS:
-        raise ValueError(f"{kind!r} is no kind of part; the kinds are {', '.join(KINDS)}")
+        raise ValueError(f"{kind!r} is not a kind of part; the kinds are {', '.join(KINDS)}")

@@ -1,4 +1,4 @@
-"""From image to pixels."""
+"""From images to pixels."""
 
 from __future__ import annotations
 
@@ -20,24 +20,28 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class ToPixels:
-    """RGB image → ``geometry`` → uint8 ``(3, H, W)``; in memory, the channels are last.
+    """Makes uint8 pixels ``(3, H, W)`` of an RGB image; in memory, the channels are last.
 
-    The encoder normalises whole batches: bytes are a quarter of what floats are between processes.
+    The encoder normalises whole batches later: a worker process sends a quarter of the bytes that
+    float32 pixels would take.
+
+    Attributes:
+        geometry: transforms of a PIL image, applied in their order.
     """
 
     geometry: Sequence[nn.Module]
 
     def __call__(self, image: Image.Image) -> Tensor:
-        """Pixels of an image."""
+        """The pixels of an image."""
         for step in self.geometry:
             image = step(image)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)
 
 
 def crop_and_mirror(size: tuple[int, int], interpolation: InterpolationMode) -> list[nn.Module]:
-    """Augmentation: a random part of the image, at random mirrored, as ``size`` (height, width)."""
+    """Augmentation: a random crop, mirrored with chance 0.5, resized to ``(height, width)``."""
     from torchvision.transforms import v2
 
-    # at least half the image: what the text speaks of should still be in it
+    # at least half the image, so that what the text mentions is likely to remain
     crop = v2.RandomResizedCrop(size, scale=(0.5, 1.0), interpolation=interpolation)
     return [crop, v2.RandomHorizontalFlip()]

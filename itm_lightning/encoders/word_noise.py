@@ -1,4 +1,4 @@
-"""Noise on the words of texts, against learning them by heart."""
+"""Noise on the words of texts, against overfitting."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from itm_lightning.errors import InputError
 
 MASKED, REPLACED = 0.5, 0.1
-"""Which shares of the chosen words are masked and replaced; the others are deleted."""
+"""The shares of the chosen words that are masked and replaced; the others are deleted."""
 
 
 @dataclass(frozen=True)
 class Substitutes:
-    """Ids that stand in a word's place.
+    """The ids that replace words.
 
     Attributes:
-        mask: of the mask, or of the unknown word.
-        words: ``(V,)`` int64, those a word is replaced by at random.
-        padding: fills the rows up.
+        mask: id of the mask token, or of the unknown word.
+        words: ``(V,)`` int64, from which a replacement is drawn.
+        padding: id of the padding.
     """
 
     mask: int
@@ -29,10 +29,10 @@ class Substitutes:
 
 
 def check_share(name: str, share: float) -> None:
-    """Checks an encoder's ``word_noise``.
+    """Checks the ``word_noise`` of the encoder ``name``.
 
     Raises:
-        InputError: it is no share.
+        InputError: it is not between 0 and 1.
     """
     if not 0 <= share <= 1:
         raise InputError(f"{name}: word_noise is {share}; give a share of the words, 0 to 1")
@@ -41,25 +41,25 @@ def check_share(name: str, share: float) -> None:
 def noisy(
     ids: Tensor, mask: Tensor, words: Tensor, share: float, substitutes: Substitutes
 ) -> tuple[Tensor, Tensor]:
-    """Masks, replaces and deletes words at random; at least one word of a text stays.
+    """Masks, replaces and deletes words at random; at least one word of each text stays.
 
-    As Chen et al. ("VSE∞", CVPR 2021) do, after BERT: of the words that are chosen, half become the
-    mask, a tenth another word, and the rest is deleted (shares as in their code, where all pieces
-    of a word share its fate).
+    Follows VSE∞ (Chen et al., CVPR 2021), which follows BERT: of the chosen words, half become the
+    mask, a tenth become another word, and the rest are deleted. The shares are those of the
+    authors' code, which treats all pieces of a word alike.
 
     Args:
         ids: token ids ``(B, L)`` int64.
         mask: ``(B, L)`` bool, ``True`` at real tokens.
-        words: ``(B, L)`` int64, which of the text's words a token is a piece of; negative where
-            it is of none (start, end), and is left as it is.
-        share: chance of each word to be chosen.
-        substitutes: what stands in a word's place.
+        words: ``(B, L)`` int64, the number of the word that a token is a piece of; negative at
+            tokens that belong to no word (start, end), which stay unchanged.
+        share: probability that a word is chosen.
+        substitutes: the ids that replace words.
 
     Returns:
-        Ids ``(B, L')`` and mask ``(B, L')``, closed up where words were deleted.
+        Ids ``(B, L')`` and mask ``(B, L')``, without the deleted words.
     """
     is_word = (words >= 0) & mask
-    # a draw for each word, which its pieces share
+    # one draw a word, for all of its pieces
     draws = torch.rand(len(ids), max(1, int(words.max()) + 1)).to(ids.device)
     draws = draws.gather(1, words.clamp(min=0))
     draws = draws.masked_fill(~is_word, 1.0)
@@ -67,7 +67,7 @@ def noisy(
     masked = is_word & (draws < below_masked)
     replaced = is_word & ~masked & (draws < below_replaced)
     deleted = is_word & ~masked & ~replaced & (draws < share)
-    deleted &= (is_word & ~deleted).any(1, keepdim=True) | _but_the_last(draws, is_word)
+    deleted &= (is_word & ~deleted).any(1, keepdim=True) | _all_but_one(draws, is_word)
 
     others = torch.randint(len(substitutes.words), ids.shape, device=ids.device)
     ids = ids.masked_fill(masked, substitutes.mask)
@@ -75,13 +75,14 @@ def noisy(
     return _close_up(ids, mask & ~deleted, substitutes.padding)
 
 
-def _but_the_last(draws: Tensor, is_word: Tensor) -> Tensor:
-    """Words but that of each text which was closest to stay."""
+def _all_but_one(draws: Tensor, is_word: Tensor) -> Tensor:
+    """Every word but the one with the highest draw of each text, ``(B, L)`` bool."""
     draws = draws.masked_fill(~is_word, -1.0)
     return draws < draws.amax(dim=1, keepdim=True)
 
 
 def _close_up(ids: Tensor, stays: Tensor, padding: int) -> tuple[Tensor, Tensor]:
+    """Moves the ids that stay to the left, in their order, and pads; returns ids and mask."""
     order = stays.int().argsort(dim=1, descending=True, stable=True)
     order = order[:, : int(stays.sum(dim=1).max())]
     stays = stays.gather(1, order)

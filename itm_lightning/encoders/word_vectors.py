@@ -10,7 +10,7 @@ from itm_lightning.errors import InputError
 
 
 def check_vectors(path: str, width: int) -> None:
-    """Looks at the first vector of a file, without reading the rest.
+    """Checks the first vector of a file, without reading the rest.
 
     Raises:
         InputError: the file is missing, empty, or its vectors are not ``width`` numbers wide.
@@ -27,9 +27,9 @@ def check_vectors(path: str, width: int) -> None:
 
 
 def read_vectors(path: str, words: Container[str], width: int) -> dict[str, list[float]]:
-    """The vectors of those ``words`` that the file knows.
+    """The vectors of the ``words`` that the file has.
 
-    A first line ``count width`` is skipped. Where a word comes twice, the first counts.
+    A first line ``count width`` is skipped. The first vector of a word is used.
 
     Raises:
         InputError: a line is malformed; the message names it.
@@ -37,10 +37,10 @@ def read_vectors(path: str, words: Container[str], width: int) -> dict[str, list
     check_vectors(path, width)
     vectors: dict[str, list[float]] = {}
     for number, line in _lines(path):
-        # the cheap look at the first word spares most of a few million lines the split
+        # checking the first word is cheap, and avoids splitting most of a few million lines
         if line.count(" ") == width and line.partition(" ")[0] not in words:
             continue
-        word, *values = line.rsplit(" ", width)  # a few of GloVe's words have blanks in them
+        word, *values = line.rsplit(" ", width)  # a few of GloVe's words contain spaces
         vector = _numbers(values)
         if len(vector) != width or _numbers(word.split(" ")[1:]):
             raise InputError(f"{path}, line {number}: not a word and {width} numbers")
@@ -50,7 +50,7 @@ def read_vectors(path: str, words: Container[str], width: int) -> dict[str, list
 
 
 def _lines(path: str) -> Iterator[tuple[int, str]]:
-    """The file's lines and their numbers, without word2vec's header and blank ones."""
+    """The file's lines with their numbers, without word2vec's header and blank lines."""
     with Path(path).open(encoding="utf-8", errors="replace", newline="\n") as file:
         for number, line in enumerate(file, start=1):
             is_header = number == 1 and [part.isdigit() for part in line.split()] == [True, True]
@@ -59,7 +59,7 @@ def _lines(path: str) -> Iterator[tuple[int, str]]:
 
 
 def _numbers(values: list[str]) -> list[float]:
-    """The values as finite numbers; empty if one is none."""
+    """The values as finite numbers; empty if one of them is not a finite number."""
     try:
         numbers = [float(value) for value in values]
     except ValueError:

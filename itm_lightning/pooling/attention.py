@@ -1,9 +1,10 @@
-"""A weighted mean of the tokens whose weights are learnt."""
+"""A weighted mean of the tokens, with learnt weights."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import override
 
 from itm_lightning.pooling.base import Pooling
 from itm_lightning.registry import register
@@ -11,7 +12,7 @@ from itm_lightning.registry import register
 
 @register("pooling")
 class AttentionPooling(Pooling):
-    """Each token earns its weight: ``softmax(v · tanh(W token + b))`` over the real tokens.
+    """The mean of the tokens, weighted by ``softmax(v · tanh(W token + b))`` over the real tokens.
 
     Lin et al. 2017, A Structured Self-Attentive Sentence Embedding, equations 5 and 6 with one hop.
 
@@ -23,8 +24,8 @@ class AttentionPooling(Pooling):
         super().__init__()
         self.hidden = hidden
 
+    @override
     def build(self, dim: int) -> None:
-        """Makes the scorer for tokens of width ``dim``."""
         hidden = self.hidden or dim
         # a bias on the score would drop out of the softmax
         self.scorer = nn.Sequential(
@@ -32,12 +33,12 @@ class AttentionPooling(Pooling):
         )
 
     def weights(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """How much each token counts: ``(B, L)``, each row sums to 1, padding has 0."""
+        """The weight of each token ``(B, L)``: 0 at padding; the rows sum to 1."""
         scores = self.scorer(tokens).squeeze(-1)
-        # the lowest finite number, not -inf: a row without tokens would be NaN in the gradient
+        # the lowest finite number: with -inf, a row without tokens would have a NaN gradient
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
         return scores.softmax(dim=1) * mask
 
+    @override
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The mean of the tokens by their :meth:`weights`."""
         return (self.weights(tokens, mask).unsqueeze(-1) * tokens).sum(dim=1)

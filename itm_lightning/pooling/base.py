@@ -1,4 +1,4 @@
-"""What every pooling is: tokens and their mask in, one vector a row out."""
+"""The base class of poolings: from tokens and their mask to one vector a row."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from itm_lightning.part import Part
 class Pooling(Part, nn.Module, ABC):
     """Makes one vector of the tokens of an image or text.
 
-    Padding changes nothing, and a row without tokens gives zeros.
+    Padding does not change the vector; a row without tokens gives zeros.
     """
 
     def build(self, dim: int) -> None:
         """Makes the parameters that depend on the width of the tokens.
 
-        YAML names a pooling without knowing that width; the encoder, which does, calls this once.
+        The encoder calls this once: a pooling named in YAML does not know the width.
 
         Args:
             dim: width of the tokens.
@@ -36,12 +36,12 @@ class Pooling(Part, nn.Module, ABC):
 
 
 def pick(tokens: Tensor, mask: Tensor, index: Tensor) -> Tensor:
-    """``(B, D)``: the token at ``index (B,)``; zeros for a row without tokens.
+    """One token a row, ``(B, D)``; zeros for a row without tokens.
 
     Args:
         tokens: ``(B, L, D)``.
         mask: ``(B, L)`` bool, ``True`` at real tokens.
-        index: ``(B,)`` int64; of a row without tokens, any.
+        index: ``(B,)`` int64, the place of the token; a row without tokens may have any.
     """
     picked = tokens[torch.arange(len(tokens), device=tokens.device), index]
     return picked.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)

@@ -11,12 +11,12 @@ from itm_lightning.registry import register
 
 @register("pooling")
 class FirstPooling(Pooling):
-    """The first real token, as transformers that begin with a ``[CLS]`` token are pooled.
+    """The first real token: the ``[CLS]`` token of transformers that have one.
 
-    Devlin et al. 2019, BERT. Of a bidirectional recurrent network it holds the last
-    state of the backward direction, and of the forward one only what the first word gave.
+    Devlin et al. 2019, BERT. In a bidirectional recurrent network, the first token holds the last
+    state of the backward direction, but only the first state of the forward direction.
     """
 
     @override
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        return pick(tokens, mask, mask.byte().argmax(dim=1))  # the first of equals
+        return pick(tokens, mask, mask.byte().argmax(dim=1))  # argmax gives the first maximum

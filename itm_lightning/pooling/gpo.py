@@ -1,4 +1,4 @@
-"""GPO: how much the largest, the second largest, … value counts is learnt."""
+"""GPO: a weighted mean of the sorted values, with learnt weights."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _TEMPERATURE = 0.1  # the authors'
 class GPO(Pooling):
     """Generalized Pooling Operator (VSE∞; Chen et al., CVPR 2021).
 
-    Each feature's values over the ``L`` real tokens are sorted, and ``Σ_k θ(k, L) · k-th largest``
-    taken, with weights that sum to 1 over ``k``. Mean, max and k-max are special cases. The weights
-    are ``softmax(w · h_k / 0.1)``, where ``h_k`` is the mean of both directions of a GRU that reads
-    sine and cosine encodings of the positions 1 … L.
+    Each channel's values over the ``L`` real tokens are sorted, and the result is
+    ``Σ_k θ(k, L) · k-th largest``, with weights that sum to 1 over ``k``. Mean, max and k-max are
+    special cases. The weights are ``softmax(w · h_k / 0.1)``, where ``h_k`` is the mean of both
+    directions of a GRU that reads sine and cosine encodings of the positions 1 … L.
 
-    Parameters have the authors' names: ``gru.*`` and ``linear.weight``; their checkpoints load as
-    they are.
+    The parameters have the authors' names, ``gru.*`` and ``linear.weight``, so that their
+    checkpoints load.
 
     Args:
-        position_dim: width of the positions' encodings; even.
+        position_dim: width of the encodings of the positions; an even number.
         hidden: width of the GRU's state, in each direction.
     """
 
@@ -39,12 +39,12 @@ class GPO(Pooling):
         self.linear = nn.Linear(hidden, 1, bias=False)
 
     def weights(self, mask: Tensor) -> Tensor:
-        """How much the k-th largest value counts: ``(B, L)``; rows sum to 1, then zeros.
+        """The weight of the k-th largest value ``(B, L)``: 0 past the row's tokens; rows sum to 1.
 
         Args:
             mask: ``(B, L)`` bool, ``True`` at real tokens. Only their number matters.
         """
-        # rows of equal length have equal weights: each length is computed once
+        # rows of equal length have equal weights, so each length is computed once
         lengths, row = mask.sum(dim=1).unique(return_inverse=True)
         size = mask.shape[1]
         encodings = position_encodings(size, self.position_dim).to(self.linear.weight)
@@ -57,7 +57,7 @@ class GPO(Pooling):
         states, _ = pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=size)
         scores = self.linear(states.unflatten(-1, (2, -1)).mean(dim=-2)).squeeze(-1)
         real = torch.arange(size, device=mask.device) < lengths.unsqueeze(1)
-        # the lowest finite number: with -inf a row without tokens would be NaN
+        # the lowest finite number: with -inf, a row without tokens would be NaN
         logits = (scores / _TEMPERATURE).masked_fill(~real, torch.finfo(scores.dtype).min)
         return (logits.softmax(dim=1) * real)[row]
 
@@ -70,7 +70,7 @@ class GPO(Pooling):
 
 
 def position_encodings(length: int, dim: int) -> Tensor:
-    """``(length, dim)`` sines and cosines in turn (Vaswani et al. 2017, section 3.5)."""
+    """Sines and cosines in turn, ``(length, dim)`` float32; Vaswani et al. 2017, section 3.5."""
     position = torch.arange(length, dtype=torch.float).unsqueeze(1)
     rate = torch.exp(torch.arange(0, dim, 2) * (-math.log(10000.0) / dim))
     angle = position * rate

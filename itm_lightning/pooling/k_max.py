@@ -12,14 +12,14 @@ from itm_lightning.registry import register
 
 @register("pooling")
 class KMaxPooling(Pooling):
-    """Of each feature, the mean of its ``k`` largest values over the real tokens.
+    """The mean of each channel's ``k`` largest values over the real tokens.
 
     Kalchbrenner et al. 2014, A Convolutional Neural Network for Modelling Sentences, with the mean
-    that Chen et al. 2021 (VSE∞) take of them. ``k = 1`` is :class:`MaxPooling`; a row of fewer
-    tokens takes the mean of all it has.
+    of Chen et al. 2021 (VSE∞). ``k = 1`` is :class:`MaxPooling`; a row of fewer
+    tokens gives the mean of all of them.
 
     Args:
-        k: how many values count.
+        k: how many values are averaged.
 
     Raises:
         InputError: ``k`` is less than 1.

@@ -14,9 +14,9 @@ from itm_lightning.registry import register
 class LastPooling(Pooling):
     """The last real token: the last state of a recurrent network that reads forward.
 
-    Faghri et al. 2018, VSE++. Of a bidirectional network it holds the last state of
-    the forward direction, and of the backward one only what the last word gave: the mean suits
-    these better, or :class:`RecurrentPooling`.
+    Faghri et al. 2018, VSE++. In a bidirectional network, the last token holds the last
+    state of the forward direction, but only the first state of the backward direction:
+    :class:`MeanPooling` or :class:`RecurrentPooling` fits such a network better.
     """
 
     @override

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from itm_lightning.pooling.base import Pooling
 from itm_lightning.registry import register
@@ -10,9 +11,9 @@ from itm_lightning.registry import register
 
 @register("pooling")
 class MaxPooling(Pooling):
-    """The maximum of each feature over the real tokens."""
+    """The maximum of each channel over the real tokens."""
 
+    @override
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The maxima ``(B, D)``."""
         highest = tokens.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(dim=1)
         return highest.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
+from typing_extensions import override
 
 from itm_lightning.pooling.base import Pooling
 from itm_lightning.registry import register
@@ -13,6 +14,6 @@ from itm_lightning.types import masked_mean
 class MeanPooling(Pooling):
     """The mean of the real tokens."""
 
+    @override
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        """The means ``(B, D)``."""
         return masked_mean(tokens, mask)

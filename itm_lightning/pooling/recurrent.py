@@ -1,4 +1,4 @@
-"""A recurrent network that reads the tokens."""
+"""The last state of a recurrent network over the tokens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from itm_lightning.registry import register
 class RecurrentPooling(Pooling):
     """The last state of a GRU (Cho et al. 2014) that reads the real tokens in their order.
 
-    So VSRN (Li et al., ICCV 2019) makes one vector of an image's regions. The state is
-    as wide as the tokens.
+    VSRN (Li et al., ICCV 2019) pools an image's regions in this way. The state is as wide as the
+    tokens.
     """
 
     @override
@@ -24,10 +24,10 @@ class RecurrentPooling(Pooling):
 
     @override
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        # real tokens first; padding is made zero for the sake of rows that have nothing else
+        # real tokens first; padding becomes zero, because a row without tokens reads one of it
         order = (~mask).byte().argsort(dim=1, stable=True).unsqueeze(-1)
         tokens = tokens.masked_fill(~mask.unsqueeze(-1), 0.0).take_along_dim(order, dim=1)
-        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # packing wants them there, and not zero
+        lengths = mask.sum(dim=1).clamp(min=1).cpu()  # packing needs them on the CPU and above zero
         packed = pack_padded_sequence(tokens, lengths, batch_first=True, enforce_sorted=False)
         last = self.gru(packed)[1][-1]
         return last.masked_fill(~mask.any(dim=1, keepdim=True), 0.0)

@@ -177,7 +177,7 @@ def test_files_that_are_no_weights(tmp_path):
         ({"name": "resnet81"}, r"'resnet81' \(did you mean resnet18\?\); .*list_models"),
         ({"name": "vit_b_32", "image_size": 100}, "vit_b_32 with image_size 100"),
         ({"name": "maxvit_t", "image_size": 100}, "maxvit_t with image_size 100"),
-        ({"name": "alexnet", "image_size": 16}, "alexnet does not take photos of 16×16"),
+        ({"name": "alexnet", "image_size": 16}, "alexnet does not take images of 16×16"),
     ],
 )
 def test_bad_input(arguments, message):
