@@ -1,4 +1,4 @@
-"""What every encoder is: images or texts in, Features out."""
+"""The base classes of encoders: images or texts in, Features out."""
 
 from __future__ import annotations
 
@@ -20,14 +20,230 @@ from itm_lightning.pooling import MeanPooling, Pooling
 from itm_lightning.types import Features
 from itm_lightning.utils.images import as_image
 
-_OF_TRAINING = ("trainable", "pooling", "augment")  # the trunk's tokens know nothing of them
+_OF_TRAINING = ("trainable", "pooling", "augment")  # the trunk's tokens do not depend on them
+_MOST_OTHERS = 8  # tokens that precede a grid: class token and registers
+
+
+class Token(NamedTuple):
+    """The string behind a token of a text.
+
+    Attributes:
+        text: a word, or the tokeniser's piece of one.
+        special: whether it is a mark, such as start or end, and not part of the text.
+    """
+
+    text: str
+    special: bool
+
+
+class Grid(NamedTuple):
+    """The places of tokens: row by row, over the image as the encoder receives it.
+
+    Attributes:
+        rows: number of rows; the cells are square.
+        columns: number of columns.
+        first: index of the grid's first token; the tokens before it (class token, registers) have
+            no place.
+    """
+
+    rows: int
+    columns: int
+    first: int
+
+
+class Encoder(Part, nn.Module, ABC):
+    """Turns images or texts into :class:`Features`.
+
+    The sub-module ``network`` is its trunk, which may be pretrained and frozen.
+
+    Args:
+        trainable: whether the trunk is trained. A frozen trunk stays in evaluation mode.
+        pooling: makes the pooled vector of the tokens; their mean where ``None``.
+
+    Attributes:
+        dim: width of the tokens and of the pooled vector.
+    """
+
+    dim: int
+    network: nn.Module
+
+    def __init__(self, trainable: bool = True, pooling: Pooling | None = None) -> None:
+        super().__init__()
+        self.trainable = trainable
+        self.pooling = MeanPooling() if pooling is None else pooling
+
+    def _adopt(self, network: nn.Module, dim: int) -> None:
+        """Makes ``network`` the trunk, which gives tokens of width ``dim``."""
+        self.network = network.requires_grad_(self.trainable)
+        self.dim = dim
+        self.pooling.build(dim)
+        self.train(self.training)
+
+    @property
+    def frozen(self) -> bool:
+        """Whether the trunk is not trained."""
+        return not self.trainable
+
+    @property
+    def device(self) -> torch.device:
+        """The device of the trunk."""
+        return next(self.network.parameters()).device
+
+    def train(self, mode: bool = True) -> Encoder:
+        """Sets the training mode; a frozen trunk stays in evaluation mode."""
+        super().train(mode)
+        if self.frozen and hasattr(self, "network"):
+            self.network.eval()
+        return self
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles the trunk only: :func:`torch.compile` gains nothing in a tokeniser."""
+        self.network.compile(*args, **kwargs)
+
+    def _trunk_gradient(self) -> torch.set_grad_enabled:
+        """The context in which the trunk runs: without gradient where it is frozen."""
+        return torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable)
+
+
+class ImageEncoder(Encoder):
+    """Turns images into :class:`Features`.
+
+    Args:
+        trainable: whether the trunk is trained.
+        pooling: makes the pooled vector of the tokens; their mean where ``None``.
+        augment: crop and mirror the images in training. Mirroring swaps left and right: leave it
+            off where texts distinguish them.
+    """
+
+    mean: Tensor
+    std: Tensor
+    weights_from: str | None = None
+    """Name of the constructor's argument that only says where the weights come from, if any."""
+
+    def __init__(
+        self, trainable: bool = True, pooling: Pooling | None = None, augment: bool = False
+    ) -> None:
+        super().__init__(trainable, pooling)
+        self.augment = augment
+
+    @abstractmethod
+    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
+        """A picklable function from an RGB image to uint8 pixels ``(3, H, W)``."""
+
+    def fingerprint(self) -> dict[str, Any] | None:
+        """Identifies the tokens of this encoder's trunk; see :func:`fingerprint`."""
+        return fingerprint(self)
+
+    def pixels(self, images: Any) -> Tensor | Features:
+        """What :meth:`forward` reads, of one image or of many.
+
+        Args:
+            images: pixels ``(B, 3, H, W)`` or features, which are returned unchanged; or a path, a
+                PIL image, an array ``(H, W, 3)`` or a tensor ``(3, H, W)`` of uint8; or a sequence
+                of such images, of any sizes.
+
+        Raises:
+            InputError: a file is missing or does not decode, or there is no image.
+        """
+        if isinstance(images, Features) or (isinstance(images, Tensor) and images.ndim == 4):
+            return images
+        many = images if isinstance(images, list | tuple) else [images]
+        if not many:
+            raise InputError("there are no images: give at least one")
+        transform = self.transform(train=False)
+        return torch.stack([transform(as_image(image)) for image in many]).to(self.device)
+
+    def grid(self) -> Grid | None:
+        """The grid of the tokens, from a run on a black image; ``None`` where they have none."""
+        was_training = self.training
+        self.eval()
+        with torch.no_grad():
+            pixels = self.pixels(Image.new("RGB", (64, 64)))
+            assert isinstance(pixels, Tensor)  # of an image
+            grid = grid_of(self.trunk(pixels).shape[1], *pixels.shape[2:])
+        self.train(was_training)
+        return grid
+
+    @abstractmethod
+    def _tokens(self, pixels: Tensor) -> Tensor:
+        """Tokens ``(B, L, D)`` of normalised ``pixels (B, 3, H, W)``."""
+
+    def _normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Sets the channels' mean and standard deviation, for pixels between 0 and 1."""
+        for name, values in (("mean", mean), ("std", std)):
+            channels = 255 * torch.tensor(values).view(3, 1, 1)
+            self.register_buffer(name, channels, persistent=False)
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """Normalises uint8 ``pixels (B, 3, H, W)``; float pixels are normalised already."""
+        if pixels.is_floating_point():
+            return pixels
+        return (pixels - self.mean) / self.std
+
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``; a frozen trunk's may be stored."""
+        with self._trunk_gradient():
+            return self._tokens(self.normalise(pixels))
+
+    def forward(self, images: Tensor | Features) -> Features:
+        """Features of pixels ``(B, 3, H, W)``, or of the frozen trunk's tokens.
+
+        Raises:
+            InputError: the features have no tokens.
+        """
+        if isinstance(images, Features):
+            if images.tokens is None or images.mask is None:
+                raise InputError(f"{type(self).__name__} reads tokens; the features have none")
+            tokens, mask = images.tokens.to(next(self.network.parameters()).dtype), images.mask
+        else:
+            tokens = self.trunk(images)
+            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
+        return Features(tokens, mask, self.pooling(tokens, mask))
+
+
+class TextEncoder(Encoder):
+    """Turns raw texts into :class:`Features`; it has its own tokeniser."""
+
+    @abstractmethod
+    def forward(self, texts: list[str]) -> Features:
+        """Features of ``B`` texts."""
+
+    @abstractmethod
+    def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Ids ``(B, L)`` int64 of the texts' tokens, without noise, and mask ``(B, L)`` bool."""
+
+    @abstractmethod
+    def words(self, texts: list[str]) -> list[list[Token]]:
+        """The strings of each text's tokens: as many as its features have real tokens."""
+
+    def learn_vocabulary(self, texts: Iterable[str]) -> None:
+        """Learns the vocabulary from the training texts, if the encoder has one to learn."""
+
+
+def grid_of(tokens: int, height: int, width: int) -> Grid | None:
+    """The grid of square cells over an image that the last tokens form.
+
+    Args:
+        tokens: how many tokens there are, those before the grid included.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+
+    Returns:
+        The grid; ``None`` where the tokens form none.
+    """
+    for first in range(min(tokens, _MOST_OTHERS + 1)):
+        rows = math.isqrt((tokens - first) * height // width)
+        columns, rest = divmod(tokens - first, rows) if rows else (0, 1)
+        if not rest and rows * width == columns * height:
+            return Grid(rows, columns, first)
+    return None
 
 
 def fingerprint(encoder: ImageEncoder) -> dict[str, Any]:
-    """All that the tokens of a trunk depend on, in plain values that JSON keeps.
+    """Everything that a trunk's tokens depend on, in plain values for JSON.
 
     Args:
-        encoder: its pooling and how it learns do not matter, nor where its weights lay.
+        encoder: its pooling, its training and the path of its weights do not matter.
 
     Returns:
         Its class, its arguments, its transform and normalisation in evaluation, and the SHA-256 of
@@ -53,229 +269,17 @@ def tensors_sha256(network: nn.Module) -> str:
 
 
 def _bytes(tensor: Tensor) -> bytes:
-    """The numbers in the order of their indices, whatever the memory format.
+    """The bytes of the numbers in the order of their indices, in any memory format.
 
-    A collective for a tensor that is sharded.
+    A collective operation where the tensor is sharded.
     """
     tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
     return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _arguments(encoder: ImageEncoder) -> dict[str, Any]:
-    """The constructor's arguments that matter, those left to their defaults included."""
+    """The constructor's arguments that the tokens depend on, defaults included."""
     bound = inspect.signature(type(encoder).__init__).bind_partial(encoder, **encoder._init_args)
     bound.apply_defaults()
     skipped = {"self", encoder.weights_from, *_OF_TRAINING}
     return {k: to_config(v) for k, v in bound.arguments.items() if k not in skipped}
-
-
-_MOST_OTHERS = 8  # tokens that precede a grid: class token and registers
-
-
-class Token(NamedTuple):
-    """The string behind a token of a text.
-
-    Attributes:
-        text: a word, or the tokeniser's piece of one.
-        special: whether it marks something (start, end) and is no part of the text.
-    """
-
-    text: str
-    special: bool
-
-
-class Grid(NamedTuple):
-    """Where the tokens of an image lie: row by row, over the image as the encoder receives it.
-
-    Attributes:
-        rows: of square cells.
-        columns: of square cells.
-        first: the first token of the grid; those before it (class token, registers) have no place.
-    """
-
-    rows: int
-    columns: int
-    first: int
-
-
-class Encoder(Part, nn.Module, ABC):
-    """Turns images or texts into :class:`Features`.
-
-    Its trunk, the part that may be pretrained and frozen, is the sub-module ``network``.
-
-    Args:
-        trainable: whether the trunk learns. A frozen one stays in evaluation mode.
-        pooling: makes the pooled vector of the tokens; their mean where ``None``.
-
-    Attributes:
-        dim: width of the tokens and of the pooled vector.
-    """
-
-    dim: int
-    network: nn.Module
-
-    def __init__(self, trainable: bool = True, pooling: Pooling | None = None) -> None:
-        super().__init__()
-        self.trainable = trainable
-        self.pooling = MeanPooling() if pooling is None else pooling
-
-    def _adopt(self, network: nn.Module, dim: int) -> None:
-        """Takes ``network`` as the trunk, whose tokens are ``dim`` wide."""
-        self.network = network.requires_grad_(self.trainable)
-        self.dim = dim
-        self.pooling.build(dim)
-        self.train(self.training)
-
-    @property
-    def frozen(self) -> bool:
-        """Whether the trunk stays as it is."""
-        return not self.trainable
-
-    @property
-    def device(self) -> torch.device:
-        """Where the trunk lies."""
-        return next(self.network.parameters()).device
-
-    def train(self, mode: bool = True) -> Encoder:
-        """Sets the training mode, which a frozen trunk ignores."""
-        super().train(mode)
-        if self.frozen and hasattr(self, "network"):
-            self.network.eval()
-        return self
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compiles the trunk alone, by :func:`torch.compile`: tokenising is Python's work."""
-        self.network.compile(*args, **kwargs)
-
-    def _trunk_gradient(self) -> torch.set_grad_enabled:
-        """Context in which the trunk runs: without gradient if it is frozen."""
-        return torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable)
-
-
-class ImageEncoder(Encoder):
-    """Turns images into :class:`Features`.
-
-    Args:
-        trainable: whether the trunk learns.
-        pooling: makes the pooled vector of the tokens; their mean where ``None``.
-        augment: crop and mirror the images in training. Mirroring swaps left and right: leave it
-            off where texts tell them apart.
-    """
-
-    mean: Tensor
-    std: Tensor
-    weights_from: str | None = None
-    """The argument that says where the weights come from, and nothing else of the encoder."""
-
-    def __init__(
-        self, trainable: bool = True, pooling: Pooling | None = None, augment: bool = False
-    ) -> None:
-        super().__init__(trainable, pooling)
-        self.augment = augment
-
-    @abstractmethod
-    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """What makes ``(3, H, W)`` uint8 pixels of an RGB image; it can be pickled."""
-
-    def fingerprint(self) -> dict[str, Any] | None:
-        """What tells this encoder's tokens from another's; see :func:`fingerprint`."""
-        return fingerprint(self)
-
-    def pixels(self, images: Any) -> Tensor | Features:
-        """What :meth:`forward` reads, of one image or of many.
-
-        Args:
-            images: pixels ``(B, 3, H, W)`` or features, which are taken as they are; or a path, a
-                PIL image, an array ``(H, W, 3)`` or a tensor ``(3, H, W)`` of uint8; or a sequence
-                of such images, of any sizes.
-
-        Raises:
-            InputError: a file is missing or does not decode, or there is no image.
-        """
-        if isinstance(images, Features) or (isinstance(images, Tensor) and images.ndim == 4):
-            return images
-        many = images if isinstance(images, list | tuple) else [images]
-        if not many:
-            raise InputError("there are no images: give at least one")
-        transform = self.transform(train=False)
-        return torch.stack([transform(as_image(image)) for image in many]).to(self.device)
-
-    def grid(self) -> Grid | None:
-        """The place of every token, from a dry run; ``None`` where there is no grid."""
-        was_training = self.training
-        self.eval()
-        with torch.no_grad():
-            pixels = self.pixels(Image.new("RGB", (64, 64)))
-            assert isinstance(pixels, Tensor)  # of an image
-            grid = grid_of(self.trunk(pixels).shape[1], *pixels.shape[2:])
-        self.train(was_training)
-        return grid
-
-    @abstractmethod
-    def _tokens(self, pixels: Tensor) -> Tensor:
-        """Tokens ``(B, L, D)`` of normalised ``pixels (B, 3, H, W)``."""
-
-    def _normalise_by(self, mean: Sequence[float], std: Sequence[float]) -> None:
-        """Takes the channels' mean and standard deviation, of pixels between 0 and 1."""
-        for name, values in (("mean", mean), ("std", std)):
-            channels = 255 * torch.tensor(values).view(3, 1, 1)
-            self.register_buffer(name, channels, persistent=False)
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """Normalises uint8 ``pixels (B, 3, H, W)``; float ones are taken as normalised already."""
-        if pixels.is_floating_point():
-            return pixels
-        return (pixels - self.mean) / self.std
-
-    def trunk(self, pixels: Tensor) -> Tensor:
-        """Tokens ``(B, L, D)`` of ``pixels (B, 3, H, W)``: what may be computed once and kept."""
-        with self._trunk_gradient():
-            return self._tokens(self.normalise(pixels))
-
-    def forward(self, images: Tensor | Features) -> Features:
-        """Features of pixels ``(B, 3, H, W)``, or of what the frozen trunk made of them.
-
-        Raises:
-            InputError: the features have no tokens.
-        """
-        if isinstance(images, Features):
-            if images.tokens is None or images.mask is None:
-                raise InputError(f"{type(self).__name__} reads tokens; the features have none")
-            tokens, mask = images.tokens.to(next(self.network.parameters()).dtype), images.mask
-        else:
-            tokens = self.trunk(images)
-            mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Features(tokens, mask, self.pooling(tokens, mask))
-
-
-class TextEncoder(Encoder):
-    """Turns raw texts into :class:`Features`; it owns its tokeniser."""
-
-    @abstractmethod
-    def forward(self, texts: list[str]) -> Features:
-        """Features of ``B`` texts."""
-
-    @abstractmethod
-    def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Ids ``(B, L)`` int64 of the texts' tokens, without noise, and mask ``(B, L)`` bool."""
-
-    @abstractmethod
-    def words(self, texts: list[str]) -> list[list[Token]]:
-        """The strings behind the tokens: of each text as many as its features have real tokens."""
-
-    def learn_vocabulary(self, texts: Iterable[str]) -> None:
-        """Learns which words there are, from the training texts."""
-
-
-def grid_of(tokens: int, height: int, width: int) -> Grid | None:
-    """The grid of square cells that the last of ``tokens`` form over pixels ``(height, width)``.
-
-    Returns:
-        The grid; ``None`` where the tokens form none.
-    """
-    for first in range(min(tokens, _MOST_OTHERS + 1)):
-        rows = math.isqrt((tokens - first) * height // width)
-        columns, rest = divmod(tokens - first, rows) if rows else (0, 1)
-        if not rest and rows * width == columns * height:
-            return Grid(rows, columns, first)
-    return None

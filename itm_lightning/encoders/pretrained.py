@@ -1,4 +1,4 @@
-"""What pretrained encoders share: weights in files, models and tokenisers of transformers."""
+"""Helpers of pretrained encoders: weights in files, models and tokenisers of transformers."""
 
 from __future__ import annotations
 
@@ -13,6 +13,11 @@ from torch import Tensor, nn
 
 from itm_lightning.errors import InputError, one_line
 
+LoadedT = TypeVar("LoadedT")
+
+# one byte becomes one character, so that binary files (SentencePiece) can be kept as str too
+_ENCODING = "latin-1"
+
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
     """The state dict in a file.
@@ -24,7 +29,7 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
         raise InputError(f"there is no weights file {path}; give the path of a saved state dict")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch.load raises of every kind on what it cannot read
+    except Exception as error:  # torch.load raises many kinds of errors
         raise InputError(f"weights file {path} cannot be read: {one_line(error)}") from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"weights file {path} holds no state dict (names and their tensors)")
@@ -35,15 +40,15 @@ def load_weights(network: nn.Module, path: str, ignored: Collection[str] = ()) -
     """Loads a file's tensors into ``network``.
 
     Args:
-        network: what is to get the weights.
-        path: file of a state dict.
-        ignored: names the file may hold although the network lacks them.
+        network: the network that gets the weights.
+        path: a file that holds a state dict.
+        ignored: names that the file may hold although the network does not have them.
 
     Raises:
-        InputError: the file cannot be read, or does not fit; the message names what does not.
+        InputError: the file cannot be read, or some tensors do not fit; the message names them.
     """
     state, wanted = read_state_dict(path), network.state_dict()
-    # older files lack the counters of batch normalisation, which it does without
+    # older files have no counters of batches, which batch normalisation does not need
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in wanted and k not in ignored]
     misshapen = [
@@ -62,14 +67,11 @@ def _first(keys: list[str], count: int = 3) -> str:
     return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")
 
 
-LoadedT = TypeVar("LoadedT")
-
-
 def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
     """Calls a ``from_pretrained`` of transformers.
 
     Args:
-        from_pretrained: of a model, tokeniser, … class.
+        from_pretrained: the method of a class of models, tokenisers, …
         name: local folder or hub name.
 
     Raises:
@@ -77,7 +79,7 @@ def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
     """
     try:
         return from_pretrained(name)
-    except Exception as error:  # transformers raises of every kind on what it cannot load
+    except Exception as error:  # transformers raises many kinds of errors
         raise InputError(
             f"{name!r} cannot be loaded from a local folder, the hub's cache or the hub; give the "
             f"path of a folder that save_pretrained wrote (transformers says: {one_line(error)})"
@@ -85,14 +87,14 @@ def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
 
 
 def load_model(name: str) -> Any:
-    """The whole model in float32, whatever precision its file has."""
+    """The whole model in float32, in whatever precision it is stored."""
     from transformers import AutoModel
 
     return load(AutoModel.from_pretrained, name).float()
 
 
 def rebuild_model(config: dict[str, Any]) -> Any:
-    """The whole model as :func:`describe_model` wrote it down, with random weights, in float32."""
+    """The model that :func:`describe_model` described, with random weights, in float32."""
     from transformers import CONFIG_MAPPING, AutoModel
 
     cls = CONFIG_MAPPING[config["model_type"]]
@@ -105,14 +107,14 @@ def describe_model(model: Any) -> dict[str, Any]:
 
 
 class JointSpace(nn.Module):
-    """One half of CLIP or SigLIP, up to the space in which both halves are compared.
+    """The image or text model of CLIP or SigLIP, with its projection into the joint space.
 
-    Its first token is the half's own vector of the whole image or text; the others are its hidden
-    states, mapped the same way.
+    The first token is the model's own pooled vector; the others are its hidden states. All are
+    projected alike.
 
     Args:
-        half: the model of images or of texts.
-        projection: from its width into the joint space.
+        half: the image model or the text model.
+        projection: from the width of its hidden states to that of the joint space.
     """
 
     def __init__(self, half: nn.Module, projection: nn.Module) -> None:
@@ -125,7 +127,7 @@ class JointSpace(nn.Module):
         """Tokens ``(B, 1 + L, D)``."""
         output = self.model(**inputs)
         states = output.last_hidden_state
-        if self.config.model_type == "clip_vision_model":  # which normalises the pooled one alone
+        if self.config.model_type == "clip_vision_model":  # it normalises the pooled vector only
             states = self.model.post_layernorm(states)
         both = torch.cat([output.pooler_output.unsqueeze(1), states], dim=1)
         return self.projection(both)
@@ -134,7 +136,7 @@ class JointSpace(nn.Module):
 def freeze_unreached(network: nn.Module, tokens: Tensor) -> None:
     """Freezes the parameters that ``tokens`` do not depend on: poolers, mask tokens, heads.
 
-    They would never get a gradient, for which distributed training waits.
+    They never get a gradient, and distributed training would wait for one.
     """
     reached, nodes, seen = set(), [tokens.grad_fn], set()
     while nodes:
@@ -150,29 +152,26 @@ def freeze_unreached(network: nn.Module, tokens: Tensor) -> None:
             parameter.requires_grad_(False)
 
 
-# a byte a character: any file, SentencePiece's binary too, survives as a str
-ENCODING = "latin-1"
-
-
 def read_tokeniser(tokeniser: Any) -> dict[str, str]:
-    """The tokeniser's files: their names and contents."""
+    """The contents of the tokeniser's files, by name."""
     with TemporaryDirectory() as folder:
         tokeniser.save_pretrained(folder)
         return {
-            path.name: path.read_bytes().decode(ENCODING) for path in sorted(Path(folder).iterdir())
+            path.name: path.read_bytes().decode(_ENCODING)
+            for path in sorted(Path(folder).iterdir())
         }
 
 
 def rebuild_tokeniser(files: dict[str, str], config: Any) -> Any:
-    """The tokeniser that :func:`read_tokeniser` read.
+    """The tokeniser of files that :func:`read_tokeniser` returned.
 
     Args:
-        files: names and contents.
+        files: their contents, by name.
         config: the configuration of the tokeniser's model.
     """
     from transformers import AutoTokenizer
 
     with TemporaryDirectory() as folder:
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content.encode(ENCODING))
+            (Path(folder) / name).write_bytes(content.encode(_ENCODING))
         return AutoTokenizer.from_pretrained(folder, config=config)

@@ -1,4 +1,4 @@
-"""Any text model of transformers."""
+"""The text models of transformers."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from itm_lightning.registry import register
 from itm_lightning.types import Features
 
 READ_PADDING = {"siglip_text_model", "siglip2_text_model"}
-"""Models trained on text padded to the full length, in which they attend to the padding."""
+"""Models that attend to padding, because they were trained on texts padded to full length."""
 
 LONGEST = 512
-"""Most tokens of a text, unless the model reads fewer or ``max_length`` says otherwise."""
+"""The most tokens of a text by default; models may read fewer."""
 
 
 class _Tokens(NamedTuple):
-    """The tokens of a text, and the word that each is of; -1 for none."""
+    """The ids of a text's tokens, and the number of the word each belongs to; -1 for none."""
 
     ids: array
     words: array
@@ -48,24 +48,24 @@ class _Tokens(NamedTuple):
 class PretrainedText(TextEncoder):
     """A text model of transformers (BERT, …), or the text half of CLIP or SigLIP.
 
-    Its tokens are the last hidden state, those that mark start and end included.
+    Its tokens are the last hidden state, the marks of start and end included.
 
     Args:
         name: local folder or hub name.
-        trainable: whether the model learns.
-        max_length: longer texts are cut to so many tokens; what the model can read, at most
-            512, where ``None``.
+        trainable: whether the model is trained.
+        max_length: the most tokens of a text; longer texts are cut. Where ``None``, as many as the
+            model can read, but at most 512.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
         word_noise: share of the words that training masks, replaces or deletes, as
-            :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ has 0.2.
-        joint_space: of CLIP, SigLIP and their like, take features in the space that the model was
-            trained to compare in. The first token is the model's own vector of the text, which by
-            default is the pooled one.
+            :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ uses 0.2.
+        joint_space: for CLIP, SigLIP and similar models: give features in the space in which the
+            model compares images and texts. The first token is then the model's own pooled vector,
+            which is also the encoder's unless ``pooling`` is given.
 
     Raises:
-        InputError: there is no such model, it is none for text, it reads less than ``max_length``,
-            or ``joint_space`` is asked of a model that has none; ``word_noise`` is no share, or
-            the tokeniser is not made for it.
+        InputError: there is no such model, it does not take text, it reads fewer tokens than
+            ``max_length``, or ``joint_space`` is set for a model without a joint space;
+            ``word_noise`` is not between 0 and 1, or the tokeniser does not support it.
     """
 
     def __init__(
@@ -94,16 +94,16 @@ class PretrainedText(TextEncoder):
             self._build(load_model(name), read_tokeniser(tokeniser))
 
     def extra_state(self) -> ExtraState:
-        """The model's architecture, and its tokeniser's files as text."""
+        """The model's architecture and its tokeniser's files."""
         return {"model": self._model, "tokeniser": self._files}
 
     def load_extra_state(self, state: ExtraState) -> None:
-        """Builds the model, with random weights, and the tokeniser; reads no file, no hub."""
+        """Builds the model with random weights, and the tokeniser, without files or the hub."""
         if state != self.extra_state():
             self._build(rebuild_model(state["model"]), state["tokeniser"])
 
     def forward(self, texts: list[str]) -> Features:
-        """Features of ``B`` texts, one token a word piece."""
+        """Features of ``B`` texts, one token a piece of a word."""
         ids, mask = (side.to(self.device) for side in self._read(texts))
         with self._trunk_gradient():
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
@@ -201,17 +201,19 @@ class PretrainedText(TextEncoder):
         ]
 
     def _row(self, ids: list[int], words: Sequence[int | None]) -> _Tokens:
-        if not ids:  # nothing was read, and the tokeniser marks no ends
+        if not ids:  # an empty text, and the tokeniser marks neither start nor end
             return _Tokens(array("i", [self._tokeniser.unk_token_id or 0]), array("i", [-1]))
         return _Tokens(array("i", ids), array("i", (-1 if w is None else w for w in words)))
 
 
 def _text_half(model: Any) -> Any:
     half = getattr(model, "text_model", model)
-    # of a translator such as T5, only the part that reads
+    # a translator such as T5 has an encoder and a decoder
     return half.get_encoder() if half.config.is_encoder_decoder else half
 
 
 def _tokens(network: nn.Module, ids: Tensor, mask: Tensor | None) -> Tensor:
     output = network(input_ids=ids, attention_mask=mask)
-    return output if isinstance(output, Tensor) else output.last_hidden_state  # of a JointSpace
+    return (
+        output if isinstance(output, Tensor) else output.last_hidden_state
+    )  # JointSpace returns tokens

@@ -1,4 +1,4 @@
-"""Any vision model of transformers."""
+"""The vision models of transformers."""
 
 from __future__ import annotations
 
@@ -28,66 +28,6 @@ from itm_lightning.registry import register
 logger = logging.getLogger(__name__)
 
 
-def read_settings(name: str, image_size: int) -> dict[str, Any]:
-    """The image processor's settings in plain values, under transformers' own names.
-
-    Args:
-        name: local folder or hub name.
-        image_size: side of the images where the model comes without an image processor.
-    """
-    from transformers import AutoImageProcessor
-
-    try:
-        return json.loads(AutoImageProcessor.from_pretrained(name).to_json_string())
-    except (OSError, ValueError):
-        logger.warning(
-            "%s has no image processor: photos are resized to %d×%d and normalised as for ImageNet",
-            *(name, image_size, image_size),
-        )
-        return {"size": {"height": image_size, "width": image_size}}
-
-
-def image_size(settings: dict[str, Any]) -> tuple[int, int]:
-    """Height and width of the images as the model gets them."""
-    size = settings["size"]
-    if settings.get("do_center_crop"):
-        size = settings["crop_size"]
-    if "height" in size:
-        return size["height"], size["width"]
-    return size["shortest_edge"], size["shortest_edge"]
-
-
-def resize_and_crop(settings: dict[str, Any]) -> list[nn.Module]:
-    """The deterministic way to that size, for evaluation."""
-    from torchvision.transforms import v2
-
-    size = settings["size"]
-    edges = [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
-    return [
-        v2.Resize(edges, interpolation=interpolation(settings)),
-        # also where the processor does not crop: images of a batch have one shape
-        v2.CenterCrop(list(image_size(settings))),
-    ]
-
-
-def interpolation(settings: dict[str, Any]) -> Any:
-    """torchvision's name for the settings' ``resample``, which is Pillow's number."""
-    from torchvision.transforms import InterpolationMode
-
-    number = settings.get("resample", Image.Resampling.BILINEAR)
-    return InterpolationMode(Image.Resampling(number).name.lower())
-
-
-def normalisation(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the channels."""
-    if not settings.get("do_normalize", True):
-        return [0.0] * 3, [1.0] * 3
-    return (
-        settings.get("image_mean") or list(IMAGENET_MEAN),
-        settings.get("image_std") or list(IMAGENET_STD),
-    )
-
-
 @register("image_encoder")
 class PretrainedVision(ImageEncoder):
     """A vision model of transformers (ViT, DINOv2, …), or the vision half of CLIP or SigLIP.
@@ -97,16 +37,16 @@ class PretrainedVision(ImageEncoder):
 
     Args:
         name: local folder or hub name.
-        trainable: whether the model learns.
+        trainable: whether the model is trained.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
         augment: crop and mirror the images in training.
-        joint_space: of CLIP, SigLIP and their like, take features in the space that the model was
-            trained to compare in. The first token is the model's own vector of the image, which by
-            default is the pooled one.
+        joint_space: for CLIP, SigLIP and similar models: give features in the space in which the
+            model compares images and texts. The first token is then the model's own pooled vector,
+            which is also the encoder's unless ``pooling`` is given.
 
     Raises:
-        InputError: there is no such model, or it is none for images, or ``joint_space`` is asked
-            of a model that has none.
+        InputError: there is no such model, it does not take images, or ``joint_space`` is set for
+            a model without a joint space.
     """
 
     weights_from = "name"
@@ -132,7 +72,7 @@ class PretrainedVision(ImageEncoder):
             self._build(model, read_settings(name, image_size))
 
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Resizes and crops an image as the model's image processor says."""
+        """Resizes and crops an image as the model's image processor does."""
         settings = self._settings
         if train and self.augment:
             size = image_size(settings)
@@ -142,11 +82,11 @@ class PretrainedVision(ImageEncoder):
         return ToPixels(geometry)
 
     def extra_state(self) -> ExtraState:
-        """The model's architecture, and how it wants its images."""
+        """The model's architecture and the settings of its image processor."""
         return {"model": self._model, "images": self._settings}
 
     def load_extra_state(self, state: ExtraState) -> None:
-        """Builds the model with random weights; reads no file and no hub."""
+        """Builds the model with random weights, without files or the hub."""
         if state != self.extra_state():
             self._build(rebuild_model(state["model"]), state["images"])
 
@@ -158,7 +98,7 @@ class PretrainedVision(ImageEncoder):
             with torch.enable_grad():
                 tokens = _tokens(network, torch.zeros(1, 3, *image_size(settings)))
         except (TypeError, ValueError, RuntimeError) as error:
-            message = f"PretrainedVision cannot show photos to {self.name}: {one_line(error)}"
+            message = f"PretrainedVision cannot encode images with {self.name}: {one_line(error)}"
             raise InputError(message) from error
         self._adopt(network, tokens.shape[-1])
         freeze_unreached(network, tokens)
@@ -174,6 +114,66 @@ class PretrainedVision(ImageEncoder):
         return _tokens(self.network, pixels)
 
 
+def read_settings(name: str, image_size: int) -> dict[str, Any]:
+    """The image processor's settings in plain values, with the names of transformers.
+
+    Args:
+        name: local folder or hub name.
+        image_size: side of the images in pixels, used where there is no image processor.
+    """
+    from transformers import AutoImageProcessor
+
+    try:
+        return json.loads(AutoImageProcessor.from_pretrained(name).to_json_string())
+    except (OSError, ValueError):
+        logger.warning(
+            "%s has no image processor: images are resized to %d×%d and normalised as for ImageNet",
+            *(name, image_size, image_size),
+        )
+        return {"size": {"height": image_size, "width": image_size}}
+
+
+def image_size(settings: dict[str, Any]) -> tuple[int, int]:
+    """Height and width of the model's input images."""
+    size = settings["size"]
+    if settings.get("do_center_crop"):
+        size = settings["crop_size"]
+    if "height" in size:
+        return size["height"], size["width"]
+    return size["shortest_edge"], size["shortest_edge"]
+
+
+def resize_and_crop(settings: dict[str, Any]) -> list[nn.Module]:
+    """The transforms to :func:`image_size` without augmentation."""
+    from torchvision.transforms import v2
+
+    size = settings["size"]
+    edges = [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
+    return [
+        v2.Resize(edges, interpolation=interpolation(settings)),
+        # also where the processor does not crop, because the images of a batch have one shape
+        v2.CenterCrop(list(image_size(settings))),
+    ]
+
+
+def interpolation(settings: dict[str, Any]) -> Any:
+    """The settings' ``resample``, a number of Pillow's, as torchvision's interpolation mode."""
+    from torchvision.transforms import InterpolationMode
+
+    number = settings.get("resample", Image.Resampling.BILINEAR)
+    return InterpolationMode(Image.Resampling(number).name.lower())
+
+
+def normalisation(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation of the channels."""
+    if not settings.get("do_normalize", True):
+        return [0.0] * 3, [1.0] * 3
+    return (
+        settings.get("image_mean") or list(IMAGENET_MEAN),
+        settings.get("image_std") or list(IMAGENET_STD),
+    )
+
+
 def _vision_half(model: Any) -> Any:
     return getattr(model, "vision_model", model)
 
@@ -181,7 +181,7 @@ def _vision_half(model: Any) -> Any:
 def _tokens(network: nn.Module, pixels: Tensor) -> Tensor:
     """Tokens ``(B, L, D)``; a convolutional network's grid is flattened."""
     output = network(pixel_values=pixels)
-    if isinstance(output, Tensor):  # of a JointSpace
+    if isinstance(output, Tensor):  # JointSpace returns tokens
         return output
     states = output.last_hidden_state
     return states.flatten(2).transpose(1, 2) if states.ndim == 4 else states

@@ -28,28 +28,28 @@ CELLS = {"lstm": nn.LSTM, "gru": nn.GRU}
 
 @register("text_encoder")
 class RecurrentText(TextEncoder):
-    """Word embeddings read by an LSTM or GRU; one token a word, its state there.
+    """An LSTM or GRU over word embeddings; the state at each word is a token.
 
     The vocabulary is learnt from the training texts by :meth:`learn_vocabulary`.
 
     Args:
         cell: ``"lstm"`` or ``"gru"``.
         hidden: width of the state, in each direction.
-        layers: recurrent layers, one upon the other.
-        bidirectional: read also from the end; tokens are then twice as wide.
+        layers: number of recurrent layers.
+        bidirectional: also read from the end; tokens are then twice as wide.
         word_dim: width of the word embeddings.
         dropout: share of the word embeddings' numbers that training sets to zero.
         unknown_rate: share of the words that training replaces by the unknown word, so that its
             embedding learns too.
         word_noise: share of the words that training makes unknown, replaces or deletes, as
-            :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ has 0.2.
+            :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ uses 0.2.
         min_count: words that occur less often are unknown.
         vectors: text file of GloVe or word2vec vectors to start the embeddings from.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
 
     Raises:
         InputError: the cell is unknown, the vectors file is missing or of another width, or
-            ``word_noise`` is no share.
+            ``word_noise`` is not between 0 and 1.
     """
 
     def __init__(
@@ -85,25 +85,25 @@ class RecurrentText(TextEncoder):
         self._adopt(network, hidden * (2 if bidirectional else 1))
 
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
-        """Learns the words, unless there is a vocabulary: its embeddings may be trained already.
+        """Learns the words, unless there is a vocabulary, which may have trained embeddings.
 
         Raises:
             InputError: the vectors file is malformed.
         """
         if self.vocabulary is not None:
             return
-        self._know(Vocabulary.learn(texts, self.min_count))
+        self._set_vocabulary(Vocabulary.learn(texts, self.min_count))
         if self.vectors is not None:
-            self._start_from(self.vectors)
+            self._load_vectors(self.vectors)
 
     def extra_state(self) -> ExtraState:
-        """The words, without which the embeddings are but numbers."""
+        """The words, in the order of their embeddings."""
         return {} if self.vocabulary is None else {"vocabulary": self.vocabulary.words}
 
     def load_extra_state(self, state: ExtraState) -> None:
-        """Takes the words back, their embeddings random until ``load_state_dict``."""
+        """Sets the words; their embeddings are random until ``load_state_dict``."""
         if state != self.extra_state():
-            self._know(Vocabulary(state["vocabulary"]))
+            self._set_vocabulary(Vocabulary(state["vocabulary"]))
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` texts, one token a word.
@@ -111,10 +111,10 @@ class RecurrentText(TextEncoder):
         Raises:
             InputError: there is no vocabulary yet.
         """
-        ids, mask = self._disturb(*self.token_ids(texts))
-        lengths = mask.sum(dim=1)  # packing wants them on the CPU
+        ids, mask = self._with_noise(*self.token_ids(texts))
+        lengths = mask.sum(dim=1)  # packing needs them on the CPU
         ids, mask = ids.to(self.device), mask.to(self.device)
-        words = self.dropout(self.embedding(self._forget(ids, mask)))
+        words = self.dropout(self.embedding(self._with_unknown(ids, mask)))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         tokens, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True)
         return Features(tokens, mask, self.pooling(tokens, mask))
@@ -135,8 +135,8 @@ class RecurrentText(TextEncoder):
             )
         return self.vocabulary
 
-    def _disturb(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """In training, makes a random share of the words unknown, another word, or nothing."""
+    def _with_noise(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """In training, makes a random share of the words unknown, replaces or deletes them."""
         if not self.training or self.word_noise == 0:
             return ids, mask
         assert self.vocabulary is not None
@@ -144,21 +144,21 @@ class RecurrentText(TextEncoder):
         words = torch.arange(ids.shape[1]).expand_as(ids)
         return noisy(ids, mask, words, self.word_noise, Substitutes(UNKNOWN, known, PADDING))
 
-    def _forget(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def _with_unknown(self, ids: Tensor, mask: Tensor) -> Tensor:
         """In training, makes a random share of the words unknown."""
         if not self.training or self.unknown_rate == 0:
             return ids
         chosen = torch.rand(ids.shape, device=ids.device) < self.unknown_rate
         return ids.masked_fill(chosen & mask, UNKNOWN)
 
-    def _know(self, vocabulary: Vocabulary) -> None:
+    def _set_vocabulary(self, vocabulary: Vocabulary) -> None:
         self.vocabulary = vocabulary
         embedding = nn.Embedding(len(vocabulary), self.word_dim, padding_idx=PADDING)
         nn.init.uniform_(embedding.weight[UNKNOWN:], -0.1, 0.1)
         self.embedding = embedding.to(self.device)
 
     @torch.no_grad()
-    def _start_from(self, path: str) -> None:
+    def _load_vectors(self, path: str) -> None:
         assert self.vocabulary is not None
         found = read_vectors(path, set(self.vocabulary.words), self.word_dim)
         for word, vector in found.items():

@@ -1,4 +1,4 @@
-"""The image encoder for regions that somebody else's trunk has made."""
+"""The image encoder for precomputed region features."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from itm_lightning.types import Features
 
 @register("image_encoder")
 class RegionFeatures(ImageEncoder):
-    """Precomputed regions as they are: bottom-up attention's, or any other's.
+    """Takes precomputed regions as tokens: those of bottom-up attention, or any others.
 
     Args:
-        dim: width of the regions; 2048 for those that SCAN came with.
+        dim: width of the regions; 2048 for the features published with SCAN.
         pooling: makes the pooled vector of the regions; their mean where ``None``.
-        drop: chance of each region to be left out in training, 0 to 1; at least one stays. The
-            "size augmentation" of VSE∞ (Chen et al. 2021), whose code has 0.2.
+        drop: probability that training leaves out a region, from 0 to below 1; at least one
+            region stays. The "size augmentation" of VSE∞ (Chen et al. 2021); 0.2 in their code.
 
     Raises:
         InputError: ``dim`` or ``drop`` is out of range.
@@ -45,11 +45,11 @@ class RegionFeatures(ImageEncoder):
         """Regions ``(B, L, dim)``, some dropped in training, and their pooling.
 
         Raises:
-            InputError: it is given pixels, or regions of another width.
+            InputError: the images are pixels, or regions of another width.
         """
         if not isinstance(images, Features) or images.tokens is None or images.mask is None:
             _refuse_pixels()
-        # the files' precision is not the model's, which torch's default follows
+        # files may be in half precision; torch's default type is that of the model
         regions, mask = images.tokens.to(torch.get_default_dtype()), images.mask
         if regions.shape[-1] != self.dim:
             raise InputError(
@@ -61,7 +61,7 @@ class RegionFeatures(ImageEncoder):
 
     @override
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """There is none: it refuses a source of images before any work.
+        """Refuses a source of images, before any work.
 
         Raises:
             InputError: always.
@@ -74,12 +74,12 @@ class RegionFeatures(ImageEncoder):
 
     @override
     def grid(self) -> Grid | None:
-        """None: regions have boxes, if any; see ``RegionSource.region_boxes``."""
+        """None: regions may have boxes instead; see ``RegionSource.region_boxes``."""
         return None
 
     @override
     def fingerprint(self) -> dict[str, Any] | None:
-        """None: it takes any encoder's regions."""
+        """None: the regions may come from any encoder."""
         return None
 
     _tokens = trunk
@@ -91,7 +91,7 @@ def drop_regions(regions: Tensor, mask: Tensor, share: float) -> tuple[Tensor, T
     Args:
         regions: ``(B, L, D)``.
         mask: ``(B, L)`` bool.
-        share: chance of each region to be left out.
+        share: probability that a region is left out.
 
     Returns:
         The regions that stay, moved to the front, ``(B, L', D)``, and their mask ``(B, L')``.
@@ -106,6 +106,6 @@ def drop_regions(regions: Tensor, mask: Tensor, share: float) -> tuple[Tensor, T
 
 def _refuse_pixels() -> NoReturn:
     raise InputError(
-        "RegionFeatures reads precomputed regions, not photos: set data.source to Precomputed, or "
-        "model.image_encoder to an encoder of photos"
+        "RegionFeatures reads precomputed regions, not images: set data.source to Precomputed, or "
+        "model.image_encoder to an encoder of images"
     )

@@ -103,7 +103,7 @@ def cut_at_grid(network: nn.Module, image_size: int) -> nn.Module:
         image_size: side of an image for which the grid has more than one place.
 
     Returns:
-        A network from pixels ``(B, 3, H, W)`` to ``{"grid": grid}``, the grid as :func:`as_tokens` takes it.
+        A network from pixels ``(B, 3, H, W)`` to ``{"grid": grid}``; see :func:`as_tokens`.
     """
     from torchvision.models.feature_extraction import create_feature_extractor, get_graph_node_names
 
@@ -121,12 +121,12 @@ def cut_at_grid(network: nn.Module, image_size: int) -> nn.Module:
 
 
 def as_tokens(grid: Tensor) -> Tensor:
-    """A grid ``(B, C, H, W)`` as ``(B, H·W, C)``, or ``(B, 1 + L, C)`` without its class token."""
+    """Grid ``(B, C, H, W)`` to ``(B, H·W, C)``; ``(B, 1 + L, C)`` without its class token."""
     return grid.flatten(2).transpose(1, 2) if grid.ndim == 4 else grid[:, 1:]
 
 
 def _has_places(output: Any) -> bool:
-    """Whether this is a grid ``(B, C, H, W)`` or patches ``(B, L, C)`` of more than one place."""
+    """Whether it is a grid ``(B, C, H, W)`` or patches ``(B, L, C)`` with more than one place."""
     if not isinstance(output, Tensor) or output.ndim not in (3, 4):
         return False
     places = output.shape[2:] if output.ndim == 4 else output.shape[1:2]

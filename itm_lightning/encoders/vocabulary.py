@@ -1,4 +1,4 @@
-"""The words a text encoder knows, and texts as padded rows of token ids."""
+"""The vocabulary of a text encoder, and texts as padded rows of token ids."""
 
 from __future__ import annotations
 
@@ -16,17 +16,68 @@ from itm_lightning.encoders.base import Token
 
 RowT = TypeVar("RowT")
 
-_MOST = 2**20  # texts kept; COCO has 600,000, in some 200 MB
+PADDING, UNKNOWN = 0, 1
+WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+"""Letters and digits of any script; apostrophes within a word belong to it."""
+
+_MOST = 2**20  # texts in a cache; COCO has 600,000 captions, about 200 MB
+
+
+class Vocabulary:
+    """Gives each word an id; id 0 is padding, and id 1 is any unknown word.
+
+    Args:
+        words: the known words; the first has id 2.
+    """
+
+    def __init__(self, words: Sequence[str]) -> None:
+        self.words = list(words)
+        self._ids = {word: i for i, word in enumerate(self.words, start=UNKNOWN + 1)}
+        self._rows = TextCache(self._lookup)
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], min_count: int = 1) -> Vocabulary:
+        """The words that occur at least ``min_count`` times, the most frequent first."""
+        counts = Counter(word for text in texts for word in split_words(text))
+        frequent = [word for word, count in counts.items() if count >= min_count]
+        return cls(sorted(frequent, key=lambda word: (-counts[word], word)))
+
+    def __len__(self) -> int:
+        """The number of ids, those of padding and unknown words included."""
+        return len(self.words) + UNKNOWN + 1
+
+    def id(self, word: str) -> int:
+        """The id of a word, known or unknown."""
+        return self._ids.get(word, UNKNOWN)
+
+    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Ids ``(B, L)`` int64 and mask ``(B, L)`` bool; an empty text is one unknown word."""
+        return pad(self._rows(texts), PADDING)
+
+    def _lookup(self, texts: list[str]) -> list[array]:
+        rows = ([self.id(word) for word in split_words(text)] for text in texts)
+        return [array("i", row or [UNKNOWN]) for row in rows]
+
+
+def split_words(text: str) -> list[str]:
+    """The words of a text, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
+    return WORD.findall(text.lower().replace("’", "'"))
+
+
+def words_of(text: str) -> list[Token]:
+    """The words of a text as tokens; a text without words is one special token."""
+    return [Token(word, special=False) for word in split_words(text)] or [Token("", special=True)]
 
 
 class TextCache(Generic[RowT]):
-    """Tokenises each text once: an epoch brings the same texts again.
+    """Tokenises each text once, because every epoch has the same texts.
 
-    What it keeps is not pickled.
+    The stored tokens are not pickled.
 
     Args:
-        tokenise: the tokens of each of several texts.
-        most: texts to keep, the first that come: the next epoch asks for all of them again.
+        tokenise: gives the tokens of each of several texts.
+        most: how many texts are stored, the first ones: every epoch has all of them, so that
+            replacing them would gain nothing.
     """
 
     def __init__(self, tokenise: Callable[[list[str]], Sequence[RowT]], most: int = _MOST) -> None:
@@ -47,10 +98,10 @@ class TextCache(Generic[RowT]):
 
 
 def pad(rows: Sequence[array], value: int, length: int | None = None) -> tuple[Tensor, Tensor]:
-    """Token ids as a rectangle.
+    """Pads rows of token ids to one length.
 
     Args:
-        rows: the ids of ``B`` texts; an array is a tenth of a list of ints.
+        rows: the ids of ``B`` texts; an array takes a tenth of the memory of a list.
         value: id to pad with, on the right.
         length: columns ``L``; the longest row where ``None``.
 
@@ -61,54 +112,3 @@ def pad(rows: Sequence[array], value: int, length: int | None = None) -> tuple[T
     columns = length or int(lengths.max())
     ids = torch.tensor([[*row, *[value] * (columns - len(row))] for row in rows])
     return ids, torch.arange(columns) < lengths[:, None]
-
-
-PADDING, UNKNOWN = 0, 1
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-"""Letters and digits of any script; apostrophes within a word belong to it."""
-
-
-def split_words(text: str) -> list[str]:
-    """The words of a text, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
-    return WORD.findall(text.lower().replace("’", "'"))
-
-
-def words_of(text: str) -> list[Token]:
-    """The words of a text as tokens; a text without words is one special token."""
-    return [Token(word, special=False) for word in split_words(text)] or [Token("", special=True)]
-
-
-class Vocabulary:
-    """Gives each word an id. Id 0 is padding, id 1 any unknown word.
-
-    Args:
-        words: the known words; the first gets id 2.
-    """
-
-    def __init__(self, words: Sequence[str]) -> None:
-        self.words = list(words)
-        self._ids = {word: i for i, word in enumerate(self.words, start=UNKNOWN + 1)}
-        self._rows = TextCache(self._lookup)
-
-    @classmethod
-    def learn(cls, texts: Iterable[str], min_count: int = 1) -> Vocabulary:
-        """The words that occur ``min_count`` times or more, the most frequent first."""
-        counts = Counter(word for text in texts for word in split_words(text))
-        frequent = [word for word, count in counts.items() if count >= min_count]
-        return cls(sorted(frequent, key=lambda word: (-counts[word], word)))
-
-    def __len__(self) -> int:
-        """How many ids there are, padding and unknown included."""
-        return len(self.words) + UNKNOWN + 1
-
-    def id(self, word: str) -> int:
-        """The word's id, that of unknown words where it is none of ours."""
-        return self._ids.get(word, UNKNOWN)
-
-    def encode(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Ids ``(B, L)`` int64 and mask ``(B, L)`` bool; an empty text is one unknown word."""
-        return pad(self._rows(texts), PADDING)
-
-    def _lookup(self, texts: list[str]) -> list[array]:
-        rows = ([self.id(word) for word in split_words(text)] for text in texts)
-        return [array("i", row or [UNKNOWN]) for row in rows]

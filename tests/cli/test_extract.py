@@ -158,7 +158,7 @@ def test_encoders_that_need_images_are_refused_regions(config, scan, refuse, fla
 def test_an_encoder_of_regions_is_refused_images(config, refuse):
     config["model"]["image_encoder"] = {"class_path": "RegionFeatures", "init_args": {"dim": 6}}
     error = refuse("fit", "--config", config)
-    assert "reads precomputed regions, not photos: set data.source to Precomputed" in error
+    assert "reads precomputed regions, not images: set data.source to Precomputed" in error
     assert error == refuse("extract", "--config", config, "--output", "features")
 
 

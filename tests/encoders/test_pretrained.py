@@ -164,7 +164,7 @@ def test_missing_or_unfit_models_are_one_line(tmp_path, folders, folder_copy):
         (PretrainedVision, "nobody/nothing", "'nobody/nothing' .* folder"),
         (PretrainedText, "nobody/nothing", "'nobody/nothing' .* folder"),
         (PretrainedVision, broken, "cannot be loaded"),
-        (PretrainedVision, folders("bert"), "cannot show photos"),
+        (PretrainedVision, folders("bert"), "cannot encode images"),
         (PretrainedText, folders("vit"), "cannot be loaded"),
     ]:
         with pytest.raises(InputError, match=message) as error:

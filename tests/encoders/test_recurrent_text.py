@@ -85,11 +85,11 @@ def test_words_become_unknown_in_training_alone():
     encoder = small(unknown_rate=0.3)
     ids = torch.full((200, 50), 7)
     mask = torch.arange(50).expand(200, 50) < 40
-    forgotten = encoder._forget(ids, mask)
-    assert set(forgotten.unique().tolist()) == {1, 7}
-    assert (forgotten[:, 40:] == 7).all()  # padding is no word
-    assert (forgotten[:, :40] == 1).float().mean().item() == pytest.approx(0.3, abs=0.02)
-    assert torch.equal(encoder.eval()._forget(ids, mask), ids)
+    with_unknown = encoder._with_unknown(ids, mask)
+    assert set(with_unknown.unique().tolist()) == {1, 7}
+    assert (with_unknown[:, 40:] == 7).all()  # padding is no word
+    assert (with_unknown[:, :40] == 1).float().mean().item() == pytest.approx(0.3, abs=0.02)
+    assert torch.equal(encoder.eval()._with_unknown(ids, mask), ids)
 
 
 def test_dropout_of_words_in_training_alone():

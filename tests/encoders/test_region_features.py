@@ -89,9 +89,9 @@ def test_gradient_reaches_the_pooling_only():
 def test_images_are_refused():
     encoder = RegionFeatures(3)
     for call in (encoder, encoder.trunk, encoder.transform):
-        with pytest.raises(InputError, match=r"reads precomputed regions, not photos.*Precomputed"):
+        with pytest.raises(InputError, match=r"reads precomputed regions, not images.*Precomputed"):
             call(torch.zeros(1, 3, 8, 8, dtype=torch.uint8))
-    with pytest.raises(InputError, match="not photos"):
+    with pytest.raises(InputError, match="not images"):
         encoder(Features.from_pooled(torch.zeros(1, 3)))
 
 
