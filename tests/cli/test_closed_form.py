@@ -23,7 +23,6 @@ def config(tiny_config):
 def test_its_checkpoint_is_tested_like_any_other(run, config):
     fitted = run("fit", "--config", config)
     results = json.loads((fitted / "metrics.json").read_text())
-    assert results["test/rsum"] > 0
     assert "train/loss" not in results
     tested = run("test", "--ckpt_path", fitted / "checkpoints" / "best.ckpt")
     assert json.loads((tested / "metrics.json").read_text())["test/rsum"] == results["test/rsum"]

@@ -1,6 +1,5 @@
 """The command as a process: help, Ctrl-C, other ways to call it."""
 
-import json
 import os
 import signal
 import subprocess
@@ -77,4 +76,4 @@ def test_ctrl_c_leaves_a_checkpoint_that_goes_on(tiny_config, tmp_path):
     newest = max(tmp_path.glob("runs/*/checkpoints/last.ckpt"), key=lambda p: p.stat().st_mtime)
     assert newest != last
     assert torch.load(newest, weights_only=True)["global_step"] > stopped
-    assert json.loads((newest.parents[1] / "metrics.json").read_text())["test/rsum"] > 0
+    assert (newest.parents[1] / "test_results.json").is_file()  # it went on to its very end

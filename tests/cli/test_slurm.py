@@ -98,7 +98,7 @@ def test_a_job_is_requeued_and_goes_on(scontrol, job, tmp_path):
     assert task.wait() == 0, output(tmp_path)
     assert steps(tmp_path) == 15 * epochs
     assert [path.name for path in tmp_path.glob("runs/*")] == ["slurm-4711-fit"]
-    assert json.loads((tmp_path / RUN / "metrics.json").read_text())["test/rsum"] > 0
+    assert (tmp_path / RUN / "test_results.json").is_file()  # it went on to its very end
 
     # two folders of W&B's, one run; each start sends one config, of the same model
     paths = sorted(tmp_path.glob("wandb/offline-run-*/run-*.wandb"))
