@@ -1,5 +1,7 @@
 """CLIP and SigLIP in their own joint space: the scores are those of transformers' whole models."""
 
+import shutil
+
 import pytest
 import torch
 import yaml
@@ -25,7 +27,7 @@ def zero_shot(folder):
 
 
 def whole_model(folder):
-    """transformers' own model, its temperature and bias moved from where they start."""
+    """The whole model and the tokeniser, as transformers loads them."""
     import transformers
 
     model = transformers.AutoModel.from_pretrained(folder).eval()
@@ -35,6 +37,7 @@ def whole_model(folder):
 
 @pytest.fixture(params=["clip", "siglip"])
 def folder(request, folder_copy):
+    """A tiny model whose temperature and bias are not the initial ones."""
     folder = folder_copy(request.param)
     model, _ = whole_model(folder)
     with torch.no_grad():
@@ -82,8 +85,6 @@ def test_it_comes_back_from_a_checkpoint_without_the_folder(folder, tmp_path):
     checkpoint = {"state_dict": matcher.state_dict()}
     matcher.on_save_checkpoint(checkpoint)
     torch.save(checkpoint, tmp_path / "model.ckpt")
-    import shutil
-
     shutil.rmtree(folder)
     image = Image.effect_noise((50, 40), 80).convert("RGB")
     again = Matcher.load_from_checkpoint(tmp_path / "model.ckpt")
