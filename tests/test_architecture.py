@@ -36,7 +36,7 @@ ALLOWED = {
     "ensemble": BASE | {"similarity", "evaluating", "sharding", "training", "matcher"},
     "callbacks": BASE | {"data", "ranking", "metrics", "evaluating"},
     "__init__": BASE
-    | {"pooling", "encoders", "data", "similarity", "objectives", "metrics", "matcher"},
+    | {"pooling", "encoders", "data", "similarity", "objectives", "metrics", "matcher", "ensemble"},
     "cli": BASE
     | {"metrics", "training", "resume", "extract", "matcher", "ensemble", "callbacks", "__init__"},
     "__main__": {"cli"},
