@@ -284,7 +284,7 @@ class Matcher(RetrievalModule):
             **kwargs: constructor arguments that replace the checkpoint's.
 
         Raises:
-            InputError: the file was not written by this version of itm-lightning.
+            InputError: another version wrote the file, or a class in it cannot be imported.
         """
         checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         state = checked_state(checkpoint, checkpoint_path)

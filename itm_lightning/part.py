@@ -128,13 +128,27 @@ def to_config(value: Any) -> Any:
 
 
 def from_config(value: Any) -> Any:
-    """Builds the value that :func:`to_config` described."""
+    """Builds the value that :func:`to_config` described.
+
+    Raises:
+        InputError: a class cannot be imported.
+    """
     if isinstance(value, list):
         return [from_config(item) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) != {"class_path", "init_args"}:
         return {key: from_config(item) for key, item in value.items()}
-    module, _, name = value["class_path"].rpartition(".")
-    cls = getattr(importlib.import_module(module), name)
+    cls = _class_at(value["class_path"])
     return cls(**{key: from_config(item) for key, item in value["init_args"].items()})
+
+
+def _class_at(class_path: str) -> Any:
+    module, _, name = class_path.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"class {class_path} is needed and cannot be imported ({error}): put the file that "
+            "defines it into the current folder, or its folder on PYTHONPATH"
+        ) from error

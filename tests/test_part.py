@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from itm_lightning.errors import InputError
 from itm_lightning.part import Part, from_config, to_config
 
 
@@ -71,3 +72,9 @@ def test_dictionaries_pass_through():
         "a": [1, None],
         "b": {"c": 2.0},
     }
+
+
+@pytest.mark.parametrize("path", ["no_such_module.Head", "itm_lightning.similarity.NoHead"])
+def test_a_class_that_cannot_be_imported_is_named(path):
+    with pytest.raises(InputError, match=rf"class {path} is needed .* PYTHONPATH"):
+        from_config({"class_path": path, "init_args": {}})

@@ -50,7 +50,12 @@ def _head(name: str, dim: int) -> similarity.Similarity:
     parts = {"dim": dim, "heads": [similarity.Cosine(), similarity.DotProduct()]}
     cls = registry.get("similarity", name)
     wanted = inspect.signature(cls).parameters
-    return cls(**{key: value for key, value in parts.items() if key in wanted})
+    head: similarity.Similarity = cls(**{k: v for k, v in parts.items() if k in wanted})
+    head.build(dim, dim)
+    if isinstance(head, similarity.ClosedForm):
+        sides = (Features.from_pooled(torch.randn(2 * dim, dim)) for _ in range(2))
+        head.solve(head.observe(*sides))
+    return head
 
 
 def _print_heads(arguments: argparse.Namespace, heads: dict[str, similarity.Similarity]) -> None:

@@ -60,7 +60,8 @@ class PretrainedText(TextEncoder):
             :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ uses 0.2.
         joint_space: for CLIP, SigLIP and similar models: give features in the space in which the
             model compares images and texts. The first token is then the model's own pooled vector,
-            which is also the encoder's unless ``pooling`` is given.
+            which is also the encoder's unless ``pooling`` is given. SigLIP maps no other vector:
+            its further tokens are hidden states.
 
     Raises:
         InputError: there is no such model, it does not take text, it reads fewer tokens than

@@ -42,7 +42,8 @@ class PretrainedVision(ImageEncoder):
         augment: crop and mirror the images in training.
         joint_space: for CLIP, SigLIP and similar models: give features in the space in which the
             model compares images and texts. The first token is then the model's own pooled vector,
-            which is also the encoder's unless ``pooling`` is given.
+            which is also the encoder's unless ``pooling`` is given. SigLIP maps no other vector:
+            its further tokens are hidden states.
 
     Raises:
         InputError: there is no such model, it does not take images, or ``joint_space`` is set for

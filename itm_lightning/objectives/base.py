@@ -163,7 +163,7 @@ class Comparison(ABC):
 
     @property
     def images(self) -> Features:
-        """This process's images ``(b, …)``, projected; those features that the head reads."""
+        """This process's images, projected; of tokens and pooled only what the head reads."""
         return self.encoded.images
 
     @property

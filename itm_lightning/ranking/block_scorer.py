@@ -117,10 +117,15 @@ class _Scorer:
         """Scores ``(n, m)`` in float32.
 
         Raises:
-            InputError: one is NaN.
+            InputError: one is NaN, or they have another shape.
         """
         with torch.autocast(self._device.type, enabled=False):
             scores = self._similarity.score(images, texts.prepared).float()
+        if scores.shape != (len(images), len(texts.numbers)):
+            raise InputError(
+                f"{type(self._similarity).__name__}.score gave {tuple(scores.shape)}, not "
+                f"(n_images, n_texts) = {(len(images), len(texts.numbers))}"
+            )
         # one pass, where isnan().any() takes two: a sum is NaN where an element is, or where
         # infinities of both signs meet
         if scores.sum().isnan() and scores.isnan().any():

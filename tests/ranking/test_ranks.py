@@ -197,3 +197,16 @@ def test_equals_the_published_ranks():
     )
     assert (ranks.i2t - 1).tolist() == data["i2t_ranks"].tolist()
     assert (ranks.t2i - 1).tolist() == data["t2i_ranks"].tolist()
+
+
+class Transposed(Cosine):
+    """A head that returns texts by images."""
+
+    def score(self, images, texts):
+        return super().score(images, texts).T
+
+
+def test_scores_of_another_shape_name_the_head():
+    sides = (Features.from_pooled(torch.randn(n, 4)) for n in (2, 3))
+    with pytest.raises(InputError, match=r"Transposed.score gave \(3, 2\), not .* \(2, 3\)"):
+        rank(Transposed(), *sides, torch.arange(2), torch.tensor([0, 0, 1]))

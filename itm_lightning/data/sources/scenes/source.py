@@ -36,6 +36,8 @@ class Scenes(ImageSource):
     places, colours or sizes in the other, and the *k*-th captions of the two have the same words in
     another order, each true of its own image only. Labels are the colours and shapes that occur.
 
+    Labels are the colours and shapes that occur in an image: :attr:`class_names`.
+
     Args:
         seed: of the dataset; another seed draws other images.
         train: the number of images in the split ``"train"``.
