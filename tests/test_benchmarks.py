@@ -42,6 +42,7 @@ def test_data(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow  # it starts two processes that import everything
 def test_startup():
     printed = run("startup.py", "--repeats", 1)
     bare, ours, ratio = (float(number) for number in re.findall(r": (\d+\.\d+)", printed))

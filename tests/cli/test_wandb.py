@@ -55,6 +55,7 @@ def test_one_run_has_one_nested_config_and_the_agreed_keys(run, wandb_config, tm
     check_run_and_id(tmp_path)
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(wandb_config, lightning, tmp_path):
     done = lightning("fit", "--config", wandb_config, "--trainer.devices=2")
     assert done.returncode == 0, done.stderr
