@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from itm_lightning.encoders.base import TextEncoder, Token
-from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, split_words, words_of
+from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, required, split_words, words_of
 from itm_lightning.errors import InputError
 from itm_lightning.part import ExtraState
 from itm_lightning.registry import register
@@ -87,7 +87,7 @@ class BagOfWords(TextEncoder):
 
     @override
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        return self._learnt().encode(texts)
+        return required(self.vocabulary, self).encode(texts)
 
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
@@ -111,14 +111,6 @@ class BagOfWords(TextEncoder):
         is_known = (ids > UNKNOWN).float()
         columns = (ids - UNKNOWN - 1).clamp(min=0)
         return torch.zeros(len(texts), self.dim).scatter_add(1, columns, is_known)
-
-    def _learnt(self) -> Vocabulary:
-        if self.vocabulary is None:
-            raise InputError(
-                "BagOfWords has no vocabulary yet: call learn_vocabulary(texts) with the training "
-                "texts, or load a checkpoint"
-            )
-        return self.vocabulary
 
 
 def inverse_document_frequencies(words: Sequence[str], texts: Sequence[str]) -> Tensor:

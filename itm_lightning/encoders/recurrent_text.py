@@ -12,7 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
 from itm_lightning.encoders.base import TextEncoder, Token
-from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary, words_of
+from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary, required, words_of
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
 from itm_lightning.errors import InputError
@@ -121,19 +121,11 @@ class RecurrentText(TextEncoder):
 
     @override
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
-        return self._learnt().encode(texts)
+        return required(self.vocabulary, self).encode(texts)
 
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
         return [words_of(text) for text in texts]
-
-    def _learnt(self) -> Vocabulary:
-        if self.vocabulary is None:
-            raise InputError(
-                "RecurrentText has no vocabulary yet: call learn_vocabulary(texts) with the "
-                "training texts, or load a checkpoint"
-            )
-        return self.vocabulary
 
     def _with_noise(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """In training, makes a random share of the words unknown, replaces or deletes them."""

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from itm_lightning.encoders.base import Token
+from itm_lightning.errors import InputError
 
 RowT = TypeVar("RowT")
 
@@ -112,3 +113,17 @@ def pad(rows: Sequence[array], value: int, length: int | None = None) -> tuple[T
     columns = length or int(lengths.max())
     ids = torch.tensor([[*row, *[value] * (columns - len(row))] for row in rows])
     return ids, torch.arange(columns) < lengths[:, None]
+
+
+def required(vocabulary: Vocabulary | None, encoder: object) -> Vocabulary:
+    """The encoder's vocabulary.
+
+    Raises:
+        InputError: it has not learnt one yet.
+    """
+    if vocabulary is None:
+        raise InputError(
+            f"{type(encoder).__name__} has no vocabulary yet: call learn_vocabulary(texts) with "
+            "the training texts, or load a checkpoint"
+        )
+    return vocabulary
