@@ -7,6 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
+from tqdm.auto import tqdm
 from typing_extensions import override
 
 from itm_lightning.data import ITMDataModule
@@ -138,3 +140,28 @@ class RetrievalModule(pl.LightningModule, ABC):
         k = min(_NEAREST, len(gallery.images), len(gallery.texts))
         self.retrieved = gallery, top_k(self.similarity, gallery.images, gallery.texts, k)
         self.recall.reset()
+
+
+@torch.no_grad()
+def encode_split(module: RetrievalModule, data: ITMDataModule, split: str) -> Gallery:
+    """Encodes the images and texts of a split, without a Trainer.
+
+    Args:
+        module: in evaluation mode.
+        data: connected to the module's image encoder.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+
+    Returns:
+        The features as the module's head reads them, each image and text once.
+    """
+    encoded = BidirectionalRecall(module.similarity)
+    for batch in tqdm(data.evaluation_loader(split), desc=f"encode {split}", leave=False):
+        on_device = batch.to(module.device)
+        encoded.update(
+            module.encode_images(on_device.images),
+            module.encode_texts(on_device.texts) if on_device.texts else None,
+            on_device.image_ids,
+            on_device.text_image_ids,
+            on_device.text_ids,
+        )
+    return encoded.gallery()

@@ -35,14 +35,25 @@ ALLOWED = {
     | {"encoders", "similarity", "objectives", "evaluating", "sharding", "training"},
     "ensemble": BASE | {"similarity", "evaluating", "sharding", "training", "matcher"},
     "callbacks": BASE | {"data", "ranking", "metrics", "evaluating"},
+    "explain": BASE
+    | {"encoders", "data", "similarity", "ranking", "metrics", "evaluating", "matcher"},
+    "compare": BASE
+    | {
+        *("data", "similarity", "ranking", "metrics", "resume", "evaluating"),
+        *("matcher", "ensemble", "callbacks", "explain"),
+    },
     "__init__": BASE
     | {"pooling", "encoders", "data", "similarity", "objectives", "metrics", "matcher", "ensemble"},
     "cli": BASE
-    | {"metrics", "training", "resume", "extract", "matcher", "ensemble", "callbacks", "__init__"},
+    | {
+        *("metrics", "training", "resume", "extract", "matcher", "ensemble", "callbacks"),
+        *("compare", "explain", "__init__"),
+    },
     "__main__": {"cli"},
 }
 MAY_IMPORT_LIGHTNING = {
-    "callbacks.py",
+    "callbacks/predictions.py",
+    "callbacks/results.py",
     "cli/command.py",
     "cli/errors.py",
     "cli/loggers.py",
@@ -64,7 +75,7 @@ MAY_IMPORT_LIGHTNING = {
 INTERNALS = "utils/internals.py"
 PUBLIC_ALL_THE_SAME = {"_asdict", "_replace", "_fields"}  # of every NamedTuple
 SLOW_TO_IMPORT = {"torchvision", "transformers", "datasets", "wandb"}
-MOST_FILES, MOST_IN_ROOT, MOST_LINES = 175, 10, 300
+MOST_FILES, MOST_IN_ROOT, MOST_LINES = 215, 10, 300
 
 
 def name_of(path):

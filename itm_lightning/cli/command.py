@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -56,6 +57,12 @@ from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 from itm_lightning.resume.run import Run
 from itm_lightning.training.trainer_rules import check_trainer
 
+#: Commands that use what has been trained, or tell what there is; each is a module's ``main``.
+_OTHER_COMMANDS = {
+    "compare": "itm_lightning.cli.compare",
+    "explain": "itm_lightning.cli.explain",
+    "list": "itm_lightning.cli.list_parts",
+}
 _DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
 
 
@@ -226,6 +233,7 @@ class ITMCLI(LightningCLI):
 
 def main(args: Sequence[str] | None = None) -> None:
     """The console script; exits with status 2 and one line where the input is at fault."""
+    args = list(sys.argv[1:] if args is None else args)
     sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
     filter_warnings()
     name_fsdp2()
@@ -233,7 +241,10 @@ def main(args: Sequence[str] | None = None) -> None:
         try:
             for kind in KINDS:
                 load_entry_points(kind)
-            ITMCLI(sys.argv[1:] if args is None else args).finish()
+            if args and args[0] in _OTHER_COMMANDS:
+                importlib.import_module(_OTHER_COMMANDS[args[0]]).main(args[1:])
+            else:
+                ITMCLI(args).finish()
         except BAD_INPUT as error:
             drop_empty_run_folder()
             print_bad_input(error)

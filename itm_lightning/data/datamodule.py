@@ -180,17 +180,18 @@ class ITMDataModule(pl.LightningDataModule):
 
     @override
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation_loader("val")
+        return self.evaluation_loader("val")
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation_loader("test")
+        return self.evaluation_loader("test")
 
     @override
     def predict_dataloader(self) -> DataLoader[Batch]:
-        return self._evaluation_loader(self.predict_split)
+        return self.evaluation_loader(self.predict_split)
 
-    def _evaluation_loader(self, split: str) -> DataLoader[Batch]:
+    def evaluation_loader(self, split: str) -> DataLoader[Batch]:
+        """Batches of a split's images with all of their texts, in order."""
         images = self._read_images(split)
         return evaluation_loader(self.records(split), images, self._loading(split))
 

@@ -1,8 +1,8 @@
-"""What a run writes into its folder: its config, its scores, what it retrieved."""
+"""What every run writes into its folder: its config and its scores."""
 
 from __future__ import annotations
 
-import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,6 @@ from itm_lightning.data.source import Source
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.metrics.protocols import Evaluation, Protocol
 from itm_lightning.part import to_config
-from itm_lightning.ranking import Neighbours
 from itm_lightning.utils.atomic_files import remove_unfinished, replacing, write_json, write_text
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
@@ -63,16 +62,40 @@ class Results(Callback):
 
     After ``validate`` and ``test`` (here ``test``) it also prints the retrieval table and writes
     ``test_results.json``, which says how the scores were computed, and ``test_ranks.npz``, the
-    arrays of :attr:`~itm_lightning.metrics.protocols.Evaluation.per_query`.
+    arrays of :attr:`~itm_lightning.metrics.protocols.Evaluation.per_query`. ``timing.json`` has the
+    seconds of training with its validation epochs, over all starts of the run.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._seconds = 0.0  # of training, over all starts of the run, up to the last checkpoint
+        self._since: float | None = None
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
         if trainer.is_global_zero:
             remove_unfinished(self.folder)
+
+    @override
+    def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._since = time.monotonic()
+
+    @override
+    def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._seconds, self._since = self._trained_seconds(), None
+        if trainer.is_global_zero:
+            write_json(self.folder / "timing.json", {"train_seconds": round(self._seconds, 3)})
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self._trained_seconds()}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds = state_dict["seconds"]
+
+    def _trained_seconds(self) -> float:
+        return self._seconds + (0.0 if self._since is None else time.monotonic() - self._since)
 
     @override
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
@@ -108,36 +131,6 @@ class Results(Callback):
             np.savez_compressed(file, **arrays)
         title = _title(evaluation, module.protocol, split)
         Console().print(retrieval_table(module.results, split, title))
-
-
-class RetrievalWriter(Callback):
-    """Writes what ``predict`` retrieved: a JSON line for each image and each text."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    @override
-    @rank_zero_only
-    def on_predict_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        module: RetrievalModule = pl_module
-        assert module.retrieved is not None  # the epoch before this call leaves it
-        gallery, top = module.retrieved
-        assert gallery.text_ids is not None  # every batch of a data module has them
-        records = module.data.records(module.data.predict_split)
-        locations = {record.image_id: record.location for record in records}
-        texts = {
-            text_id: text
-            for record in records
-            for text_id, text in zip(record.text_ids, record.texts, strict=True)
-        }
-        image_names = [locations[i] for i in gallery.image_ids.tolist()]
-        text_names = [texts[i] for i in gallery.text_ids.tolist()]
-        with self.path.open("w", encoding="utf-8") as lines:
-            for query, found in zip(image_names, _named(top.i2t, text_names), strict=True):
-                lines.write(json.dumps({"image": query, "texts": found}) + "\n")
-            for query, found in zip(text_names, _named(top.t2i, image_names), strict=True):
-                lines.write(json.dumps({"text": query, "images": found}) + "\n")
-        print(f"wrote {self.path}")
 
 
 def evaluation_report(
@@ -188,10 +181,3 @@ def _title(evaluation: Evaluation, protocol: Protocol, split: str) -> str:
 
 def _rounded(scores: dict[str, float]) -> dict[str, float]:
     return {key: round(value, 6) for key, value in scores.items()}
-
-
-def _named(top: Neighbours, names: list[str]) -> list[list[dict[str, Any]]]:
-    return [
-        [{"name": names[i], "score": round(s, 6)} for i, s in zip(row, scores, strict=True)]
-        for row, scores in zip(top.indices.tolist(), top.scores.tolist(), strict=True)
-    ]

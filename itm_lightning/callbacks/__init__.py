@@ -1,0 +1,6 @@
+"""What a run leaves behind, as Lightning callbacks."""
+
+from itm_lightning.callbacks.predictions import RetrievalWriter
+from itm_lightning.callbacks.results import Results, RunConfig
+
+__all__ = ["Results", "RetrievalWriter", "RunConfig"]

@@ -1,0 +1,1 @@
+"""``lightning compare``: trained runs beside one another, on the same queries."""

@@ -1,0 +1,1 @@
+"""``lightning explain``: which regions and words a score comes from."""
