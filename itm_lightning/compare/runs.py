@@ -1,0 +1,196 @@
+"""Trained runs, read from their folders, and whether their scores may be compared."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from itm_lightning.data import Record, Source
+from itm_lightning.errors import InputError
+from itm_lightning.part import from_config
+from itm_lightning.resume.run import Run
+
+#: Commands that write a split's results, by the split.
+_COMMANDS = {"val": "validate", "test": "test"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One trained run, scored on one split.
+
+    Attributes:
+        folder: the run's.
+        seed: its ``seed_everything``.
+        config: its ``config.yaml``.
+        results: its ``<split>_results.json``.
+        per_query: the arrays of its ``<split>_ranks.npz``, one row a query; ranks start at 1.
+        history: the rows of its ``metrics.csv``, numbers only.
+        train_seconds: how long it trained, over all of its starts; None where it is unknown.
+    """
+
+    folder: Path
+    seed: int
+    config: dict[str, Any]
+    results: dict[str, Any]
+    per_query: dict[str, np.ndarray]
+    history: list[dict[str, float]]
+    train_seconds: float | None
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """By name: ``i2t_R@1``, …, ``rsum``."""
+        return dict(self.results["scores"])
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """Its best checkpoint; None where the run has none, as one that was never trained."""
+        path = self.folder / "checkpoints" / "best.ckpt"
+        return path if path.is_file() else None
+
+    def source(self) -> Source:
+        """The dataset that was scored.
+
+        Raises:
+            InputError: its class cannot be imported.
+        """
+        source = from_config(self.results["dataset"])
+        assert isinstance(source, Source)  # the results name nothing else here
+        return source
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One value of what is varied, for example a head, with all its seeds.
+
+    Attributes:
+        label: differs from all others.
+        outcomes: one a seed.
+        error: why it has none.
+    """
+
+    label: str
+    outcomes: tuple[Outcome, ...]
+    error: str | None = None
+
+
+def split_of(folders: Sequence[Path]) -> str:
+    """The split to compare: test where every run has been scored on it, and else val."""
+    tested = [(folder / "test_results.json").is_file() for folder in folders]
+    return "test" if all(tested) else "val"
+
+
+def read_outcome(folder: Path, split: str) -> Outcome:
+    """Reads a run.
+
+    Raises:
+        InputError: the folder holds no run, or one that was not scored on the split; the message
+            names the command that does it.
+    """
+    run = Run(folder, "")
+    if not run.state or not run.config:
+        raise InputError(f"{folder} is not the folder of a run: it has no run.json and config.yaml")
+    results, ranks = folder / f"{split}_results.json", folder / f"{split}_ranks.npz"
+    for path in (results, ranks):
+        if not path.is_file():
+            raise InputError(
+                f"{path} is missing: compare a folder of `lightning {_COMMANDS[split]} --ckpt_path "
+                f"{folder / 'checkpoints' / 'best.ckpt'}`, or of a fit that has finished"
+            )
+    with np.load(ranks) as arrays:
+        per_query = dict(arrays)
+    timing = folder / "timing.json"
+    seconds = json.loads(timing.read_text())["train_seconds"] if timing.is_file() else None
+    return Outcome(
+        folder=folder,
+        seed=int(run.config.get("seed_everything") or 0),
+        config=run.config,
+        results=json.loads(results.read_text()),
+        per_query=per_query,
+        history=_history(folder / "metrics.csv"),
+        train_seconds=seconds,
+    )
+
+
+def _history(path: Path) -> list[dict[str, float]]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as lines:
+        return [_numbers(row) for row in csv.DictReader(lines)]
+
+
+def _numbers(row: dict[str, str]) -> dict[str, float]:
+    found = {}
+    for key, value in row.items():
+        try:
+            found[key] = float(value)
+        except (TypeError, ValueError):
+            continue  # nothing was logged of it at this step
+    return found
+
+
+def check_comparable(outcomes: Sequence[Outcome]) -> tuple[Record, ...]:
+    """Checks that all runs answered the same queries over the same images and texts.
+
+    Sources may differ, as photos and what an encoder made of them, if their records are the same.
+
+    Returns:
+        The records of the split; none where the data is not there any more.
+
+    Raises:
+        InputError: two runs differ in split, protocol, queries or data; the message names the
+            difference.
+    """
+    first = outcomes[0]
+    for other in outcomes[1:]:
+        for what in ("split", "protocol", "images", "texts"):
+            one, two = (_brief(outcome.results[what]) for outcome in (first, other))
+            if one != two:
+                _refuse(first, other, f"of another {what}: {one} and {two}")
+        for name in ("i2t_ids", "t2i_ids"):
+            if not np.array_equal(*(np.sort(run.per_query[name]) for run in (first, other))):
+                _refuse(first, other, f"of other queries: their {name} differ")
+    return _same_records(outcomes)
+
+
+def _same_records(outcomes: Sequence[Outcome]) -> tuple[Record, ...]:
+    distinct = {json.dumps(run.results["dataset"], sort_keys=True): run for run in outcomes}
+    runs = list(distinct.values())
+    try:
+        read = [tuple(run.source().records(run.results["split"])) for run in runs]
+    except InputError as error:
+        if len(runs) > 1:
+            _refuse(*runs[:2], f"of other data, and one of the two cannot be read: {error}")
+        return ()
+    texts = [{i: text for record in records for i, text in _texts(record)} for records in read]
+    for other, its_texts in zip(runs[1:], texts[1:], strict=True):
+        for key, text in texts[0].items():
+            if its_texts.get(key) != text:
+                what = f"text {key[1]} of image {key[0]} is {text!r} and {its_texts.get(key)!r}"
+                _refuse(runs[0], other, f"of other data: {what}")
+    return read[0]
+
+
+def _texts(record: Record) -> list[tuple[tuple[int, int], str]]:
+    ids = [(record.image_id, text_id) for text_id in record.text_ids]
+    return list(zip(ids, record.texts, strict=True))
+
+
+def _brief(value: Any) -> Any:
+    """A part as ``Coco1K(folds=5)``; any other value unchanged."""
+    if not isinstance(value, dict):
+        return value
+    arguments = ", ".join(f"{k}={v}" for k, v in value["init_args"].items() if v is not None)
+    name = value["class_path"].rpartition(".")[2]
+    return f"{name}({arguments})" if arguments else name
+
+
+def _refuse(first: Outcome, other: Outcome, difference: str) -> None:
+    raise InputError(
+        f"{first.folder} and {other.folder} cannot be compared, their scores are {difference}"
+    )
