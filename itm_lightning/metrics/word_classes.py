@@ -10,29 +10,27 @@ from __future__ import annotations
 
 import re
 
-#: The words of each class, in lower case. *In*, *on*, *at* and *with* are left out of the
-#: relations, since nearly every caption has one, and *one* of the counts, since it is a pronoun.
-WORD_CLASSES: dict[str, frozenset[str]] = {
-    "relation": frozenset(
-        """left right above below over under beneath underneath behind beside besides between among
+# *In*, *on*, *at* and *with* are no relations here, since nearly every caption has one of them, and
+# *one* is no count, since it is mostly a pronoun.
+_LISTS = {
+    "relation": """
+        left right above below over under beneath underneath behind beside besides between among
         near nearby inside outside front next atop across through around along against toward
-        towards into onto past facing opposite""".split()
-    ),
-    "attribute": frozenset(
-        """red green blue yellow purple pink white black orange brown grey gray tan beige gold
-        golden silver blond blonde colorful colourful multicolored bright dark light
-        small big large little tiny huge giant tall short long
-        young old older elderly wet dry dirty muddy snowy sandy grassy rocky wooden striped plaid
-        shirtless barefoot""".split()
-    ),
-    "count": frozenset(
-        """two three four five six seven eight nine ten eleven twelve dozen several many few
-        multiple numerous both couple pair trio""".split()
-    ),
-    "negation": frozenset("no not none nothing nobody neither nor never without cannot".split()),
+        towards into onto past facing opposite""",
+    "attribute": """
+        red green blue yellow purple pink white black orange brown grey gray tan beige gold golden
+        silver blond blonde colorful colourful multicolored bright dark light small big large
+        little tiny huge giant tall short long young old older elderly wet dry dirty muddy snowy
+        sandy grassy rocky wooden striped plaid shirtless barefoot""",
+    "count": """
+        two three four five six seven eight nine ten eleven twelve dozen several many few multiple
+        numerous both couple pair trio""",
+    "negation": "no not none nothing nobody neither nor never without cannot",
 }
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+#: The words of each class, in lower case.
+WORD_CLASSES = {name: frozenset(words.split()) for name, words in _LISTS.items()}
 _CLASS_OF = {word: name for name, words in WORD_CLASSES.items() for word in words}
+_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 
 
 def words_of(text: str) -> list[str]:
