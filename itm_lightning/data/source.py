@@ -28,6 +28,23 @@ class Box:
 
 
 @dataclass(frozen=True)
+class Mention:
+    """A word of a text that speaks of objects whose places are known.
+
+    Attributes:
+        start: the word's first character in the raw text.
+        end: the character after its last.
+        word_class: what kind of word it is, by the source: ``"shape"``, ``"colour"``, ….
+        boxes: the objects: one, or several where it relates or counts them.
+    """
+
+    start: int
+    end: int
+    word_class: str
+    boxes: tuple[Box, ...]
+
+
+@dataclass(frozen=True)
 class Record:
     """One image and its texts, without the pixels.
 
@@ -91,6 +108,10 @@ class ImageSource(Source):
         Raises:
             InputError: the image is missing or does not decode; the message names it.
         """
+
+    def mentions(self, record: Record) -> tuple[tuple[Mention, ...], ...]:
+        """Of each of the record's texts, the words whose objects' places the source knows."""
+        return ((),) * len(record.texts)
 
     @override
     def verify(self, record: Record) -> None:

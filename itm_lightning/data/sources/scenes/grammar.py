@@ -8,11 +8,22 @@ template names each thing at most once, the two captions have the same words in 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from random import Random
+from string import Formatter
 
-from itm_lightning.data.sources.scenes.world import Look, Place, Scene, apart, least_gap
+from itm_lightning.data.source import Mention
+from itm_lightning.data.sources.scenes.world import (
+    COLOURS,
+    SHAPES,
+    Look,
+    Place,
+    Scene,
+    apart,
+    least_gap,
+)
 
 TEXTS = 5
 
@@ -23,6 +34,14 @@ LEFT, RIGHT = ("left of", "to the left of"), ("right of", "to the right of")
 ABOVE, BELOW = ("above", "over"), ("below", "under")
 OPENINGS = ("", "", "there is ", "a photo of ", "a picture with ", "you can see ")
 COUNTING = ("there are {} things: ", "{} things: ", "{} shapes on a plain background: ")
+WORD_CLASSES = {  # of every word that speaks of things
+    **dict.fromkeys(COLOURS, "colour"),
+    **dict.fromkeys(SHAPES, "shape"),
+    **dict.fromkeys(("small", "little", "big", "large"), "size"),
+    **dict.fromkeys(("left", "right", "above", "over", "below", "under"), "relation"),
+    **dict.fromkeys(("top", "bottom"), "relation"),
+    **dict.fromkeys(NUMBERS.values(), "count"),
+}
 # How many things are in each clause of a sentence; two or three of a clause are related.
 CLAUSES = {2: ((2,),), 3: ((2, 1), (3,)), 4: ((2, 2), (3, 1), (2, 1, 1))}
 
@@ -36,8 +55,33 @@ class Template:
 
     def fill(self, looks: Sequence[Look]) -> str:
         """The caption of the scene that has these looks at the template's places."""
-        names = (f"{self.sizes[look.size.word]}{look.colour} {look.shape}" for look in looks)
-        return self.pattern.format(*names)
+        return self.pattern.format(*map(self._name, looks))
+
+    def mentions(self, scene: Scene) -> Iterator[Mention]:
+        """The caption's words that speak of things, in its order.
+
+        A word of a thing's name speaks of that thing, a relation of the two between whose names it
+        stands; a number, and the order of a row, of all that are named.
+        """
+        pieces: list[tuple[str, Sequence[str]]] = []
+        slots = [(words, slot or "") for words, slot, *_ in Formatter().parse(self.pattern)]
+        before, named = "", [slot for _, slot in slots if slot]
+        for words, slot in slots:
+            pieces.append((words, (before, slot) if before and slot else named))
+            if slot:
+                pieces.append((self._name(scene.looks[int(slot)]), slot))
+            before = slot
+        boxes, start = scene.boxes(), 0
+        for text, things in pieces:
+            for word in re.finditer(r"\w+", text):
+                if word[0] in WORD_CLASSES:
+                    span = start + word.start(), start + word.end()
+                    spoken_of = tuple(boxes[int(thing)] for thing in things)
+                    yield Mention(*span, WORD_CLASSES[word[0]], spoken_of)
+            start += len(text)
+
+    def _name(self, look: Look) -> str:
+        return f"{self.sizes[look.size.word]}{look.colour} {look.shape}"
 
 
 def draw_templates(rng: Random, scene: Scene, paired: bool = False) -> tuple[Template, ...]:

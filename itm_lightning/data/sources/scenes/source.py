@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from typing_extensions import override
 
-from itm_lightning.data.source import ImageSource, Record
-from itm_lightning.data.sources.scenes.grammar import TEXTS, draw_templates
+from itm_lightning.data.source import ImageSource, Mention, Record
+from itm_lightning.data.sources.scenes.grammar import TEXTS, Template, draw_templates
 from itm_lightning.data.sources.scenes.render import render
 from itm_lightning.data.sources.scenes.world import (
     CLASS_NAMES,
@@ -94,11 +94,26 @@ class Scenes(ImageSource):
         Raises:
             InputError: the record is of another dataset.
         """
+        return Image.fromarray(_pixels(*self._found(record)))
+
+    @override
+    def mentions(self, record: Record) -> tuple[tuple[Mention, ...], ...]:
+        """Of each text, the words of size, colour, shape, relation and count, with their boxes.
+
+        Raises:
+            InputError: the record is of another dataset.
+        """
+        *key, number = self._found(record)
+        scene, templates = _scenes(*key)[number], _templates(*key)[number]
+        return tuple(tuple(template.mentions(scene)) for template in templates)
+
+    def _found(self, record: Record) -> tuple[int, str, int, int, int, int]:
+        """What determines the record's split, and the number of its scene."""
         split, _, number = record.location.partition("/")
         key = self._split(split)
         if not number.isdecimal() or int(number) >= len(_scenes(*key)):
             raise InputError(f"Scenes: no photo {record.location!r}; take a record of records()")
-        return Image.fromarray(_pixels(*key, int(number)))
+        return *key, int(number)
 
     def _split(self, split: str) -> tuple[int, str, int, int, int]:
         """What determines a split: seed, name, number of images, how many are in pairs, size."""
@@ -127,21 +142,32 @@ def _pixels(
 
 
 @functools.lru_cache(maxsize=16)
-def _records(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Record, ...]:
-    records = []
+def _templates(
+    seed: int, split: str, count: int, paired: int, size: int
+) -> tuple[tuple[Template, ...], ...]:
+    drawn: list[tuple[Template, ...]] = []
     for number, scene in enumerate(_scenes(seed, split, count, paired, size)):
         if number >= paired or number % 2 == 0:  # the second of a pair has the first's templates
             rng = Random(f"{seed}/{split}/{number}/captions")
             templates = draw_templates(rng, scene, paired=number < paired)
-        records.append(
-            Record(
-                image_id=number,
-                texts=tuple(template.fill(scene.looks) for template in templates),
-                text_ids=tuple(range(number * TEXTS, (number + 1) * TEXTS)),
-                location=f"{split}/{number}",
-                labels=scene.labels(),
-                boxes=scene.boxes(),
-                minimal_pair=number ^ 1 if number < paired else None,  # 0 and 1, 2 and 3, …
-            )
+        drawn.append(templates)
+    return tuple(drawn)
+
+
+@functools.lru_cache(maxsize=16)
+def _records(seed: int, split: str, count: int, paired: int, size: int) -> tuple[Record, ...]:
+    key = seed, split, count, paired, size
+    return tuple(
+        Record(
+            image_id=number,
+            texts=tuple(template.fill(scene.looks) for template in templates),
+            text_ids=tuple(range(number * TEXTS, (number + 1) * TEXTS)),
+            location=f"{split}/{number}",
+            labels=scene.labels(),
+            boxes=scene.boxes(),
+            minimal_pair=number ^ 1 if number < paired else None,  # 0 and 1, 2 and 3, …
         )
-    return tuple(records)
+        for number, (scene, templates) in enumerate(
+            zip(_scenes(*key), _templates(*key), strict=True)
+        )
+    )
