@@ -8,7 +8,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from tqdm.auto import tqdm
 from typing_extensions import override
 
 from itm_lightning.data import ITMDataModule
@@ -18,6 +17,7 @@ from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
 from itm_lightning.ranking import TopK, top_k
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import AnyFeatures, Batch
+from itm_lightning.utils.progress_bars import progress_bar
 
 _NEAREST = 10
 _WITHIN_A_FIT = Retrieval()
@@ -155,7 +155,7 @@ def encode_split(module: RetrievalModule, data: ITMDataModule, split: str) -> Ga
         The features as the module's head reads them, each image and text once.
     """
     encoded = BidirectionalRecall(module.similarity)
-    for batch in tqdm(data.evaluation_loader(split), desc=f"encode {split}", leave=False):
+    for batch in progress_bar(data.evaluation_loader(split), desc=f"encode {split}", leave=False):
         on_device = batch.to(module.device)
         encoded.update(
             module.encode_images(on_device.images),

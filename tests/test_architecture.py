@@ -53,6 +53,7 @@ ALLOWED = {
 }
 MAY_IMPORT_LIGHTNING = {
     "callbacks/predictions.py",
+    "callbacks/progress.py",
     "callbacks/results.py",
     "cli/command.py",
     "cli/errors.py",

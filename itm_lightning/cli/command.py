@@ -11,12 +11,13 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
-from itm_lightning.callbacks import Results, RetrievalWriter, RunConfig
+from itm_lightning.callbacks import EpochLines, Results, RetrievalWriter, RunConfig
 from itm_lightning.cli.checkpoint_config import EnsembleFlags, with_checkpoint_config
 from itm_lightning.cli.early_args import command_of, dim_of_head, option
 from itm_lightning.cli.errors import (
@@ -192,9 +193,16 @@ class ITMCLI(LightningCLI):
             Results(folder),
             RetrievalWriter(folder / "predictions.jsonl"),
             *([] if config["trainer"]["enable_model_summary"] is False else [ModelTable()]),
+            *([EpochLines()] if self._needs_lines() else []),
             *checkpoints,
             RunConfig(folder, self.plain_config()),
         ]
+
+    def _needs_lines(self) -> bool:
+        """Whether the output goes into a log, and the user neither chose a bar nor wants none."""
+        settings = self.config_init[self.subcommand]["trainer"]
+        own = any(isinstance(callback, ProgressBar) for callback in settings["callbacks"] or ())
+        return not (sys.stdout.isatty() or own or settings["enable_progress_bar"] is False)
 
     def finish(self) -> None:
         """Records that the run has done all that it was started for."""

@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
-from tqdm.auto import tqdm
 
 from itm_lightning.data.source import Record, RegionSource, Source
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
+from itm_lightning.utils.progress_bars import progress_bar
 
 
 def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...]:
@@ -126,7 +126,7 @@ def _image_errors(source: Source, records: Sequence[Record], split: str) -> dict
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = tqdm(
+        found = progress_bar(
             pool.map(error, records),
             total=len(records),
             desc=f"checking {split} photos",

@@ -8,13 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from itm_lightning.data import ImageSource, Record, Source
 from itm_lightning.encoders import ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.extract.folder import Folder
 from itm_lightning.extract.plan import Images, plan
+from itm_lightning.utils.progress_bars import progress_bar
 
 DTYPES = {"float16": torch.float16, "float32": torch.float32}
 
@@ -86,7 +86,7 @@ def _extract_split(
     # finished rows end with a batch, so the remaining batches are those of an uninterrupted run
     loader = DataLoader(images.since(done), batch_size=batch_size, num_workers=num_workers)
     title = f"extract {split}"
-    with tqdm(total=len(images), initial=done, desc=title, unit="photo") as progress:
+    with progress_bar(total=len(images), initial=done, desc=title, unit="photo") as progress:
         for tokens in _tokens(encoder, loader, dtype):
             folder.write_rows(split, rows, tokens)
             progress.update(len(tokens))

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.errors import InputError
@@ -25,6 +24,7 @@ from itm_lightning.ranking.blocks import LENGTH_GROUPS, BlockSizes, scoring_devi
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.ensemble import Ensemble
 from itm_lightning.types import AnyFeatures, Rows, at_least_float32
+from itm_lightning.utils.progress_bars import progress_bar
 
 _FEWEST_TEXTS = 8  # of a group: fewer cost more in calls than they save in padding
 _SECONDS_UNTIL_BAR = 5
@@ -202,7 +202,7 @@ class BlockScorer:
         self._images: dict[int, Rows] = {}
         self._fetch_images(selected(similarity, images))
         own_units = self._units_of_process[self.processes.rank]
-        self._bar = tqdm(
+        self._bar = progress_bar(
             total=len(own_units) * len(self._groups),
             desc="scoring",
             unit="block",

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
-from tqdm.auto import tqdm
 
 from itm_lightning.data.loading.decoding import DecodedImages
 from itm_lightning.data.loading.samples import ImageDataset, SeededDataset, SeededRows
 from itm_lightning.data.source import Record
 from itm_lightning.types import Features
+from itm_lightning.utils.progress_bars import progress_bar
 from itm_lightning.utils.seeds import seed_of
 
 _BATCH = 128  # images a step
@@ -85,7 +85,7 @@ def frozen_tokens(
     )
     tokens: Tensor | None = None
     start = 0
-    with tqdm(total=len(dataset), desc=title, unit="photo") as progress:
+    with progress_bar(total=len(dataset), desc=title, unit="photo") as progress:
         for pixels in loader:
             part = trunk(pixels.to(device)).to("cpu", torch.float16)
             if tokens is None:
