@@ -20,7 +20,9 @@ class Measurement:
             ``{"direction": "i2t" | "t2i", "query": id, "ranks": {label: rank}, "top":
             [{"id", "score", "is_right"}, …]}`` with this variant's five best answers. Ids are of
             images and texts as in the records.
-        hub: with ``--hub_correction``: the correction's name, hubness and scores before and after.
+        hub: with ``--hub_correction``: ``{"correction": its name, "before": {…}, "after": {…}}``,
+            both with the scores (``i2t_R@1``, …, ``rsum``) and, by direction, the hubness:
+            ``i2t_skewness``, ``i2t_anti_hubs`` (a share), ``t2i_skewness``, ``t2i_anti_hubs``.
         explanation: measures of its word maps, by name.
     """
 
