@@ -1,6 +1,7 @@
 """Similarities: heads that score images against texts."""
 
 from itm_lightning.similarity.base import (
+    Additive,
     Aligning,
     ClosedForm,
     Embedding,
@@ -35,6 +36,7 @@ __all__ = [
     "CCA",
     "SAF",
     "SGR",
+    "Additive",
     "Aligning",
     "Bilinear",
     "ClosedForm",

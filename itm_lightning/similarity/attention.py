@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -93,6 +94,37 @@ AGGREGATORS: dict[str, Aggregate] = {
     "Max": _max,
     "Sum": _sum,
 }
+
+
+def _mean_weights(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    return _sum_weights(cosines, mask, temperature) / mask.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def _max_weights(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    best = _without_padding(cosines, mask).argmax(dim=-1, keepdim=True)
+    return torch.zeros_like(cosines).scatter(-1, best, 1) * mask
+
+
+def _sum_weights(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    return mask.to(cosines.dtype).expand_as(cosines)
+
+
+def _log_sum_exp_weights(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    return _without_padding(cosines * temperature, mask).softmax(dim=-1) * mask
+
+
+#: ``(cosines (..., A), query mask that broadcasts, lse_temperature)`` to weights ``w (..., A)``,
+#: zero at padding. ``Σ w_a · cosine_a`` is the score; of LogSumExp, whose weights are its
+#: derivatives ``softmax(λ · cosines)``, it is the score less :data:`ENTROPY`.
+AGGREGATOR_WEIGHTS: dict[str, Aggregate] = {
+    "LogSumExp": _log_sum_exp_weights,
+    "Mean": _mean_weights,
+    "Max": _max_weights,
+    "Sum": _sum_weights,
+}
+
+#: What ``Σ w_a · x_a`` with ``w = softmax(λ x)`` lacks of ``1/λ · log Σ exp(λ x_a)``.
+ENTROPY = "the entropy of LogSumExp's weights over its temperature, H(softmax(λ x)) / λ"
 
 
 def attention(

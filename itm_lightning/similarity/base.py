@@ -24,7 +24,8 @@ class Similarity(Part, nn.Module, ABC):
     A subclass writes :meth:`score`, and puts into :meth:`prepare` (or, where the two sides differ,
     :meth:`prepare_images` and :meth:`prepare_texts`) what depends on one side only. Derive from
     :class:`PooledSimilarity` or :class:`TokenSimilarity`: the type says what the head reads. The
-    mixins :class:`Embedding`, :class:`Aligning` and :class:`ClosedForm` say what else it can do.
+    mixins :class:`Embedding`, :class:`Aligning`, :class:`Additive` and :class:`ClosedForm` say what
+    else it can do.
 
     Attributes:
         dim: width of the features it was built for; a head whose weights depend on it sets it.
@@ -235,6 +236,28 @@ class Aligning(ABC):
         """Weights ``(n_images, n_texts, R, L)`` of every region and word; zero at padding.
 
         Memory grows with ``n_images · n_texts · R · L``: meant for a few images and texts.
+        """
+
+
+class Additive(ABC):
+    """Mixin of heads whose score is a sum of parts, one of each region and word.
+
+    What normalises (the length of an attended vector, the weights of LogSumExp, a transport plan)
+    is held fixed at its value for the pair: the parts say what the score is made of, not how it
+    would change.
+    """
+
+    @property
+    def left_out(self) -> str | None:
+        """What the parts leave out of the score, in words; ``None`` where they add up to it."""
+        return None
+
+    @abstractmethod
+    def contributions(self, images: Features, texts: Features) -> Tensor:
+        """Parts ``(n_images, n_texts, R, L)`` of every region and word; zero at padding.
+
+        Their sum over ``R`` and ``L`` is the score, less what :attr:`left_out` names. Memory is
+        that of :meth:`Aligning.alignment`.
         """
 
 

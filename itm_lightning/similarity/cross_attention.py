@@ -11,14 +11,17 @@ from typing_extensions import override
 
 from itm_lightning.registry import register
 from itm_lightning.similarity.attention import (
+    AGGREGATOR_WEIGHTS,
     AGGREGATORS,
+    ENTROPY,
     NORMALIZERS,
     Scale,
     attended_cosine,
     attention,
     attention_up_to_scale,
+    inverse_length,
 )
-from itm_lightning.similarity.base import Aligning
+from itm_lightning.similarity.base import Additive, Aligning
 from itm_lightning.similarity.functional import chosen
 from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity, cosines
 from itm_lightning.types import Features, full_precision
@@ -77,6 +80,21 @@ class AttentionDirection:
         weights = attention(cosines, *self._settings(context, queries)) * queries.mask
         return weights.transpose(1, 2) if self.text_queries else weights.permute(2, 0, 3, 1)
 
+    def contributions(
+        self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens
+    ) -> Tensor:
+        """Parts ``(N, M, R, L)`` of the scores of cosines ``(N, R, M, L)``; zero at padding."""
+        cosines, context, queries = self._roles(cosines, images, texts)
+        weights = attention(cosines, *self._settings(context, queries))
+        assert context.gram is not None
+        # the cosine of a query and its attended vector, before it is summed over the context
+        parts = weights * cosines * inverse_length(weights, context.gram).unsqueeze(1)
+        of_queries = AGGREGATOR_WEIGHTS[self.aggregate]
+        parts = parts * of_queries(parts.sum(dim=1), queries.mask, self.lse_temperature).unsqueeze(
+            1
+        )
+        return parts.transpose(1, 2) if self.text_queries else parts.permute(2, 0, 3, 1)
+
     def _roles(
         self, cosines: Tensor, images: AttentionTokens, texts: AttentionTokens
     ) -> tuple[Tensor, AttentionTokens, AttentionTokens]:
@@ -97,7 +115,7 @@ _DIRECTIONS = {"t2i": (_T2I,), "i2t": (_I2T,), "both": (_T2I, _I2T)}
 
 
 @register("similarity")
-class CrossAttention(Aligning, UnitTokenSimilarity):
+class CrossAttention(Aligning, Additive, UnitTokenSimilarity):
     """Stacked cross attention (SCAN; Lee et al., ECCV 2018, section 3.1).
 
     ``t2i``: each word attends to the regions, and is compared with the attended vector; the score
@@ -182,3 +200,18 @@ class CrossAttention(Aligning, UnitTokenSimilarity):
         compared = self.compared(images, texts)
         weights = [each.alignment(*compared) for each in self._directions]
         return torch.stack(weights).mean(dim=0)
+
+    @property
+    @override
+    def left_out(self) -> str | None:
+        return ENTROPY if self._directions[0].aggregate == "LogSumExp" else None
+
+    def contributions(self, images: Features, texts: Features) -> Tensor:
+        """``w_q · a_qk · s_qk / ‖Σ a_qk c_k‖ (n_images, n_texts, R, L)``; zero at padding.
+
+        The part of query token ``q`` and context token ``k``: attention ``a``, cosine ``s``, and
+        the weight ``w`` of the query's cosine in the aggregate (of LogSumExp, its derivative).
+        """
+        compared = self.compared(images, texts)
+        parts = [each.contributions(*compared) for each in self._directions]
+        return torch.stack(parts).mean(dim=0)

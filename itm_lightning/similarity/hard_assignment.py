@@ -6,8 +6,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.attention import AGGREGATORS
-from itm_lightning.similarity.base import Aligning
+from itm_lightning.similarity.attention import AGGREGATOR_WEIGHTS, AGGREGATORS, ENTROPY
+from itm_lightning.similarity.base import Additive, Aligning
 from itm_lightning.similarity.unit_tokens import (
     BELOW_ALL,
     T2I,
@@ -20,7 +20,7 @@ from itm_lightning.types import Features
 
 
 @register("similarity")
-class HardAssignment(Aligning, UnitTokenSimilarity):
+class HardAssignment(Aligning, Additive, UnitTokenSimilarity):
     """``1/λ log Σ_j exp(λ max_i cos(v_i, t_j))`` of regions ``v_i`` and words ``t_j``.
 
     CHAN (Pan, Wu, Zhang: "Fine-grained Image-text Matching by Cross-modal Hard Aligning Network",
@@ -46,6 +46,23 @@ class HardAssignment(Aligning, UnitTokenSimilarity):
         """``(n_images, n_texts, R, L)``: 1 at the region that each word is assigned, else 0."""
         cosines, regions, words = self.compared(images, texts)
         return T2I.nearest(hide_padding(cosines, regions, words, BELOW_ALL), regions, words)
+
+    @property
+    @override
+    def left_out(self) -> str:
+        return ENTROPY
+
+    def contributions(self, images: Features, texts: Features) -> Tensor:
+        """``(n_images, n_texts, R, L)``: ``w_j · max_i cos(v_i, t_j)`` at the assigned region.
+
+        ``w`` are the derivatives of LogSumExp, ``softmax(λ max_i cos(v_i, t_j))`` over the words.
+        """
+        cosines, regions, words = self.compared(images, texts)
+        nearest = T2I.nearest(hide_padding(cosines, regions, words, BELOW_ALL), regions, words)
+        return T2I.parts(cosines, nearest, regions, words, self._weigh)
+
+    def _weigh(self, matches: Tensor, mask: Tensor) -> Tensor:
+        return AGGREGATOR_WEIGHTS["LogSumExp"](matches, mask, self.lse_temperature)
 
     def _pool(self, matches: Tensor, mask: Tensor) -> Tensor:
         return AGGREGATORS["LogSumExp"](matches, mask, self.lse_temperature)

@@ -7,8 +7,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.attention import AGGREGATORS
-from itm_lightning.similarity.base import Aligning
+from itm_lightning.similarity.attention import AGGREGATOR_WEIGHTS, AGGREGATORS
+from itm_lightning.similarity.base import Additive, Aligning
 from itm_lightning.similarity.functional import chosen
 from itm_lightning.similarity.unit_tokens import (
     BELOW_ALL,
@@ -20,11 +20,11 @@ from itm_lightning.similarity.unit_tokens import (
 )
 from itm_lightning.types import Features
 
-_AGGREGATORS = {name: AGGREGATORS[name] for name in ("Mean", "Sum")}
+_AGGREGATES = {n: (AGGREGATORS[n], AGGREGATOR_WEIGHTS[n]) for n in ("Mean", "Sum")}
 
 
 @register("similarity")
-class MaxSim(Aligning, UnitTokenSimilarity):
+class MaxSim(Aligning, Additive, UnitTokenSimilarity):
     """``Σ_i max_j cos(q_i, c_j)``, or the mean over the query tokens ``q_i``.
 
     Khattab, Zaharia: "ColBERT: Efficient and Effective Passage Search via Contextualized Late
@@ -45,7 +45,8 @@ class MaxSim(Aligning, UnitTokenSimilarity):
     def __init__(self, direction: str = "both", aggregate: str = "Mean") -> None:
         super().__init__()
         self._directions = chosen(self, "direction", direction, DIRECTIONS)
-        self._aggregate_all = chosen(self, "aggregate", aggregate, _AGGREGATORS)
+        aggregates = chosen(self, "aggregate", aggregate, _AGGREGATES)
+        self._aggregate_all, self._weigh_all = aggregates
 
     @override
     def compare(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
@@ -66,5 +67,22 @@ class MaxSim(Aligning, UnitTokenSimilarity):
         nearest = [direction.nearest(cosines, regions, words) for direction in self._directions]
         return torch.stack(nearest).mean(dim=0)
 
+    def contributions(self, images: Features, texts: Features) -> Tensor:
+        """``(n_images, n_texts, R, L)``: each query's largest cosine, by its share, at its place.
+
+        The share is 1, or 1 over the number of query tokens; with ``both`` the parts are the mean
+        of the two directions.
+        """
+        cosines, regions, words = self.compared(images, texts)
+        hidden = hide_padding(cosines, regions, words, BELOW_ALL)
+        parts = [
+            each.parts(cosines, each.nearest(hidden, regions, words), regions, words, self._weigh)
+            for each in self._directions
+        ]
+        return torch.stack(parts).mean(dim=0)
+
     def _aggregate(self, matches: Tensor, mask: Tensor) -> Tensor:
         return self._aggregate_all(matches, mask, 1.0)  # neither has a temperature
+
+    def _weigh(self, matches: Tensor, mask: Tensor) -> Tensor:
+        return self._weigh_all(matches, mask, 1.0)

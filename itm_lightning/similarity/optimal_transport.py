@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import Aligning
+from itm_lightning.similarity.base import Additive, Aligning
 from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity
 from itm_lightning.types import Features
 
@@ -78,7 +78,7 @@ def _log_product(logs: Tensor, kernel: Tensor) -> Tensor:
 
 
 @register("similarity")
-class OptimalTransport(Aligning, UnitTokenSimilarity):
+class OptimalTransport(Aligning, Additive, UnitTokenSimilarity):
     """``⟨T, S⟩``: the cosines ``S`` of regions and words, weighted by the plan ``T``.
 
     All real regions of an image share a mass of 1, and so do all real words of a text; ``T`` is the
@@ -115,6 +115,11 @@ class OptimalTransport(Aligning, UnitTokenSimilarity):
     def alignment(self, images: Features, texts: Features) -> Tensor:
         """The plan ``(n_images, n_texts, R, L)``; it sums to ``mass`` for each pair."""
         return self._plan(*self.compared(images, texts)).transpose(1, 2)
+
+    def contributions(self, images: Features, texts: Features) -> Tensor:
+        """``T ∘ S (n_images, n_texts, R, L)``: what is transported, times its cosine."""
+        cosines, regions, words = self.compared(images, texts)
+        return (self._plan(cosines, regions, words) * cosines).transpose(1, 2)
 
     def _plan(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
         shares = [_shares(side.mask).to(cosines.dtype) for side in (images, texts)]

@@ -6,7 +6,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.registry import register
-from itm_lightning.similarity.attention import AGGREGATORS
+from itm_lightning.similarity.attention import AGGREGATOR_WEIGHTS, AGGREGATORS, ENTROPY
+from itm_lightning.similarity.base import Additive
 from itm_lightning.similarity.unit_tokens import (
     I2T,
     T2I,
@@ -14,13 +15,14 @@ from itm_lightning.similarity.unit_tokens import (
     UnitTokenSimilarity,
     hide_padding,
 )
+from itm_lightning.types import Features
 
 # exp of this is negligible next to 1, even in float64
 _NEGLIGIBLE = -200.0
 
 
 @register("similarity")
-class SmoothChamfer(UnitTokenSimilarity):
+class SmoothChamfer(Additive, UnitTokenSimilarity):
     """Smooth-Chamfer similarity of the set of regions ``V`` and the set of words ``T``.
 
     ``1/(2α|V|) Σ_v log Σ_t exp(α cos(v, t)) + 1/(2α|T|) Σ_t log Σ_v exp(α cos(v, t))``
@@ -40,12 +42,32 @@ class SmoothChamfer(UnitTokenSimilarity):
 
     @override
     def compare(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
-        hidden = hide_padding(cosines, images, texts, _NEGLIGIBLE / self.temperature - 1)
+        hidden = self._hidden(cosines, images, texts)
         of_words, of_regions = (
             direction.scores(hidden, images, texts, self._soft_largest, _mean)
             for direction in (T2I, I2T)
         )
         return (of_words + of_regions) / 2
+
+    @property
+    @override
+    def left_out(self) -> str:
+        return f"the mean over all tokens of {ENTROPY}"
+
+    def contributions(self, images: Features, texts: Features) -> Tensor:
+        """``(n_images, n_texts, R, L)``: each cosine, by its weight in the soft maxima.
+
+        ``(a_vt / |V| + b_vt / |T|) cos(v, t) / 2``, where ``a`` and ``b`` are the derivatives of
+        LogSumExp: ``softmax(α cos(v, t))`` over the words, and over the regions.
+        """
+        cosines, regions, words = self.compared(images, texts)
+        logits = self._hidden(cosines, regions, words).transpose(1, 2) * self.temperature
+        of_words = T2I.parts(cosines, logits.softmax(dim=2), regions, words, _mean_weights)
+        of_regions = I2T.parts(cosines, logits.softmax(dim=3), regions, words, _mean_weights)
+        return (of_words + of_regions) / 2
+
+    def _hidden(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
+        return hide_padding(cosines, images, texts, _NEGLIGIBLE / self.temperature - 1)
 
     def _soft_largest(self, cosines: Tensor, dim: int) -> Tensor:
         return (cosines * self.temperature).logsumexp(dim) / self.temperature
@@ -53,3 +75,7 @@ class SmoothChamfer(UnitTokenSimilarity):
 
 def _mean(matches: Tensor, mask: Tensor) -> Tensor:
     return AGGREGATORS["Mean"](matches, mask, 1.0)
+
+
+def _mean_weights(matches: Tensor, mask: Tensor) -> Tensor:
+    return AGGREGATOR_WEIGHTS["Mean"](matches, mask, 1.0)

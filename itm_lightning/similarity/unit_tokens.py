@@ -129,7 +129,7 @@ _REGIONS, _WORDS = 1, 3  # dimensions
 
 #: ``(cosines, dim)`` to the best match of each token along ``dim``.
 Match = Callable[[Tensor, int], Tensor]
-#: ``(matches (..., A), mask of the query tokens)`` to scores ``(...)``.
+#: ``(matches (..., A), mask of the query tokens)`` to scores ``(...)``, or to weights ``(..., A)``.
 Aggregate = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -162,6 +162,28 @@ class Direction:
         queries = texts.mask if self.text_queries else images.mask[:, :, None, None]
         places = cosines.argmax(matched, keepdim=True)
         return (torch.zeros_like(cosines).scatter_(matched, places, 1) * queries).transpose(1, 2)
+
+    def parts(
+        self,
+        cosines: Tensor,
+        matches: Tensor,
+        images: UnitTokens,
+        texts: UnitTokens,
+        weigh: Aggregate,
+    ) -> Tensor:
+        """``(N, M, R, L)``: what every region and word adds to :meth:`scores`; zero at padding.
+
+        Args:
+            cosines: ``(N, R, M, L)``, zero at padding.
+            matches: ``(N, M, R, L)``, the weights of the cosines in each query token's match.
+            images: the images, prepared.
+            texts: the texts, prepared.
+            weigh: the weights ``(..., A)`` of the matches in the aggregate.
+        """
+        parts = matches * cosines.transpose(1, 2)
+        if self.text_queries:
+            return parts * weigh(parts.sum(dim=2), texts.mask).unsqueeze(2)
+        return parts * weigh(parts.sum(dim=3), images.mask.unsqueeze(1)).unsqueeze(3)
 
 
 T2I, I2T = Direction(text_queries=True), Direction(text_queries=False)
