@@ -1,4 +1,4 @@
-"""CxC: COCO 5K by the judgements of Crisscrossed Texts."""
+"""CxC: COCO 5K by the judgements of Crisscrossed Captions."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from itm_lightning.registry import register
 
 @register("protocol")
 class CxC(JudgedCoco):
-    """The scores of :class:`Coco5K`, and the recalls of Crisscrossed Texts.
+    """The scores of :class:`Coco5K`, and the recalls of Crisscrossed Captions.
 
-    Parekh et al. (2021), Crisscrossed Texts: extended intramodal and intermodal semantic
+    Parekh et al. (2021), Crisscrossed Captions: extended intramodal and intermodal semantic
     similarity judgments for MS-COCO, section 4. The queries are 5,000 images and 24,972 texts of
     COCO's Karpathy test split. Adds ``cxc_i2t_R@1``, ``cxc_i2t_R@5``, ``cxc_i2t_R@10`` and the same
     for ``t2i``, in percent. Needs the package ``eccv_caption``, which has the annotation, and a

@@ -12,9 +12,9 @@ from itm_lightning.registry import register
 
 @register("protocol")
 class EccvCaption(JudgedCoco):
-    """The scores of :class:`Coco5K`, and ECCV Text's mAP@R, R-Precision and R@1.
+    """The scores of :class:`Coco5K`, and ECCV Caption's mAP@R, R-Precision and R@1.
 
-    Chun et al. (2022), ECCV Text: correcting false negatives by collecting machine-and-human-
+    Chun et al. (2022), ECCV Caption: correcting false negatives by collecting machine-and-human-
     verified image-text associations for MS-COCO, section 4. The queries are 1,261 images and
     1,332 texts of COCO's Karpathy test split, the gallery is all of it. Adds ``eccv_i2t_mAP@R``,
     ``eccv_i2t_R-Precision``, ``eccv_i2t_R@1`` and the same for ``t2i``, in percent. Needs the

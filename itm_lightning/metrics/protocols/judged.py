@@ -46,7 +46,7 @@ class Judgements:
 
 @functools.cache
 def judgements(name: Literal["eccv", "cxc"]) -> Judgements:
-    """The judgements of ECCV Text (Chun et al. 2022) or of CxC (Parekh et al. 2021).
+    """The judgements of ECCV Caption (Chun et al. 2022) or of CxC (Parekh et al. 2021).
 
     Raises:
         InputError: the package is not installed.
