@@ -153,7 +153,8 @@ def check_comparable(outcomes: Sequence[Outcome]) -> tuple[Record, ...]:
             if one != two:
                 _refuse(first, other, f"of another {what}: {one} and {two}")
         for name in ("i2t_ids", "t2i_ids"):
-            if not np.array_equal(*(np.sort(run.per_query[name]) for run in (first, other))):
+            one, two = (np.sort(outcome.per_query[name]) for outcome in (first, other))
+            if not np.array_equal(one, two):
                 _refuse(first, other, f"of other queries: their {name} differ")
     return _same_records(outcomes)
 
@@ -165,7 +166,7 @@ def _same_records(outcomes: Sequence[Outcome]) -> tuple[Record, ...]:
         read = [tuple(run.source().records(run.results["split"])) for run in runs]
     except InputError as error:
         if len(runs) > 1:
-            _refuse(*runs[:2], f"of other data, and one of the two cannot be read: {error}")
+            _refuse(runs[0], runs[1], f"of other data, and one of the two cannot be read: {error}")
         return ()
     texts = [{i: text for record in records for i, text in _texts(record)} for records in read]
     for other, its_texts in zip(runs[1:], texts[1:], strict=True):
