@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from itm_lightning.compare.measurements import Measurement
-from itm_lightning.compare.runs import Variant
+import numpy as np
+from tqdm.auto import tqdm
+
+from itm_lightning.compare.measurements import Measurement, Measurements, disagreements
+from itm_lightning.compare.runs import Variant, check_comparable
+from itm_lightning.compare.significance import Difference, differences
+from itm_lightning.compare.table import rows_of, to_csv, to_markdown
 from itm_lightning.data import Record
+from itm_lightning.errors import InputError, one_line
+from itm_lightning.utils.atomic_files import replacing, write_text
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,94 @@ class Findings:
     texts: int
     variants: tuple[Variant, ...]
     rows: list[dict[str, Any]]
-    differences: list[Any]
+    differences: list[Difference]
     measurements: Mapping[str, Measurement]
     notes: list[str]
     records: tuple[Record, ...] = field(default=(), repr=False)
+
+
+def find(factor: str, variants: Sequence[Variant], notes: Sequence[str], output: Path) -> Findings:
+    """Compares variants.
+
+    Args:
+        factor: what is varied.
+        variants: those without an outcome have an error.
+        notes: what is known before.
+        output: the comparison's folder, in which measurements are kept.
+
+    Raises:
+        InputError: no variant has an outcome, or their scores cannot be compared.
+    """
+    there = [variant for variant in variants if variant.outcomes]
+    if not there:
+        raise InputError(
+            "nothing to compare: " + "; ".join(f"{v.label}: {v.error}" for v in variants)
+        )
+    records = check_comparable([outcome for variant in there for outcome in variant.outcomes])
+    notes = list(notes)
+    results = there[0].outcomes[0].results
+    measurements = _measured(there, output, notes)
+    found: list[Difference] = []
+    if records:
+        ranks = {v.label: [outcome.per_query for outcome in v.outcomes] for v in there}
+        found = differences(ranks, {record.image_id: record.text_ids for record in records})
+    else:
+        notes.append("The data cannot be read any more: differences were not tested.")
+    return Findings(
+        factor=factor,
+        split=results["split"],
+        protocol=_class_name(results["protocol"]),
+        dataset=_class_name(results["dataset"]),
+        images=results["images"],
+        texts=results["texts"],
+        variants=tuple(variants),
+        rows=rows_of(variants, measurements),
+        differences=found,
+        measurements=measurements,
+        notes=notes,
+        records=records,
+    )
+
+
+def _measured(
+    variants: Sequence[Variant], output: Path, notes: list[str]
+) -> dict[str, Measurement]:
+    stored, queries = Measurements(output / "measurements.json"), disagreements(variants)
+    found = {}
+    for variant in tqdm(variants, desc="measure", unit="variant"):
+        try:
+            found[variant.label] = stored.of(variant, queries)
+        except InputError as error:
+            notes.append(f"{variant.label} was not measured: {one_line(error)}.")
+    return found
+
+
+def _class_name(part: Mapping[str, Any]) -> str:
+    return str(part["class_path"]).rpartition(".")[2]
+
+
+def title_of(findings: Findings) -> str:
+    """What was scored, in a line."""
+    return (
+        f"{findings.dataset} {findings.split}: {findings.images:,} images, {findings.texts:,} "
+        f"texts, protocol {findings.protocol}; mean ± standard deviation over seeds"
+    )
+
+
+def write(findings: Findings, output: Path) -> None:
+    """Writes ``comparison.csv``, ``comparison.md`` and ``ranks.npz``.
+
+    The last has every run's arrays of ``<split>_ranks.npz``, as ``<label>/<seed>/<array>``.
+    """
+    write_text(output / "comparison.csv", to_csv(findings.rows))
+    notes = "".join(f"- {note}\n" for note in findings.notes)
+    table = to_markdown(findings.rows, findings.differences)
+    write_text(output / "comparison.md", f"{title_of(findings)}\n\n{table}\n{notes}")
+    arrays: dict[str, Any] = {
+        f"{variant.label}/{outcome.seed}/{name}": values
+        for variant in findings.variants
+        for outcome in variant.outcomes
+        for name, values in outcome.per_query.items()
+    }
+    with replacing(output / "ranks.npz") as file:
+        np.savez_compressed(file, **arrays)

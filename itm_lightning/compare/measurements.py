@@ -2,8 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import statistics
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+import numpy as np
+import torch
+
+from itm_lightning.compare.runs import Outcome, Variant
+from itm_lightning.data import ITMDataModule
+from itm_lightning.errors import InputError
+from itm_lightning.evaluating import encode_split
+from itm_lightning.matcher import Matcher
+from itm_lightning.metrics import Gallery
+from itm_lightning.ranking import top_k
+from itm_lightning.similarity.base import Embedding, Similarity
+from itm_lightning.types import Features
+from itm_lightning.utils.atomic_files import write_json
+from itm_lightning.utils.internals import PeakMemory
+
+_IMAGES, _TEXTS = 64, 256  # of the block on which scoring is timed
+_REPEATS = 3
+_QUERIES, _TOP = 6, 5  # queries of each direction on which variants disagree, and their answers
+
+#: A query: ``"i2t"`` and an image's id, or ``"t2i"`` and a text's.
+Query = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -33,3 +61,159 @@ class Measurement:
     disagreements: list[dict[str, Any]]
     hub: dict[str, Any] | None
     explanation: dict[str, float] | None
+
+
+class Measurements:
+    """Measures variants, and keeps the results in a file so that no measurement is repeated.
+
+    Args:
+        path: of the file, JSON.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stored: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
+
+    def of(self, variant: Variant, queries: Sequence[dict[str, Any]]) -> Measurement:
+        """One variant's; measured anew where its checkpoint or the queries are others.
+
+        Args:
+            variant: with an outcome.
+            queries: see :func:`disagreements`.
+
+        Raises:
+            InputError: there is no checkpoint to measure, or it cannot be read.
+        """
+        outcome = variant.outcomes[0]
+        path = outcome.checkpoint
+        if path is None:
+            raise InputError(f"{outcome.folder} has no checkpoints/best.ckpt")
+        split = outcome.results["split"]
+        key = [str(path), path.stat().st_mtime, split, queries]
+        stored = self._stored.get(variant.label)
+        if stored is None or stored["of"] != key:
+            made = measure(outcome, path, queries)
+            stored = {"of": key, "measured": dataclasses.asdict(made)}
+            self._stored[variant.label] = stored
+            write_json(self.path, self._stored)
+        return Measurement(**stored["measured"])
+
+
+@torch.no_grad()
+def measure(outcome: Outcome, checkpoint: Path, queries: Sequence[dict[str, Any]]) -> Measurement:
+    """Encodes the split of a run once, and measures its head on it.
+
+    Raises:
+        InputError: the checkpoint or the data cannot be read.
+    """
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    matcher = Matcher.load_from_checkpoint(checkpoint, map_location=device)
+    data = ITMDataModule(outcome.source(), batch_size=outcome.config["data"]["batch_size"])
+    data.connect(matcher.image_encoder)
+    gallery = encode_split(matcher, data, outcome.results["split"])
+    head = matcher.similarity
+    milliseconds, megabytes = _cost(head, gallery)
+    return Measurement(
+        head_parameters=sum(parameter.numel() for parameter in head.parameters()),
+        ms_per_1000_pairs=milliseconds,
+        peak_mb=megabytes,
+        indexable=isinstance(head, Embedding),
+        disagreements=_answered(head, gallery, queries),
+        hub=None,
+        explanation=None,
+    )
+
+
+def _cost(head: Similarity, gallery: Gallery) -> tuple[float, float]:
+    """Milliseconds for 1,000 pairs, and the peak of memory in megabytes."""
+    images, texts = gallery.images[slice(_IMAGES)], gallery.texts[slice(_TEXTS)]
+    assert isinstance(images, Features)
+    assert isinstance(texts, Features)  # a Matcher's own
+    images, texts = (
+        side.trim().map(lambda x: x.float() if x.is_floating_point() else x)
+        for side in (images, texts)
+    )
+    with PeakMemory() as memory:
+        head(images, texts)
+    seconds = []
+    for _ in range(_REPEATS):
+        _synchronise(images.device)
+        start = time.perf_counter()
+        head(images, texts)
+        _synchronise(images.device)
+        seconds.append(time.perf_counter() - start)
+    pairs = len(images) * len(texts)
+    return 1e6 * statistics.median(seconds) / pairs, memory.peak / 1e6
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def disagreements(variants: Sequence[Variant]) -> list[dict[str, Any]]:
+    """The queries whose ranks differ most between the variants' first seeds.
+
+    They are taken in turns from those that each variant answers best, those with the largest ratio
+    of its worst and best rank first.
+
+    Returns:
+        ``{"direction", "query", "ranks": {label: rank}}`` each, those of images first.
+    """
+    found = []
+    for way in ("i2t", "t2i"):
+        first = [variant.outcomes[0].per_query for variant in variants]
+        ids = np.sort(first[0][f"{way}_ids"])
+        ranks = np.stack([run[f"{way}_ranks"][np.argsort(run[f"{way}_ids"])] for run in first])
+        gap = ranks.max(axis=0) / ranks.min(axis=0)
+        best = ranks.argmin(axis=0)
+        order = np.argsort(-gap, kind="stable")
+        order = order[gap[order] > 1]
+        turns = [np.flatnonzero(best[order] == i) for i in range(len(variants))]
+        turn = np.empty(len(order), dtype=np.int64)
+        for rows in turns:
+            turn[rows] = np.arange(len(rows))
+        for i in order[np.argsort(turn, kind="stable")][:_QUERIES]:
+            its_ranks = {v.label: int(r) for v, r in zip(variants, ranks[:, i], strict=True)}
+            found.append({"direction": way, "query": int(ids[i]), "ranks": its_ranks})
+    return found
+
+
+def _answered(
+    head: Similarity, gallery: Gallery, queries: Sequence[Mapping[str, Any]]
+) -> list[dict[str, Any]]:
+    """The queries with this head's best answers."""
+    assert gallery.text_ids is not None  # every batch of a data module has them
+    answered = []
+    for way in ("i2t", "t2i"):
+        of_way = [query for query in queries if query["direction"] == way]
+        if not of_way:
+            continue
+        ids = gallery.image_ids if way == "i2t" else gallery.text_ids
+        row = {key: i for i, key in enumerate(ids.tolist())}
+        rows = torch.tensor([row[query["query"]] for query in of_way])
+        if way == "i2t":
+            sides = gallery.images[rows], gallery.texts
+            found = top_k(head, *sides, _TOP, progress=False).i2t
+            answers, right = (
+                gallery.text_ids,
+                gallery.text_image_ids == gallery.image_ids[rows][:, None],
+            )
+        else:
+            sides = gallery.images, gallery.texts[rows]
+            found = top_k(head, *sides, _TOP, progress=False).t2i
+            answers, right = (
+                gallery.image_ids,
+                gallery.image_ids == gallery.text_image_ids[rows][:, None],
+            )
+        for i, query in enumerate(of_way):
+            columns = found.indices[i]
+            cells = zip(
+                answers[columns].tolist(),
+                found.scores[i].tolist(),
+                right[i][columns].tolist(),
+                strict=True,
+            )
+            top = [{"id": a, "score": s, "is_right": r} for a, s, r in cells]
+            answered.append({**query, "top": top})
+    return answered

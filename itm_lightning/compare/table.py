@@ -1,4 +1,4 @@
-"""The table of a comparison: one row a variant, as dictionaries, CSV and Markdown."""
+"""The table of a comparison, one row a variant: as dictionaries, CSV, Markdown, and printed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.table import Table
+
 from itm_lightning.compare.measurements import Measurement
 from itm_lightning.compare.runs import Variant
+from itm_lightning.compare.significance import Difference
 
 SCORES = (
     *(f"{way}_R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)),
@@ -28,6 +31,7 @@ _HEADS = {
     "peak_mb": "peak MB",
     "indexable": "index",
 }
+_PRINTED = ("i2t_R@1", "t2i_R@1", "rsum", "pairs_accuracy", "head_parameters", "ms_per_1000_pairs")
 _FORMATS = {"head_parameters": "{:,.0f}", "train_seconds": "{:.0f}", "ms_per_1000_pairs": "{:.2f}"}
 
 
@@ -80,19 +84,47 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The same rounded, mean ± standard deviation; a failed variant's reason below the table."""
-    there = {key for row in rows for key, value in row.items() if value is not None}
-    own = [key for key in _HEADS if key in there]
-    others = [key for key in dict.fromkeys(k for row in rows for k in row) if "/" in key]
-    columns = [*own, *(key for key in others if key in there)]
+def to_markdown(rows: Sequence[Mapping[str, Any]], differences: Sequence[Difference]) -> str:
+    """The same rounded, mean ± standard deviation; below, why variants failed, and differences."""
+    own = [key for key in _HEADS if any(row.get(key) is not None for row in rows)]
+    columns = [*own, *dict.fromkeys(k for row in rows for k in row if "/" in k)]
     heads = ["", "seeds", *(_HEADS.get(key, key.partition("/")[2]) for key in columns)]
     lines = [_line(heads), _line([":--", *["--:"] * (len(heads) - 1)])]
+    lines += [_line([row["label"], _seeds(row), *(_cell(row, k) for k in columns)]) for row in rows]
+    lines += [f"\n{row['label']} failed: {row['error']}" for row in rows if row["error"]]
+    if differences:
+        heads = ["", "score", "difference", "95 %", "p (Holm)", "wins", "losses"]
+        lines += ["", _line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
+        lines += [_line(_cells(difference)) for difference in differences]
+    return "\n".join(lines) + "\n"
+
+
+def to_print(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
+    """The columns that one looks at first, for a terminal."""
+    columns = [key for key in _PRINTED if any(row.get(key) is not None for row in rows)]
+    table = Table(title=title)
+    table.add_column("")
+    for head in ("seeds", *(_HEADS[key] for key in columns)):
+        table.add_column(head, justify="right")
     for row in rows:
-        seeds = str(row["seeds"]) if row["error"] is None else "failed"
-        lines.append(_line([row["label"], seeds, *(_cell(row, key) for key in columns)]))
-    failed = [f"{row['label']} failed: {row['error']}" for row in rows if row["error"] is not None]
-    return "\n".join([*lines, *(f"\n{line}" for line in failed)]) + "\n"
+        table.add_row(row["label"], _seeds(row), *(_cell(row, key) for key in columns))
+    return table
+
+
+def _seeds(row: Mapping[str, Any]) -> str:
+    return str(row["seeds"]) if row["seeds"] else "failed"
+
+
+def _cells(difference: Difference) -> list[str]:
+    return [
+        f"{difference.first} − {difference.second}",
+        difference.metric,
+        f"{difference.difference:+.1f}",
+        f"[{difference.low:+.1f}, {difference.high:+.1f}]",
+        f"{difference.p_holm:.2g}" + (" *" if difference.is_significant else ""),
+        str(difference.wins),
+        str(difference.losses),
+    ]
 
 
 def _cell(row: Mapping[str, Any], key: str) -> str:

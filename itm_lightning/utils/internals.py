@@ -8,11 +8,16 @@ Tried on pytorch-lightning 2.5.5 and 2.6.6, and on torch 2.14.1.
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
 
@@ -119,3 +124,43 @@ def shared_storage(size: int) -> torch.UntypedStorage:
     ``default_collate`` takes the same; ``share_memory_`` in public copies.
     """
     return _private(torch.UntypedStorage, "_new_shared", "torch")(size)
+
+
+class PeakMemory(TorchDispatchMode):
+    """Within it, counts the memory of the tensors that operations make, on any device.
+
+    The system's own counters tell memory apart neither from what was freed before nor from other
+    threads, and torch's profiler prints lines of its own.
+
+    Attributes:
+        peak: the most bytes that they held at once; what there was before does not count.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._held = 0
+        self._known: dict[int, weakref.ref[Any]] = {}
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._hold((args, kwargs), made_here=False)
+        result = func(*args, **(kwargs or {}))
+        self._hold(result, made_here=True)
+        self.peak = max(self.peak, self._held)
+        return result
+
+    def _hold(self, values: Any, made_here: bool) -> None:
+        for tensor in (v for v in tree_leaves(values) if isinstance(v, torch.Tensor)):
+            storage = tensor.untyped_storage()
+            key, size = id(storage), storage.nbytes() if made_here else 0
+            if key not in self._known:
+                self._held += size
+                self._known[key] = weakref.ref(storage, self._free(key, size))
+
+    def _free(self, key: int, size: int) -> Callable[[Any], None]:
+        def free(_: Any) -> None:
+            del self._known[key]
+            self._held -= size
+
+        return free
