@@ -16,6 +16,7 @@ from itm_lightning.encoders.projection import (
 )
 from itm_lightning.encoders.recurrent_text import RecurrentText
 from itm_lightning.encoders.region_features import RegionFeatures
+from itm_lightning.encoders.timm_vision import TimmVision
 from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
 from itm_lightning.encoders.vocabulary import Vocabulary
 
@@ -32,6 +33,7 @@ __all__ = [
     "RecurrentText",
     "RegionFeatures",
     "TextEncoder",
+    "TimmVision",
     "TorchvisionCNN",
     "Vocabulary",
 ]

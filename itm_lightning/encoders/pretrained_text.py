@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from array import array
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.encoders.base import TextEncoder, Token
+from itm_lightning.encoders.base import TextEncoder, Token, tensors_sha256
 from itm_lightning.encoders.pretrained import (
     JointSpace,
     describe_model,
@@ -22,6 +25,7 @@ from itm_lightning.encoders.pretrained import (
     rebuild_model,
     rebuild_tokeniser,
 )
+from itm_lightning.encoders.stored_tokens import StoredTokens
 from itm_lightning.encoders.vocabulary import TextCache, pad
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.errors import InputError, one_line
@@ -62,11 +66,15 @@ class PretrainedText(TextEncoder):
             model compares images and texts. The first token is then the model's own pooled vector,
             which is also the encoder's unless ``pooling`` is given. SigLIP maps no other vector:
             its further tokens are hidden states.
+        store: folder in which a frozen model keeps the tokens of texts in float16, so that it runs
+            once over each text for all epochs and all runs. Training makes the folder; where it is
+            missing, evaluation does without.
 
     Raises:
         InputError: there is no such model, it does not take text, it reads fewer tokens than
             ``max_length``, or ``joint_space`` is set for a model without a joint space;
-            ``word_noise`` is not between 0 and 1, or the tokeniser does not support it.
+            ``word_noise`` is not between 0 and 1, or the tokeniser does not support it; or
+            ``store`` is set although the tokens change.
     """
 
     def __init__(
@@ -77,6 +85,7 @@ class PretrainedText(TextEncoder):
         pooling: Pooling | None = None,
         word_noise: float = 0.0,
         joint_space: bool = False,
+        store: str | None = None,
     ) -> None:
         if joint_space and pooling is None:
             pooling = FirstPooling()
@@ -86,6 +95,13 @@ class PretrainedText(TextEncoder):
         self.name = name
         self.max_length = max_length
         self.word_noise = word_noise
+        if store is not None and (trainable or word_noise):
+            raise InputError(
+                "PretrainedText stores the tokens of a frozen model without noise: set trainable: "
+                "false and word_noise: 0, or leave store out"
+            )
+        self.store = store
+        self._stored: StoredTokens | None = None
         self._model: ExtraState = {}
         self._files: dict[str, str] = {}
         if not is_skipping_pretrained():
@@ -105,12 +121,27 @@ class PretrainedText(TextEncoder):
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` texts, one token a piece of a word."""
+        stored = self._stored_tokens()
+        tokens, mask = self._encode(texts) if stored is None else stored(texts, self._encode)
+        tokens, mask = tokens.to(self.device), mask.to(self.device)
+        return Features(tokens, mask, self.pooling(tokens, mask))
+
+    def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """The model's tokens ``(B, L, D)`` and their mask."""
         ids, mask = (side.to(self.device) for side in self._read(texts))
         with self._trunk_gradient():
             tokens = _tokens(self.network, ids, None if self._reads_padding else mask)
-        if self.joint_space:
-            mask = F.pad(mask, (1, 0), value=True)
-        return Features(tokens, mask, self.pooling(tokens, mask))
+        return tokens, F.pad(mask, (1, 0), value=True) if self.joint_space else mask
+
+    def _stored_tokens(self) -> StoredTokens | None:
+        """The stored tokens, opened at the first use: by then the weights are there."""
+        if self.store is None or self._stored is not None:
+            return self._stored
+        of = [tensors_sha256(self.network), self._files, self._length, self.joint_space]
+        folder = Path(self.store) / hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
+        if self.training or folder.is_dir():
+            self._stored = StoredTokens(folder, self.dim)
+        return self._stored
 
     def _build(self, model: Any, files: dict[str, str]) -> None:
         self._model, self._files = describe_model(model), files

@@ -22,6 +22,11 @@ EXAMPLES = {
         "image_size": 64,
         **more,
     },
+    "TimmVision": lambda folder, **more: {
+        "name": "mobilenetv3_small_050",
+        "image_size": 64,
+        **more,
+    },
     "PretrainedVision": lambda folder, **more: {"name": folder("vit"), **more},
     "RegionFeatures": lambda folder, **more: {"dim": 6, **more},
     "PretrainedText": lambda folder, **more: {"name": folder("bert"), **more},
