@@ -22,6 +22,7 @@ KINDS = (
     "objective",
     "source",
     "protocol",
+    "hub_correction",
 )
 
 ClassT = TypeVar("ClassT", bound=type)

@@ -4,6 +4,7 @@ from itm_lightning.ranking.block_scorer import Block, BlockScorer
 from itm_lightning.ranking.blocks import BlockSizes
 from itm_lightning.ranking.nearest import Neighbours, TopK, rank_and_top_k, top_k
 from itm_lightning.ranking.ranks import Ranks, rank, ranks_from_scores, text_to_image_rows
+from itm_lightning.ranking.reduction import reduce_scores
 
 __all__ = [
     "Block",
@@ -15,6 +16,7 @@ __all__ = [
     "rank",
     "rank_and_top_k",
     "ranks_from_scores",
+    "reduce_scores",
     "text_to_image_rows",
     "top_k",
 ]

@@ -20,6 +20,7 @@ from itm_lightning.similarity.euclidean import Euclidean
 from itm_lightning.similarity.gaussian import Gaussian
 from itm_lightning.similarity.hamming import Hamming
 from itm_lightning.similarity.hard_assignment import HardAssignment
+from itm_lightning.similarity.hub_correction import CSLS, NNN, HubCorrection, InvertedSoftmax
 from itm_lightning.similarity.lorentz import Lorentz
 from itm_lightning.similarity.max_sim import MaxSim
 from itm_lightning.similarity.mlp import Mlp
@@ -34,6 +35,8 @@ from itm_lightning.similarity.transformer_matching import TransformerMatching
 
 __all__ = [
     "CCA",
+    "CSLS",
+    "NNN",
     "SAF",
     "SGR",
     "Additive",
@@ -49,7 +52,9 @@ __all__ = [
     "Gaussian",
     "Hamming",
     "HardAssignment",
+    "HubCorrection",
     "InnerProductSimilarity",
+    "InvertedSoftmax",
     "Lorentz",
     "MaxSim",
     "Mlp",
