@@ -70,7 +70,7 @@ _DESCRIPTION = "Image-text matching you can take apart: train, score and compare
 class ITMCLI(LightningCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
 
-    def __init__(self, args: Sequence[str]) -> None:
+    def __init__(self, args: Sequence[str], run: bool = True) -> None:
         self.extra_states: dict[str, Any] | None = None
         self.run: Run | None = None
         self.last: Path | None = None  # the checkpoint from which the run is resumed
@@ -86,6 +86,7 @@ class ITMCLI(LightningCLI):
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=list(args),
+            run=run,
         )
 
     @override
@@ -143,7 +144,8 @@ class ITMCLI(LightningCLI):
         """The config as plain values, without the run's name: another run may have the same."""
         # Links set their targets again at the next parse, so they are left out.
         text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True, format="yaml")
-        config = yaml.safe_load(text)[self.subcommand]
+        config = yaml.safe_load(text)
+        config = config[self.subcommand] if self.subcommand else config
         return {key: value for key, value in config.items() if key != "run_name"}
 
     @override

@@ -3,17 +3,36 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
+import yaml
 from rich.console import Console
 from typing_extensions import override
 
+from itm_lightning.cli.command import ITMCLI
+from itm_lightning.cli.resumed_config import check_resumed_config
 from itm_lightning.compare.findings import find, title_of, write
-from itm_lightning.compare.runs import read_outcome, split_of
+from itm_lightning.compare.jobs import printed, train
+from itm_lightning.compare.plan import Job, Plan, can_extract, heads_of, read_settings
+from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.compare.table import to_print
 from itm_lightning.compare.variants import variants_of
 from itm_lightning.errors import InputError
+from itm_lightning.part import from_config
+from itm_lightning.resume.run import Run
+
+_DESCRIPTION = """
+Trains and tests similarity measures on the same encoders, data, splits and budget, and compares
+them: comparison.csv, comparison.md, ranks.npz and report.html in --output. Any other flag goes to
+every `lightning fit` (--data.source.train 640). Stopped, the same command goes on.
+
+With --runs it trains nothing, and compares what has been trained, whatever differs.
+"""
+_OWN = ("--seed_everything", "--run_name", "--trainer.default_root_dir", "--model.similarity")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -22,16 +41,137 @@ class _Parser(argparse.ArgumentParser):
         raise InputError(message)
 
 
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="lightning compare",
+        description=_DESCRIPTION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--output", type=Path, required=True, help="folder of the comparison and its runs")
+    add("--config", action="append", default=[], help="of the fits; may be given several times")
+    add(
+        "--similarities",
+        type=yaml.safe_load,
+        metavar="LIST",
+        help="class names or {class_path, init_args}: '[Cosine, CrossAttention]'",
+    )
+    add(
+        "--seeds",
+        type=yaml.safe_load,
+        default=[0],
+        metavar="LIST",
+        help="train each head with each of them: '[1, 2, 3]' (default: [0])",
+    )
+    add(
+        "--settings",
+        type=Path,
+        help="YAML of what a head needs for itself, by its label: "
+        "'CrossAttention: {model.optimizer.init_args.lr: 5.0e-4}', or a list of trials a head, of "
+        "which the best on val with the first seed is taken; or a folder of <label>.yaml",
+    )
+    add(
+        "--print_jobs",
+        nargs="?",
+        choices=("commands", "slurm", "sweep"),
+        const="commands",
+        help="train nothing: print the runs as commands, a SLURM array or a W&B sweep; once they "
+        "have finished, the same command without this flag only compares",
+    )
+    add("--runs", nargs="+", type=Path, default=[], help="run folders to compare")
+    add("--split", choices=("val", "test"), help="default: test where every run has been tested")
+    add("--images", type=Path, help="folder of the photos, where the runs read extracted features")
+    return parser
+
+
 def main(args: list[str]) -> None:
-    """Runs ``lightning compare`` with these arguments."""
-    parser = _Parser(prog="lightning compare", allow_abbrev=False)
-    parser.add_argument("--runs", nargs="+", type=Path, default=[])
-    parser.add_argument("--output", type=Path, required=True)
-    parser.add_argument("--split", choices=("val", "test"))
-    chosen = parser.parse_args(args)
+    """Runs ``lightning compare``.
+
+    Raises:
+        InputError: something given is wrong, or nothing could be compared.
+    """
+    chosen, others = _parser().parse_known_args(args)
+    try:
+        if chosen.runs:
+            factor, variants, notes = _trained(chosen, others)
+        else:
+            plan, notes = _planned(chosen, others)
+            if chosen.print_jobs:
+                print(printed(plan, chosen.print_jobs))
+                return
+            variants, more = train(plan, chosen.split)
+            factor, notes = "similarity", [*notes, *more]
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on", file=sys.stderr)
+        sys.exit(130)
     chosen.output.mkdir(parents=True, exist_ok=True)
-    split = chosen.split or split_of(chosen.runs)
-    outcomes = [read_outcome(folder, split) for folder in chosen.runs]
-    findings = find(*variants_of(outcomes), chosen.output)
+    findings = find(factor, variants, notes, chosen.output)
     write(findings, chosen.output)
     Console().print(to_print(findings.rows, title_of(findings)))
+    print(f"wrote {chosen.output / 'comparison.md'}")
+
+
+def _trained(
+    chosen: argparse.Namespace, others: Sequence[str]
+) -> tuple[str, tuple[Variant, ...], list[str]]:
+    """The runs of ``--runs``."""
+    if others or chosen.config or chosen.similarities:
+        given = [*others, *(["--config"] if chosen.config else ["--similarities"])][0]
+        raise InputError(f"--runs trains nothing: leave out {given}")
+    split = chosen.split or split_of(chosen.runs)
+    return variants_of([read_outcome(folder, split) for folder in chosen.runs])
+
+
+def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, list[str]]:
+    """What is to be trained, checked before anything is; and notes."""
+    if not isinstance(chosen.similarities, list) or not chosen.similarities:
+        raise InputError(
+            "--similarities is a list of heads to train: '[Cosine, Bilinear]'; or --runs"
+        )
+    seeds = chosen.seeds
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise InputError(f"--seeds is a list of whole numbers, not {seeds!r}")
+    for flag in others:
+        if flag.partition("=")[0] in _OWN:
+            raise InputError(
+                f"compare sets {flag.partition('=')[0]} of every run itself: leave it out"
+            )
+    heads = heads_of(chosen.similarities, read_settings(chosen.settings))
+    flags = *(text for path in chosen.config for text in ("--config", path)), *others
+    plan = Plan(heads, tuple(dict.fromkeys(seeds)), flags, chosen.output)
+    parser = _FitParser(plan.job(heads[0], seeds[0]).arguments[1:])
+    config = parser.plain_config()
+    source = from_config({"init_args": {}, **config["data"]["source"]})
+    for split in ("train", "val"):
+        source.records(split)
+    extracts = can_extract(config)
+    plan = replace(plan, extracts=extracts is True)
+    for head in heads:
+        for trial in range(len(head.trials)):
+            for seed in seeds:
+                job = plan.job(head, seed, trial)
+                check_resumed_config(Run(job.folder, "fit"), parser.config_of(job))
+    return plan, [extracts] if isinstance(extracts, str) else []
+
+
+class _FitParser(ITMCLI):
+    """Parses the arguments of a fit, and runs nothing."""
+
+    def __init__(self, args: Sequence[str]) -> None:
+        super().__init__(args, run=False)
+
+    @override
+    def before_instantiate_classes(self) -> None:
+        pass
+
+    instantiate_classes = before_instantiate_classes
+
+    def config_of(self, job: Job) -> dict[str, Any]:
+        """The config of a fit.
+
+        Raises:
+            InputError: it would be refused.
+        """
+        self.config = self.parser.parse_args(list(job.arguments[1:]))
+        return self.plain_config()
