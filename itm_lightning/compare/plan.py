@@ -210,6 +210,8 @@ def can_extract(config: Mapping[str, Any]) -> bool | str:
     source = config["data"]["source"]
     if encoder.get("trainable") is not False or source["class_path"].endswith(".Precomputed"):
         return False
+    if encoder.get("weights", "its own") is None:
+        return False  # they are drawn at random, with each seed others
     if encoder.get("augment"):
         return "The frozen image encoder augments, so every run encodes the images itself."
     if (source.get("init_args") or {}).get("streaming"):
