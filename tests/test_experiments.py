@@ -6,6 +6,7 @@ import pytest
 
 from itm_lightning.cli import main
 from tests.conftest import REPO
+from tests.encoders.conftest import bert
 
 EXPERIMENTS = REPO / "experiments"
 CONFIGS = sorted(
@@ -21,20 +22,32 @@ SMALL = [
     "--trainer.limit_train_batches=2",
     "--data.batch_size=8",
 ]
-# With random weights, the many layers of its CNN give zeros, in which nothing correlates.
 FLAGS = {
+    # With random weights, the many layers of its CNN give zeros, in which nothing correlates.
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],
+    "flickr8k/minilm.yaml": ["--model.text_encoder.name={bert}"],
 }
 
 
+@pytest.fixture(scope="module")
+def tiny_bert(tmp_path_factory):
+    import transformers
+
+    folder = tmp_path_factory.mktemp("bert")
+    for part in bert(transformers):
+        part.save_pretrained(folder)
+    return folder
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.relative_to(EXPERIMENTS).as_posix())
-def test_config_runs(config, karpathy_root, tmp_path):
+def test_config_runs(config, karpathy_root, tiny_bert, tmp_path):
     args = ["fit", f"--config={config}", f"--trainer.default_root_dir={tmp_path}", *SMALL]
     if config.parent.name == "flickr8k":
         args += [f"--data.source.root={karpathy_root}", "--model.image_encoder.weights=null"]
     else:
         args += [f"--data.source.{split}=16" for split in ("train", "val", "test")]
-    main(args + FLAGS.get(config.relative_to(EXPERIMENTS).as_posix(), []))
+    flags = FLAGS.get(config.relative_to(EXPERIMENTS).as_posix(), [])
+    main(args + [flag.format(bert=tiny_bert) for flag in flags])
     (results,) = tmp_path.glob("*/test_results.json")
     images = 8 if config.parent.name == "flickr8k" else 16
     assert json.loads(results.read_text())["queries"] == {"i2t": images, "t2i": 5 * images}
