@@ -12,14 +12,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from itm_lightning.encoders.base import TextEncoder, Token
-from itm_lightning.encoders.vocabulary import (
-    UNKNOWN,
-    UNKNOWN_WORD,
-    Vocabulary,
-    required,
-    split_words,
-    words_of,
-)
+from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, required, split_words, words_of
 from itm_lightning.errors import InputError
 from itm_lightning.part import ExtraState
 from itm_lightning.registry import register
@@ -99,11 +92,6 @@ class BagOfWords(TextEncoder):
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
         return [words_of(text) for text in texts]
-
-    @property
-    @override
-    def unknown_word(self) -> str:
-        return UNKNOWN_WORD
 
     @override
     def forward(self, texts: list[str]) -> Features:

@@ -216,11 +216,6 @@ class TextEncoder(Encoder):
     def words(self, texts: list[str]) -> list[list[Token]]:
         """The strings of each text's tokens: as many as its features have real tokens."""
 
-    @property
-    def unknown_word(self) -> str | None:
-        """A word that the encoder reads as a mask or as unknown; ``None`` where it has neither."""
-        return None
-
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns the vocabulary from the training texts, if the encoder has one to learn."""
 

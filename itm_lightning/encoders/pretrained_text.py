@@ -200,24 +200,18 @@ class PretrainedText(TextEncoder):
             )
         return self.max_length
 
-    @property
-    @override
-    def unknown_word(self) -> str | None:
-        tokeniser = self._tokeniser
-        ends = {None, tokeniser.bos_token, tokeniser.eos_token, tokeniser.pad_token}
-        marks = (tokeniser.mask_token, tokeniser.unk_token)
-        return next((mark for mark in marks if mark not in ends), None)
-
     def _checked_substitutes(self) -> Substitutes:
-        tokeniser, unknown = self._tokeniser, self.unknown_word
-        if unknown is None or not tokeniser.is_fast:
+        tokeniser = self._tokeniser
+        ends = {None, tokeniser.bos_token_id, tokeniser.eos_token_id, tokeniser.pad_token_id}
+        marks = [m for m in (tokeniser.mask_token_id, tokeniser.unk_token_id) if m not in ends]
+        if not marks or not tokeniser.is_fast:
             raise InputError(
                 f"the tokeniser of {self.name} knows neither a mask nor an unknown word, or not "
                 "which tokens are a word: set word_noise: 0"
             )
         special = set(tokeniser.all_special_ids)
         words = torch.tensor([i for i in range(len(tokeniser)) if i not in special])
-        return Substitutes(tokeniser.convert_tokens_to_ids(unknown), words, self._padding)
+        return Substitutes(marks[0], words, self._padding)
 
     def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask ``(B, L)`` of the texts; in training, with noise."""

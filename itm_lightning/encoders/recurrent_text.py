@@ -12,14 +12,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
 from itm_lightning.encoders.base import TextEncoder, Token
-from itm_lightning.encoders.vocabulary import (
-    PADDING,
-    UNKNOWN,
-    UNKNOWN_WORD,
-    Vocabulary,
-    required,
-    words_of,
-)
+from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary, required, words_of
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
 from itm_lightning.errors import InputError
@@ -133,11 +126,6 @@ class RecurrentText(TextEncoder):
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
         return [words_of(text) for text in texts]
-
-    @property
-    @override
-    def unknown_word(self) -> str:
-        return UNKNOWN_WORD
 
     def _with_noise(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """In training, makes a random share of the words unknown, replaces or deletes them."""

@@ -18,7 +18,6 @@ from itm_lightning.errors import InputError
 RowT = TypeVar("RowT")
 
 PADDING, UNKNOWN = 0, 1
-UNKNOWN_WORD = "unknown0word"  # stands in no text, so that no vocabulary learns it
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 """Letters and digits of any script; apostrophes within a word belong to it."""
 

@@ -127,17 +127,6 @@ def spans_of(words: Sequence[str], text: str) -> list[tuple[int, int] | None]:
     return spans
 
 
-def without_words(text: str, spans: Sequence[tuple[int, int]], unknown: str) -> list[str]:
-    """The text, then with one more of the words replaced each time, in the order of the spans."""
-    texts = [text]
-    for count in range(1, len(spans) + 1):
-        changed = text
-        for start, end in sorted(spans[:count], reverse=True):
-            changed = f"{changed[:start]}{unknown}{changed[end:]}"
-        texts.append(changed)
-    return texts
-
-
 @contextmanager
 def shuffled_weights(matcher: Matcher, seed: int = 0) -> Iterator[bool]:
     """A context in which every tensor of the head's weights has its numbers in random order.

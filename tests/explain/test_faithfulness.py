@@ -19,7 +19,6 @@ from itm_lightning.explain.faithfulness import (
     scores_of_pixels,
     shuffled_weights,
     spans_of,
-    without_words,
 )
 from itm_lightning.matcher import Matcher
 from itm_lightning.similarity import Bilinear
@@ -122,19 +121,6 @@ def test_spans_find_words_in_order_and_miss_what_is_not_there():
         ["A", "dog", None, "a", "dog", "s", None, "ball"]
     )
     assert spans[3] == (7, 8)
-
-
-def test_words_are_replaced_one_more_each_time():
-    assert without_words("a red dog", [(6, 9), (0, 1)], "[MASK]") == (
-        ["a red dog", "a red [MASK]", "[MASK] red [MASK]"]
-    )
-
-
-def test_an_unknown_word_is_read_as_one(matcher):
-    word = matcher.text_encoder.unknown_word
-    ids, mask = matcher.text_encoder.token_ids([f"a {word} dog"])
-    assert ids[0, 1] == 1
-    assert mask.sum() == 3
 
 
 def test_weights_are_shuffled_within_and_come_back(matcher):
