@@ -13,16 +13,19 @@ import yaml
 from rich.console import Console
 from typing_extensions import override
 
+from itm_lightning import registry
 from itm_lightning.cli.command import ITMCLI
 from itm_lightning.cli.resumed_config import check_resumed_config
 from itm_lightning.compare.findings import find, title_of, write
 from itm_lightning.compare.jobs import printed, train
+from itm_lightning.compare.measurements import Measurements
 from itm_lightning.compare.plan import Job, Plan, can_extract, heads_of, read_settings
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.compare.table import to_print
 from itm_lightning.compare.variants import variants_of
+from itm_lightning.data import Source
 from itm_lightning.errors import InputError
-from itm_lightning.part import from_config
+from itm_lightning.part import from_config, to_config
 from itm_lightning.resume.run import Run
 
 _DESCRIPTION = """
@@ -81,6 +84,12 @@ def _parser() -> _Parser:
     )
     add("--runs", nargs="+", type=Path, default=[], help="run folders to compare")
     add("--split", choices=("val", "test"), help="default: test where every run has been tested")
+    add(
+        "--hub_correction",
+        type=yaml.safe_load,
+        metavar="NAME",
+        help="also score with hubs corrected, from the training split: NNN, CSLS, InvertedSoftmax",
+    )
     add("--images", type=Path, help="folder of the photos, where the runs read extracted features")
     return parser
 
@@ -92,24 +101,37 @@ def main(args: list[str]) -> None:
         InputError: something given is wrong, or nothing could be compared.
     """
     chosen, others = _parser().parse_known_args(args)
-    try:
-        if chosen.runs:
-            factor, variants, notes = _trained(chosen, others)
-        else:
-            plan, notes = _planned(chosen, others)
-            if chosen.print_jobs:
-                print(printed(plan, chosen.print_jobs))
-                return
+    correction = _correction(chosen.hub_correction)
+    if chosen.runs:
+        factor, variants, notes = _trained(chosen, others)
+        source = next(variant for variant in variants).outcomes[0].source()
+    else:
+        plan, source, notes = _planned(chosen, others)
+        if chosen.print_jobs:
+            print(printed(plan, chosen.print_jobs))
+            return
+        try:
             variants, more = train(plan, chosen.split)
-            factor, notes = "similarity", [*notes, *more]
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on", file=sys.stderr)
-        sys.exit(130)
+        except KeyboardInterrupt:
+            print("stopped; the same command goes on", file=sys.stderr)
+            sys.exit(130)
+        factor, notes = "similarity", [*notes, *more]
     chosen.output.mkdir(parents=True, exist_ok=True)
-    findings = find(factor, variants, notes, chosen.output)
+    measurements = Measurements(chosen.output / "measurements.json", correction)
+    findings = find(factor, variants, notes, measurements)
     write(findings, chosen.output)
     Console().print(to_print(findings.rows, title_of(findings)))
     print(f"wrote {chosen.output / 'comparison.md'}")
+
+
+def _correction(given: Any) -> dict[str, Any] | None:
+    """A hub correction's config, of its name or ``{class_path, init_args}``."""
+    if given is None:
+        return None
+    part = given if isinstance(given, dict) else {"class_path": given}
+    cls = registry.get("hub_correction", part["class_path"])
+    config: dict[str, Any] = to_config(cls(**part.get("init_args", {})))
+    return config
 
 
 def _trained(
@@ -123,8 +145,8 @@ def _trained(
     return variants_of([read_outcome(folder, split) for folder in chosen.runs])
 
 
-def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, list[str]]:
-    """What is to be trained, checked before anything is; and notes."""
+def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, Source, list[str]]:
+    """What is to be trained, checked before anything is; the data's source; and notes."""
     if not isinstance(chosen.similarities, list) or not chosen.similarities:
         raise InputError(
             "--similarities is a list of heads to train: '[Cosine, Bilinear]'; or --runs"
@@ -142,7 +164,7 @@ def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, l
     plan = Plan(heads, tuple(dict.fromkeys(seeds)), flags, chosen.output)
     parser = _FitParser(plan.job(heads[0], seeds[0]).arguments[1:])
     config = parser.plain_config()
-    source = from_config({"init_args": {}, **config["data"]["source"]})
+    source: Source = from_config({"init_args": {}, **config["data"]["source"]})
     for split in ("train", "val"):
         source.records(split)
     extracts = can_extract(config)
@@ -152,7 +174,7 @@ def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, l
             for seed in seeds:
                 job = plan.job(head, seed, trial)
                 check_resumed_config(Run(job.folder, "fit"), parser.config_of(job))
-    return plan, [extracts] if isinstance(extracts, str) else []
+    return plan, source, [extracts] if isinstance(extracts, str) else []
 
 
 class _FitParser(ITMCLI):

@@ -52,14 +52,19 @@ class Findings:
     records: tuple[Record, ...] = field(default=(), repr=False)
 
 
-def find(factor: str, variants: Sequence[Variant], notes: Sequence[str], output: Path) -> Findings:
+def find(
+    factor: str,
+    variants: Sequence[Variant],
+    notes: Sequence[str],
+    measurements: Measurements,
+) -> Findings:
     """Compares variants.
 
     Args:
         factor: what is varied.
         variants: those without an outcome have an error.
         notes: what is known before.
-        output: the comparison's folder, in which measurements are kept.
+        measurements: measures each variant, or knows what was measured.
 
     Raises:
         InputError: no variant has an outcome, or their scores cannot be compared.
@@ -72,7 +77,7 @@ def find(factor: str, variants: Sequence[Variant], notes: Sequence[str], output:
     records = check_comparable([outcome for variant in there for outcome in variant.outcomes])
     notes = list(notes)
     results = there[0].outcomes[0].results
-    measurements = _measured(there, output, notes)
+    measured = _measured(there, measurements, notes)
     found: list[Difference] = []
     if records:
         ranks = {v.label: [outcome.per_query for outcome in v.outcomes] for v in there}
@@ -87,22 +92,22 @@ def find(factor: str, variants: Sequence[Variant], notes: Sequence[str], output:
         images=results["images"],
         texts=results["texts"],
         variants=tuple(variants),
-        rows=rows_of(variants, measurements),
+        rows=rows_of(variants, measured),
         differences=found,
-        measurements=measurements,
+        measurements=measured,
         notes=notes,
         records=records,
     )
 
 
 def _measured(
-    variants: Sequence[Variant], output: Path, notes: list[str]
+    variants: Sequence[Variant], measurements: Measurements, notes: list[str]
 ) -> dict[str, Measurement]:
-    stored, queries = Measurements(output / "measurements.json"), disagreements(variants)
+    queries = disagreements(variants)
     found = {}
     for variant in tqdm(variants, desc="measure", unit="variant"):
         try:
-            found[variant.label] = stored.of(variant, queries)
+            found[variant.label] = measurements.of(variant, queries)
         except InputError as error:
             notes.append(f"{variant.label} was not measured: {one_line(error)}.")
     return found

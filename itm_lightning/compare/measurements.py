@@ -20,6 +20,8 @@ from itm_lightning.errors import InputError
 from itm_lightning.evaluating import encode_split
 from itm_lightning.matcher import Matcher
 from itm_lightning.metrics import Gallery
+from itm_lightning.metrics.hubness import hub_report
+from itm_lightning.part import from_config
 from itm_lightning.ranking import top_k
 from itm_lightning.similarity.base import Embedding, Similarity
 from itm_lightning.types import Features
@@ -29,9 +31,6 @@ from itm_lightning.utils.internals import PeakMemory
 _IMAGES, _TEXTS = 64, 256  # of the block on which scoring is timed
 _REPEATS = 3
 _QUERIES, _TOP = 6, 5  # queries of each direction on which variants disagree, and their answers
-
-#: A query: ``"i2t"`` and an image's id, or ``"t2i"`` and a text's.
-Query = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,12 @@ class Measurements:
 
     Args:
         path: of the file, JSON.
+        correction: of hubs, to be measured, too; a part's config.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, correction: dict[str, Any] | None = None) -> None:
         self.path = path
+        self.correction = correction
         self._stored: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
 
     def of(self, variant: Variant, queries: Sequence[dict[str, Any]]) -> Measurement:
@@ -89,10 +90,10 @@ class Measurements:
         if path is None:
             raise InputError(f"{outcome.folder} has no checkpoints/best.ckpt")
         split = outcome.results["split"]
-        key = [str(path), path.stat().st_mtime, split, queries]
+        key = [str(path), path.stat().st_mtime, split, queries, self.correction]
         stored = self._stored.get(variant.label)
         if stored is None or stored["of"] != key:
-            made = measure(outcome, path, queries)
+            made = measure(outcome, path, queries, self.correction)
             stored = {"of": key, "measured": dataclasses.asdict(made)}
             self._stored[variant.label] = stored
             write_json(self.path, self._stored)
@@ -100,8 +101,19 @@ class Measurements:
 
 
 @torch.no_grad()
-def measure(outcome: Outcome, checkpoint: Path, queries: Sequence[dict[str, Any]]) -> Measurement:
+def measure(
+    outcome: Outcome,
+    checkpoint: Path,
+    queries: Sequence[Mapping[str, Any]],
+    correction: Mapping[str, Any] | None,
+) -> Measurement:
     """Encodes the split of a run once, and measures its head on it.
+
+    Args:
+        outcome: of the run.
+        checkpoint: its best.
+        queries: see :func:`disagreements`.
+        correction: of hubs, a part's config; its bank is the training split.
 
     Raises:
         InputError: the checkpoint or the data cannot be read.
@@ -112,6 +124,10 @@ def measure(outcome: Outcome, checkpoint: Path, queries: Sequence[dict[str, Any]
     data.connect(matcher.image_encoder)
     gallery = encode_split(matcher, data, outcome.results["split"])
     head = matcher.similarity
+    hub = None
+    if correction is not None:
+        bank = encode_split(matcher, data, "train")
+        hub = hub_report(head, gallery, bank, from_config(correction))
     milliseconds, megabytes = _cost(head, gallery)
     return Measurement(
         head_parameters=sum(parameter.numel() for parameter in head.parameters()),
@@ -119,7 +135,7 @@ def measure(outcome: Outcome, checkpoint: Path, queries: Sequence[dict[str, Any]
         peak_mb=megabytes,
         indexable=isinstance(head, Embedding),
         disagreements=_answered(head, gallery, queries),
-        hub=None,
+        hub=hub,
         explanation=None,
     )
 
@@ -193,27 +209,16 @@ def _answered(
         row = {key: i for i, key in enumerate(ids.tolist())}
         rows = torch.tensor([row[query["query"]] for query in of_way])
         if way == "i2t":
-            sides = gallery.images[rows], gallery.texts
-            found = top_k(head, *sides, _TOP, progress=False).i2t
-            answers, right = (
-                gallery.text_ids,
-                gallery.text_image_ids == gallery.image_ids[rows][:, None],
-            )
+            found = top_k(head, gallery.images[rows], gallery.texts, _TOP, progress=False).i2t
+            answers, asked = gallery.text_ids, gallery.image_ids[rows]
+            right = gallery.text_image_ids == asked[:, None]
         else:
-            sides = gallery.images, gallery.texts[rows]
-            found = top_k(head, *sides, _TOP, progress=False).t2i
-            answers, right = (
-                gallery.image_ids,
-                gallery.image_ids == gallery.text_image_ids[rows][:, None],
-            )
+            found = top_k(head, gallery.images, gallery.texts[rows], _TOP, progress=False).t2i
+            answers, asked = gallery.image_ids, gallery.text_image_ids[rows]
+            right = gallery.image_ids == asked[:, None]
         for i, query in enumerate(of_way):
-            columns = found.indices[i]
-            cells = zip(
-                answers[columns].tolist(),
-                found.scores[i].tolist(),
-                right[i][columns].tolist(),
-                strict=True,
-            )
-            top = [{"id": a, "score": s, "is_right": r} for a, s, r in cells]
+            columns, scores = found.indices[i], found.scores[i].tolist()
+            cells = zip(answers[columns].tolist(), scores, right[i, columns].tolist(), strict=True)
+            top = [{"id": key, "score": score, "is_right": hit} for key, score, hit in cells]
             answered.append({**query, "top": top})
     return answered

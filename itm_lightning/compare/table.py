@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,8 +32,14 @@ _HEADS = {
     "peak_mb": "peak MB",
     "indexable": "index",
 }
+_MORE = re.compile(r"explanation/|hub/.*(rsum|_skewness)$")
 _PRINTED = ("i2t_R@1", "t2i_R@1", "rsum", "pairs_accuracy", "head_parameters", "ms_per_1000_pairs")
-_FORMATS = {"head_parameters": "{:,.0f}", "train_seconds": "{:.0f}", "ms_per_1000_pairs": "{:.2f}"}
+_FORMATS = {
+    "head_parameters": "{:,.0f}",
+    "train_seconds": "{:.0f}",
+    "ms_per_1000_pairs": "{:.2f}",
+    "peak_mb": "{:.3g}",
+}
 
 
 def rows_of(
@@ -45,7 +52,8 @@ def rows_of(
         :data:`SCORES` and of ``train_seconds``, over the seeds, the mean under its own name and
         the standard deviation (of a sample: n − 1) as ``<name> std``; and of its measurement
         ``head_parameters``, ``ms_per_1000_pairs``, ``peak_mb``, ``indexable``, ``explanation/…``,
-        and ``hub/…``. What there is none of is None or absent.
+        and, of its first seed alone, with the correction's name, ``hub/NNN rsum`` and so on. What
+        there is none of is None or absent.
     """
     return [_row(variant, measurements.get(variant.label)) for variant in variants]
 
@@ -60,12 +68,20 @@ def _row(variant: Variant, measurement: Measurement | None) -> dict[str, Any]:
         for name in ("head_parameters", "ms_per_1000_pairs", "peak_mb", "indexable"):
             row[name] = getattr(measurement, name)
         row |= {f"explanation/{k}": v for k, v in (measurement.explanation or {}).items()}
-        row |= {f"hub/{k}": v for k, v in (measurement.hub or {}).items() if not _is_nested(v)}
+        row |= _hub(measurement.hub) if measurement.hub else {}
     return row | {"error": variant.error}
 
 
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict | list)
+def _hub(hub: Mapping[str, Any]) -> dict[str, float]:
+    """Scores with the correction, and hubness without and with it, of the first seed."""
+    name, before, after = hub["correction"], hub["before"], hub["after"]
+    scores = {f"hub/{name} {key}": after[key] for key in SCORES if key in after}
+    hubness = [key for key in before if key.endswith(("_skewness", "_anti_hubs"))]
+    return scores | {
+        f"hub/{label}{key}": numbers[key]
+        for key in hubness
+        for label, numbers in (("", before), (f"{name} ", after))
+    }
 
 
 def _over_seeds(name: str, values: Sequence[float]) -> dict[str, float | None]:
@@ -87,8 +103,10 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def to_markdown(rows: Sequence[Mapping[str, Any]], differences: Sequence[Difference]) -> str:
     """The same rounded, mean ± standard deviation; below, why variants failed, and differences."""
     own = [key for key in _HEADS if any(row.get(key) is not None for row in rows)]
-    columns = [*own, *dict.fromkeys(k for row in rows for k in row if "/" in k)]
-    heads = ["", "seeds", *(_HEADS.get(key, key.partition("/")[2]) for key in columns)]
+    others = dict.fromkeys(key for row in rows for key in row if _MORE.match(key))
+    columns = [*own, *others]
+    more = {key: key.partition("/")[2].replace("_", " ") for key in others}
+    heads = ["", "seeds", *((_HEADS | more)[key] for key in columns)]
     lines = [_line(heads), _line([":--", *["--:"] * (len(heads) - 1)])]
     lines += [_line([row["label"], _seeds(row), *(_cell(row, k) for k in columns)]) for row in rows]
     lines += [f"\n{row['label']} failed: {row['error']}" for row in rows if row["error"]]
@@ -133,7 +151,7 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    shown = _FORMATS.get(key, "{:.1f}")
+    shown = _FORMATS.get(key, "{:.2f}" if "/" in key and not key.endswith("rsum") else "{:.1f}")
     return shown.format(value) + ("" if deviation is None else f" ± {shown.format(deviation)}")
 
 
