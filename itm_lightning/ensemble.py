@@ -62,7 +62,7 @@ class EnsembleMatcher(RetrievalModule):
         for matcher in self._members():
             check_trainer(self.trainer, matcher)
             matcher.compile_parts()
-        self.check_protocol(stage)
+        self.check_evaluation(stage)
 
     @override
     def configure_model(self) -> None:

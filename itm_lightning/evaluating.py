@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -13,13 +14,15 @@ from typing_extensions import override
 from itm_lightning.data import ITMDataModule
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
+from itm_lightning.metrics.hubness import NEAREST, correct_hubs, hubness
 from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
+from itm_lightning.part import to_config
 from itm_lightning.ranking import TopK, top_k
 from itm_lightning.similarity.base import Similarity
+from itm_lightning.similarity.hub_correction import HubCorrection
 from itm_lightning.types import AnyFeatures, Batch
 from itm_lightning.utils.progress_bars import progress_bar
 
-_NEAREST = 10
 _WITHIN_A_FIT = Retrieval()
 
 
@@ -39,6 +42,8 @@ class RetrievalModule(pl.LightningModule, ABC):
         protocol: decides what ``trainer.validate`` and ``trainer.test`` score, and may be set at
             any time. The validation epochs of ``trainer.fit`` are always plain
             :class:`~itm_lightning.metrics.protocols.Retrieval`.
+        hub_correction: by which they score a second time, and log ``test/NNN_rsum`` and so on; none
+            by default.
         evaluation: the last one.
         n_models: how many models' scores the similarity averages.
         results: what was logged of evaluations, as Python floats.
@@ -53,6 +58,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.similarity = similarity
         self.recall = BidirectionalRecall(similarity)
         self.protocol: Protocol = Retrieval()
+        self.hub_correction: HubCorrection | None = None
         self.n_models = 1
         self.evaluation: Evaluation | None = None
         self.results: dict[str, float] = {}
@@ -83,12 +89,24 @@ class RetrievalModule(pl.LightningModule, ABC):
             raise InputError("the Trainer needs its data as trainer.fit(matcher, datamodule=…)")
         return data
 
-    def check_protocol(self, stage: str) -> None:
+    def check_evaluation(self, stage: str) -> None:
         """Checks it before any long work: the test after a fit must not be refused after hours.
 
         Raises:
-            InputError: the protocol is not for the split that it will score.
+            InputError: the protocol is not for the split that it will score, or the hub correction
+                has no bank or nothing to score.
         """
+        if self.hub_correction is not None:
+            if stage == "predict":
+                raise InputError(
+                    "hub_correction is for validate and test; predict retrieves by the scores of "
+                    "the head: leave it out"
+                )
+            if not self.data.has_split("train"):
+                raise InputError(
+                    "hub_correction takes its bank from the train split, and "
+                    f"{type(self.data.source).__name__} has none: leave it out"
+                )
         if stage in ("validate", "test"):
             split = "val" if stage == "validate" else "test"
             self.protocol.check(self.data.texts_of_image(split))
@@ -123,28 +141,57 @@ class RetrievalModule(pl.LightningModule, ABC):
     def evaluate_epoch(self, split: str) -> None:
         """Scores what the epoch's steps have encoded, and forgets it; a collective."""
         gallery = self.recall.gallery()
-        protocol = _WITHIN_A_FIT if self.trainer.state.fn == "fit" else self.protocol
+        fitting = self.trainer.state.fn == "fit"
+        protocol = _WITHIN_A_FIT if fitting else self.protocol
         split_ids = self.data.texts_of_image(split), self.data.minimal_pairs(split)
         evaluation = protocol.evaluate(self.similarity, gallery, *split_ids)
+        named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
+        if self.hub_correction is not None and not fitting:
+            found = self._hub_corrected(self.hub_correction, gallery, protocol, *split_ids)
+            evaluation = replace(evaluation, hub_correction=found)
+            name = type(self.hub_correction).__name__
+            named |= {f"{split}/{name}_{key}": value for key, value in found["scores"].items()}
         self.evaluation = replace(evaluation, models=self.n_models)
         self.recall.reset()
-        named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
         others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
         self.results = others | named
         for key, value in named.items():
             self.log(key, value, prog_bar=key.endswith("rsum"))
 
+    def _hub_corrected(
+        self,
+        correction: HubCorrection,
+        gallery: Gallery,
+        protocol: Protocol,
+        texts_of_image: Mapping[int, Sequence[int]],
+        minimal_pairs: Mapping[int, int],
+    ) -> dict[str, Any]:
+        """What :class:`Evaluation` says of a correction; a collective."""
+        with self.trainer.precision_plugin.forward_context():  # as the gallery was encoded
+            bank = encode_split(self, self.data, "train")
+        head, corrected = correct_hubs(self.similarity, gallery, bank, correction)
+        both = {"before": (self.similarity, gallery), "after": (head, corrected)}
+        return {
+            "correction": to_config(correction),
+            "bank": {"images": len(bank.images), "texts": len(bank.texts)},
+            "scores": protocol.evaluate(head, corrected, texts_of_image, minimal_pairs).scores,
+            "hubness": {
+                when: hubness(top_k(scorer, scored.images, scored.texts, NEAREST))
+                for when, (scorer, scored) in both.items()
+            },
+        }
+
     def retrieve(self) -> None:
         """Finds the nearest of all that was encoded, and forgets it; a collective."""
         gallery = self.recall.gallery()
-        k = min(_NEAREST, len(gallery.images), len(gallery.texts))
+        k = min(NEAREST, len(gallery.images), len(gallery.texts))
         self.retrieved = gallery, top_k(self.similarity, gallery.images, gallery.texts, k)
         self.recall.reset()
 
 
 @torch.no_grad()
 def encode_split(module: RetrievalModule, data: ITMDataModule, split: str) -> Gallery:
-    """Encodes the images and texts of a split, without a Trainer.
+    """Encodes the images and texts of a split, without a Trainer; a collective.
 
     Args:
         module: in evaluation mode.
@@ -152,9 +199,10 @@ def encode_split(module: RetrievalModule, data: ITMDataModule, split: str) -> Ga
         split: ``"train"``, ``"val"`` or ``"test"``.
 
     Returns:
-        The features as the module's head reads them, each image and text once.
+        The features as the module's head reads them, each image and text once; on several
+        processes each encodes and holds a share.
     """
-    encoded = BidirectionalRecall(module.similarity)
+    encoded = BidirectionalRecall(module.similarity).to(module.device)
     for batch in progress_bar(data.evaluation_loader(split), desc=f"encode {split}", leave=False):
         on_device = batch.to(module.device)
         encoded.update(

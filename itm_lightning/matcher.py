@@ -184,7 +184,7 @@ class Matcher(RetrievalModule):
         self.data.connect(self.image_encoder, every_pair_once=self._closed_form is not None)
         check_trainer(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
-        self.check_protocol(stage)
+        self.check_evaluation(stage)
         if stage == "fit":
             self._processes = all_processes()
             if self._gradient_cache is not None:

@@ -46,8 +46,8 @@ ALLOWED = {
     | {"pooling", "encoders", "data", "similarity", "objectives", "metrics", "matcher", "ensemble"},
     "cli": BASE
     | {
-        *("metrics", "training", "resume", "extract", "matcher", "ensemble", "callbacks"),
-        *("compare", "explain", "__init__"),
+        *("similarity", "metrics", "training", "resume", "extract", "matcher", "ensemble"),
+        *("callbacks", "compare", "explain", "__init__"),
     },
     "__main__": {"cli"},
 }

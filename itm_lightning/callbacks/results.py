@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +131,12 @@ class Results(Callback):
         with replacing(self.folder / f"{split}_ranks.npz") as file:
             np.savez_compressed(file, **arrays)
         title = _title(evaluation, module.protocol, split)
-        Console().print(retrieval_table(module.results, split, title))
+        Console().print(retrieval_table(evaluation.scores, title))
+        if evaluation.hub_correction is not None:
+            name, bank = type(module.hub_correction).__name__, evaluation.hub_correction["bank"]
+            bank_size = f"{bank['images']} images, {bank['texts']} texts of train"
+            title = f"{title}\nhubs corrected by {name} · bank: {bank_size}"
+            Console().print(retrieval_table(evaluation.hub_correction["scores"], title))
 
 
 def evaluation_report(
@@ -148,16 +154,13 @@ def evaluation_report(
         "texts_per_image": {"min": fewest, "max": most},
         "queries": evaluation.queries,
         "scores": _rounded(evaluation.scores),
+        "hub_correction": evaluation.hub_correction,
     }
 
 
-def retrieval_table(results: dict[str, float], split: str, title: str) -> Table:
-    """The retrieval scores of a split, both directions, R@K in percent."""
-    scores = {
-        key.removeprefix(f"{split}/"): value
-        for key, value in results.items()
-        if key.startswith(f"{split}/")
-    }
+def retrieval_table(scores: Mapping[str, float], title: str) -> Table:
+    """The scores of an evaluation, both directions, R@K in percent."""
+    scores = dict(scores)
     rows = {
         name: [scores.pop(f"{direction}_{column}") for column in _COLUMNS]
         for direction, name in _DIRECTIONS.items()

@@ -26,6 +26,7 @@ from itm_lightning.cli.errors import (
     FailureCallback,
     OneLineParser,
     print_bad_input,
+    refused_arguments,
 )
 from itm_lightning.cli.loggers import loggers_of
 from itm_lightning.cli.processes import check_processes, is_first
@@ -56,6 +57,7 @@ from itm_lightning.part import skip_pretrained
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 from itm_lightning.resume.run import Run
+from itm_lightning.similarity import HubCorrection
 from itm_lightning.training.trainer_rules import check_trainer
 
 #: Commands that use what has been trained, or tell what there is; each is a module's ``main``.
@@ -100,6 +102,13 @@ class ITMCLI(LightningCLI):
             default={"class_path": "Retrieval"},
             help="What validate, test and the test after fit score: "
             f"{', '.join(list_registered('protocol'))}.",
+        )
+        parser.add_argument(
+            "--hub_correction",
+            type=HubCorrection | None,
+            default=None,
+            help="Scores validate and test a second time, by a bank from the train split: "
+            f"{', '.join(list_registered('hub_correction'))}.",
         )
         parser.add_class_arguments(Cadence, "last_checkpoint")
         parser.add_class_arguments(EnsembleFlags, "ensemble")
@@ -152,7 +161,8 @@ class ITMCLI(LightningCLI):
     def instantiate_classes(self) -> None:
         # What a checkpoint will fill needs no pretrained weights, whose file may be gone.
         states = self.extra_states
-        with nullcontext() if states is None else skip_pretrained(states):
+        skipping = nullcontext() if states is None else skip_pretrained(states)
+        with skipping, refused_arguments():
             super().instantiate_classes()
         configure_strategy(self.trainer)
         check_trainer(self.trainer, self.model)
@@ -162,6 +172,7 @@ class ITMCLI(LightningCLI):
             self.model = load(self.subcommand, self.model, config.get("ckpt_path"))
             config["ckpt_path"] = None  # its weights are loaded
         self.model.protocol = config["protocol"]
+        self.model.hub_correction = config["hub_correction"]
         if self.last:
             config["ckpt_path"] = str(self.last)
 

@@ -11,6 +11,8 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
@@ -52,6 +54,27 @@ def one_line(message: str) -> str:
     if unknown and kind in KINDS:
         rest = unknown_part(kind, unknown["name"])
     return f"{key}: {' '.join(rest.split())}"
+
+
+@contextmanager
+def refused_arguments() -> Iterator[None]:
+    """Within it, the parser makes the parts.
+
+    Where a part may be left out, the parser hides what its constructor raises behind a
+    ``ValueError`` that tells of all types that the value might have had.
+
+    Raises:
+        InputError: a part refuses its arguments.
+    """
+    try:
+        yield
+    except ValueError as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, InputError):
+            cause = cause.__cause__
+        if cause is None:
+            raise
+        raise cause from None
 
 
 def print_bad_input(error: Exception) -> None:

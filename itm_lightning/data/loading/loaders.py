@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, DistributedSampler
 from typing_extensions import override
 
 from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
@@ -23,6 +23,7 @@ from itm_lightning.data.loading.samples import (
 from itm_lightning.data.loading.sampling import TrainingBatches, training_batches
 from itm_lightning.data.loading.stream import StreamDataset, StreamedSource
 from itm_lightning.data.source import Record
+from itm_lightning.distributed import world_size
 from itm_lightning.types import Batch
 
 
@@ -123,14 +124,18 @@ def every_pair_loader(
 def evaluation_loader(
     records: Sequence[Record], read: ReadImages, loading: Loading
 ) -> DataLoader[Batch]:
-    """Batches of images with all of their texts, in order; arguments as above."""
+    """Batches of images with all of their texts, in order; arguments as above.
+
+    Each of several processes reads a share; all are equally long, so some images come twice.
+    """
     size = loading.batch_size
     if _is_stream(read):
         stream: Any = StreamDataset(records, read, size)
         joined = _settings(loading, Collate(loading.class_names))
         return DataLoader(stream, batch_size=size, **joined)
     images = ImageDataset(records, read, loading.class_names)
-    return DataLoader(images, batch_size=size, **_settings(loading))
+    share: Any = DistributedSampler(images, shuffle=False) if world_size() > 1 else None
+    return DataLoader(images, batch_size=size, sampler=share, **_settings(loading))
 
 
 def _is_stream(read: ReadImages) -> TypeGuard[DecodedImages]:

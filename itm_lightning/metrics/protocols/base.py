@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,6 +33,9 @@ class Evaluation:
         texts_per_image: the fewest and the most ranked texts of an image.
         queries: how many, by direction.
         models: how many models' scores were averaged.
+        hub_correction: where one was asked for, plain values: ``correction``, its config; ``bank``,
+            how many ``images`` and ``texts``; ``scores``, the corrected ones, by the same names;
+            and :func:`~itm_lightning.metrics.hubness.hubness`, ``before`` and ``after``.
     """
 
     scores: dict[str, float]
@@ -41,6 +45,7 @@ class Evaluation:
     texts_per_image: tuple[int, int]
     queries: dict[str, int]
     models: int = 1
+    hub_correction: dict[str, Any] | None = None
 
 
 class Protocol(Part, ABC):
