@@ -10,20 +10,23 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from PIL import Image
 from rich.console import Console
 from typing_extensions import override
 
 from itm_lightning import registry
 from itm_lightning.cli.command import ITMCLI
 from itm_lightning.cli.resumed_config import check_resumed_config
-from itm_lightning.compare.findings import find, title_of, write
+from itm_lightning.compare.findings import Findings, find, title_of, write
 from itm_lightning.compare.jobs import printed, train
 from itm_lightning.compare.measurements import Measurements
+from itm_lightning.compare.pictures import save_pictures
 from itm_lightning.compare.plan import Job, Plan, can_extract, heads_of, read_settings
+from itm_lightning.compare.report import ImageOf, write_report
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.compare.table import to_print
 from itm_lightning.compare.variants import variants_of
-from itm_lightning.data import Source
+from itm_lightning.data import ImageSource, Source
 from itm_lightning.errors import InputError
 from itm_lightning.part import from_config, to_config
 from itm_lightning.resume.run import Run
@@ -102,6 +105,8 @@ def main(args: list[str]) -> None:
     """
     chosen, others = _parser().parse_known_args(args)
     correction = _correction(chosen.hub_correction)
+    if chosen.images is not None and not chosen.images.is_dir():
+        raise InputError(f"--images {chosen.images} is not a folder: give the one with the photos")
     if chosen.runs:
         factor, variants, notes = _trained(chosen, others)
         source = next(variant for variant in variants).outcomes[0].source()
@@ -120,8 +125,26 @@ def main(args: list[str]) -> None:
     measurements = Measurements(chosen.output / "measurements.json", correction)
     findings = find(factor, variants, notes, measurements)
     write(findings, chosen.output)
+    write_report(
+        findings, _image_of(findings, source, chosen.images), chosen.output / "report.html"
+    )
+    save_pictures(findings, chosen.output / "pictures")
     Console().print(to_print(findings.rows, title_of(findings)))
-    print(f"wrote {chosen.output / 'comparison.md'}")
+    print(f"wrote {chosen.output / 'report.html'}")
+
+
+def _image_of(findings: Findings, source: Source, folder: Path | None) -> ImageOf:
+    """Gives the split's images: those in the folder, or the source's own."""
+    records = {record.image_id: record for record in findings.records}
+
+    def image_of(image_id: int) -> Path | Image.Image | None:
+        if image_id not in records:
+            return None
+        if folder is not None:
+            return folder / records[image_id].location
+        return source.image(records[image_id]) if isinstance(source, ImageSource) else None
+
+    return image_of
 
 
 def _correction(given: Any) -> dict[str, Any] | None:
