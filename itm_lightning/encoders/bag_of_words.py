@@ -100,7 +100,11 @@ class BagOfWords(TextEncoder):
         Raises:
             InputError: there is no vocabulary yet.
         """
-        vectors = self._counts(texts).to(self.column_weights) * self.column_weights
+        return self.weighted(self._counts(texts).to(self.column_weights))
+
+    def weighted(self, counts: Tensor) -> Features:
+        """Pooled vectors of counts ``(B, dim)``."""
+        vectors = counts * self.column_weights
         if self.weighting == "tfidf":
             vectors = F.normalize(vectors, dim=1)
         return Features.from_pooled(vectors)

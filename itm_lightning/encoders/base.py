@@ -216,6 +216,11 @@ class TextEncoder(Encoder):
     def words(self, texts: list[str]) -> list[list[Token]]:
         """The strings of each text's tokens: as many as its features have real tokens."""
 
+    @property
+    def hidden_id(self) -> int | None:
+        """The id that stands for a word that is hidden: unknown, or masked; ``None`` without."""
+        return None
+
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns the vocabulary from the training texts, if the encoder has one to learn."""
 

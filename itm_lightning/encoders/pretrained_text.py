@@ -189,6 +189,15 @@ class PretrainedText(TextEncoder):
             for row in self._rows(texts)
         ]
 
+    @property
+    @override
+    def hidden_id(self) -> int | None:
+        """That of the mask, or of the unknown word where it marks neither start nor end."""
+        tokeniser = self._tokeniser
+        ends = {None, tokeniser.bos_token_id, tokeniser.eos_token_id, tokeniser.pad_token_id}
+        marks = tokeniser.mask_token_id, tokeniser.unk_token_id
+        return next((mark for mark in marks if mark not in ends), None)
+
     def _checked_length(self, config: Any) -> int:
         positions = getattr(config, "max_position_embeddings", None)
         longest = min(self._tokeniser.model_max_length, positions or LONGEST)
@@ -201,17 +210,15 @@ class PretrainedText(TextEncoder):
         return self.max_length
 
     def _checked_substitutes(self) -> Substitutes:
-        tokeniser = self._tokeniser
-        ends = {None, tokeniser.bos_token_id, tokeniser.eos_token_id, tokeniser.pad_token_id}
-        marks = [m for m in (tokeniser.mask_token_id, tokeniser.unk_token_id) if m not in ends]
-        if not marks or not tokeniser.is_fast:
+        tokeniser, hidden = self._tokeniser, self.hidden_id
+        if hidden is None or not tokeniser.is_fast:
             raise InputError(
                 f"the tokeniser of {self.name} knows neither a mask nor an unknown word, or not "
                 "which tokens are a word: set word_noise: 0"
             )
         special = set(tokeniser.all_special_ids)
         words = torch.tensor([i for i in range(len(tokeniser)) if i not in special])
-        return Substitutes(marks[0], words, self._padding)
+        return Substitutes(hidden, words, self._padding)
 
     def _read(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """Ids and mask ``(B, L)`` of the texts; in training, with noise."""

@@ -123,6 +123,11 @@ class RecurrentText(TextEncoder):
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         return required(self.vocabulary, self).encode(texts)
 
+    @property
+    @override
+    def hidden_id(self) -> int:
+        return UNKNOWN
+
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
         return [words_of(text) for text in texts]
