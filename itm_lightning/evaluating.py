@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,18 +13,50 @@ import torch
 from typing_extensions import override
 
 from itm_lightning.data import ITMDataModule
+from itm_lightning.distributed import ShardedFeatures, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.hubness import NEAREST, correct_hubs, hubness
 from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
 from itm_lightning.part import to_config
-from itm_lightning.ranking import TopK, top_k
+from itm_lightning.ranking import Neighbours, Ranks, rank_and_top_k, top_k
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.hub_correction import HubCorrection
-from itm_lightning.types import AnyFeatures, Batch
+from itm_lightning.types import AnyFeatures, Batch, Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
 _WITHIN_A_FIT = Retrieval()
+_QUERIES_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class OwnQueries:
+    """Images and texts of no dataset, for which a split is searched.
+
+    Attributes:
+        images: their files.
+        texts: any strings.
+    """
+
+    images: Sequence[str | Path] = ()
+    texts: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """What ``trainer.predict`` found.
+
+    Attributes:
+        gallery: the split.
+        i2t: the nearest texts of every image of the gallery, or of every own image, if any.
+        t2i: the nearest images of every text of the gallery, or of every own text, if any.
+        ranks: of the gallery's right answers; ``None`` for own queries, which have none.
+    """
+
+    gallery: Gallery
+    i2t: Neighbours | None
+    t2i: Neighbours | None
+    ranks: Ranks | None
 
 
 class RetrievalModule(pl.LightningModule, ABC):
@@ -47,7 +80,9 @@ class RetrievalModule(pl.LightningModule, ABC):
         evaluation: the last one.
         n_models: how many models' scores the similarity averages.
         results: what was logged of evaluations, as Python floats.
-        retrieved: what the last ``trainer.predict`` found.
+        k: how many answers ``trainer.predict`` finds for each query.
+        own_queries: what it asks; where there are none, every image and every text of the split.
+        retrieved: what it found last.
         compiles: whether ``torch.compile`` is still to be applied.
     """
 
@@ -62,7 +97,10 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.n_models = 1
         self.evaluation: Evaluation | None = None
         self.results: dict[str, float] = {}
-        self.retrieved: tuple[Gallery, TopK] | None = None
+        self.k = 10
+        self.own_queries = OwnQueries()
+        self.retrieved: Retrieved | None = None
+        self._asked: tuple[ShardedFeatures | None, ShardedFeatures | None] = None, None
 
     @property
     def resumes_mid_epoch(self) -> bool:
@@ -135,6 +173,15 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.evaluate_epoch("test")
 
     @override
+    def on_predict_start(self) -> None:
+        own = self.own_queries  # encoded first: a file that cannot be read is no news for the end
+        with self.trainer.precision_plugin.forward_context():  # as the gallery is encoded
+            self._asked = (
+                self._encoded_queries(self.encode_images, own.images),
+                self._encoded_queries(self.encode_texts, own.texts),
+            )
+
+    @override
     def on_predict_epoch_end(self) -> None:
         self.retrieve()
 
@@ -183,10 +230,31 @@ class RetrievalModule(pl.LightningModule, ABC):
 
     def retrieve(self) -> None:
         """Finds the nearest of all that was encoded, and forgets it; a collective."""
-        gallery = self.recall.gallery()
-        k = min(NEAREST, len(gallery.images), len(gallery.texts))
-        self.retrieved = gallery, top_k(self.similarity, gallery.images, gallery.texts, k)
+        gallery, (images, texts) = self.recall.gallery(), self._asked
+        head, k = self.similarity, self.k
+        if images is None and texts is None:
+            ids = gallery.image_ids, gallery.text_image_ids
+            ranks, top = rank_and_top_k(head, gallery.images, gallery.texts, *ids, k)
+            self.retrieved = Retrieved(gallery, top.i2t, top.t2i, ranks)
+        else:
+            i2t = None if images is None else top_k(head, images, gallery.texts, k).i2t
+            t2i = None if texts is None else top_k(head, gallery.images, texts, k).t2i
+            self.retrieved = Retrieved(gallery, i2t, t2i, ranks=None)
         self.recall.reset()
+
+    @torch.no_grad()
+    def _encoded_queries(
+        self, encode: Callable[[list[Any]], AnyFeatures], queries: Sequence[Any]
+    ) -> ShardedFeatures | None:
+        """Their features, which the first process holds; a collective."""
+        if not queries:
+            return None
+        processes, features = all_processes(), None
+        if processes.rank == 0:
+            starts = range(0, len(queries), _QUERIES_AT_ONCE)
+            parts = [encode(list(queries[i : i + _QUERIES_AT_ONCE])) for i in starts]
+            features = Rows.cat(parts)
+        return ShardedFeatures.of(features, self.device, processes)
 
 
 @torch.no_grad()

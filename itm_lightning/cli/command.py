@@ -29,6 +29,7 @@ from itm_lightning.cli.errors import (
     refused_arguments,
 )
 from itm_lightning.cli.loggers import loggers_of
+from itm_lightning.cli.predicting import add_predict_flags, set_prediction
 from itm_lightning.cli.processes import check_processes, is_first
 from itm_lightning.cli.resumed_config import check_resumed_config
 from itm_lightning.cli.runs import (
@@ -112,6 +113,7 @@ class ITMCLI(LightningCLI):
         )
         parser.add_class_arguments(Cadence, "last_checkpoint")
         parser.add_class_arguments(EnsembleFlags, "ensemble")
+        add_predict_flags(parser)
         parser.add_argument(
             "--run_name",  # not --run: torchrun would take it for a short form of its --run-path
             type=str | None,
@@ -173,6 +175,7 @@ class ITMCLI(LightningCLI):
             config["ckpt_path"] = None  # its weights are loaded
         self.model.protocol = config["protocol"]
         self.model.hub_correction = config["hub_correction"]
+        set_prediction(config["predict"], str(self.subcommand), self.model, self.datamodule)
         if self.last:
             config["ckpt_path"] = str(self.last)
 

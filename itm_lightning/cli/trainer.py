@@ -13,6 +13,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy, StrategyRegistry
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.processes import started_by_others
+from itm_lightning.data.source import SPLITS
 from itm_lightning.errors import InputError
 from itm_lightning.extract import extract
 from itm_lightning.utils.internals import ends_its_processes, shard_over_all
@@ -56,9 +57,6 @@ def configure_strategy(trainer: pl.Trainer) -> None:
         )
     if isinstance(strategy, ModelParallelStrategy):
         shard_over_all(strategy, trainer.world_size)
-
-
-_SPLITS = ("train", "val", "test")
 
 
 class ITMTrainer(Trainer):
@@ -107,8 +105,8 @@ class ITMTrainer(Trainer):
 def _splits(named: list[str] | None, datamodule: ITMDataModule) -> list[str]:
     """The splits that were named, or all that the source has."""
     if named is None:
-        return [split for split in _SPLITS if datamodule.has_split(split)]
-    unknown = [name for name in named if name not in _SPLITS]
+        return [split for split in SPLITS if datamodule.has_split(split)]
+    unknown = [name for name in named if name not in SPLITS]
     if unknown:
-        raise InputError(f"--splits names {unknown[0]!r}; there are {', '.join(_SPLITS)}")
-    return [split for split in _SPLITS if split in named]
+        raise InputError(f"--splits names {unknown[0]!r}; there are {', '.join(SPLITS)}")
+    return [split for split in SPLITS if split in named]

@@ -19,7 +19,7 @@ from itm_lightning.data.loading.loaders import (
     training_loader,
 )
 from itm_lightning.data.loading.stream import StreamedSource
-from itm_lightning.data.source import ImageSource, Record, RegionSource, Source
+from itm_lightning.data.source import SPLITS, ImageSource, Record, RegionSource, Source
 from itm_lightning.data.validation import (
     check_encoder,
     check_regions,
@@ -95,6 +95,7 @@ class ITMDataModule(pl.LightningDataModule):
         self.seed = torch.initial_seed()  # what the run was seeded with
         self._image_encoders: tuple[ImageEncoder, ...] = ()
         self._every_pair_once = False
+        self._predict_split: str | None = None
 
     def connect(
         self, *image_encoders: ImageEncoder, every_pair_once: bool = False
@@ -145,8 +146,20 @@ class ITMDataModule(pl.LightningDataModule):
 
     @property
     def predict_split(self) -> str:
-        """The split that ``predict`` runs over: test, or val where there is no test split."""
-        return "test" if self.has_split("test") else "val"
+        """The split that ``predict`` runs over: test, or val where there is no test split.
+
+        Raises:
+            InputError: it is set to what is no split.
+        """
+        return self._predict_split or ("test" if self.has_split("test") else "val")
+
+    @predict_split.setter
+    def predict_split(self, split: str) -> None:
+        if split not in SPLITS:
+            raise InputError(
+                f"there is no split {split!r} to predict; there are {', '.join(SPLITS)}"
+            )
+        self._predict_split = split
 
     def train_texts(self) -> list[str]:
         """All texts of the train split, from which a vocabulary may be learnt."""

@@ -15,6 +15,8 @@ from itm_lightning.data.batch_memory import pad_regions
 from itm_lightning.part import Part
 from itm_lightning.types import Features
 
+SPLITS = ("train", "val", "test")
+
 
 @dataclass(frozen=True)
 class Box:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from itm_lightning.data.source import Record, RegionSource, Source
+from itm_lightning.data.source import SPLITS, Record, RegionSource, Source
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.utils.progress_bars import progress_bar
@@ -48,9 +48,6 @@ def _once(named: Iterable[tuple[Hashable, Record]], what: str, listing: object) 
             images = f"photos {seen[name].location} and {record.location}"
             raise InputError(f"{listing} lists {what} {name} twice in a split ({images})")
         seen[name] = record
-
-
-_SPLITS = ("train", "val", "test")
 
 
 def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[Record]:
@@ -96,7 +93,7 @@ def has_texts(source: Source, split: str) -> bool:
 
 
 def _no_texts(source: Source, split: str) -> str:
-    others = [name for name in _SPLITS if name != split and has_texts(source, name)]
+    others = [name for name in SPLITS if name != split and has_texts(source, name)]
     found = f"those that have are {', '.join(others)}" if others else "neither have the others"
     return f"split {split!r} of {type(source).__name__} has no captions; {found}"
 

@@ -67,7 +67,7 @@ def test_they_validate_and_retrieve_together(run, models):
     lines = (run("predict", *of_all(models)) / "predictions.jsonl").read_text().splitlines()
     (one, _, _), (two, _, _) = map(scores_of, models)
     mean = (one + two) / 2
-    found = [answer["score"] for answer in json.loads(lines[0])["texts"]]
+    found = [answer["score"] for answer in json.loads(lines[0])["results"]]
     assert found == pytest.approx(mean[0].topk(10).values.tolist(), abs=1e-5)
 
 

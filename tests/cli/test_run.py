@@ -63,19 +63,6 @@ def test_validate_takes_the_newest_best_checkpoint(run, tiny_config):
     assert json.loads((validated / "metrics.json").read_text())["val/rsum"] == expected
 
 
-def test_predict_writes_what_was_retrieved(run, tiny_config):
-    run("fit", "--config", tiny_config)
-    folder = run("predict", "--ckpt_path", "best")
-    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
-    by_image = [line for line in lines if "image" in line]
-    by_text = [line for line in lines if "text" in line]
-    assert len(by_image) == 12
-    assert len(by_text) == 60
-    assert len(by_image[0]["texts"]) == 10
-    scores = [found["score"] for found in by_text[0]["images"]]
-    assert scores == sorted(scores, reverse=True)
-
-
 def test_flags_beat_yaml_and_yaml_beats_the_checkpoint(run, tiny_config):
     tiny_config["data"]["batch_size"] = 4
     run("fit", "--config", tiny_config)

@@ -92,9 +92,9 @@ def scores(path):
 
 
 def lines_of(path):
-    """Every query of a file of predictions, and its answers' scores."""
-    lines = [list(json.loads(line).items()) for line in path.read_text().splitlines()]
-    return [(query, [answer["score"] for answer in answers]) for query, (_, answers) in lines]
+    """Of every line of a file of predictions, what was asked, and the answers' scores."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    return [(line["query"], [answer["score"] for answer in line["results"]]) for line in lines]
 
 
 def of_one_run(folder, pattern):
@@ -118,9 +118,10 @@ def test_processes_score_as_one(fitted, tmp_path, devices, hard):
 
 
 @pytest.mark.slow
-def test_processes_retrieve_as_one(fitted, tmp_path):
+@pytest.mark.parametrize("own", [(), ("--predict.texts", "two things", "a red ring", "a star")])
+def test_processes_retrieve_as_one(fitted, tmp_path, own):
     checkpoint, _ = fitted[tokens]
-    command = "-m", "itm_lightning", "predict", "--ckpt_path", checkpoint
+    command = "-m", "itm_lightning", "predict", "--ckpt_path", checkpoint, *own
     found = {}
     for flags in ((), (*PROCESSES, "--trainer.devices=3")):
         folder = tmp_path / str(len(flags))
