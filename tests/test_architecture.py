@@ -46,8 +46,8 @@ ALLOWED = {
     | {"pooling", "encoders", "data", "similarity", "objectives", "metrics", "matcher", "ensemble"},
     "cli": BASE
     | {
-        *("similarity", "metrics", "training", "resume", "extract", "matcher", "ensemble"),
-        *("callbacks", "compare", "explain", "__init__"),
+        *("data", "similarity", "metrics", "training", "resume", "extract", "evaluating"),
+        *("matcher", "ensemble", "callbacks", "compare", "explain", "__init__"),
     },
     "__main__": {"cli"},
 }

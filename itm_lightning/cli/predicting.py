@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pytorch_lightning.cli import LightningArgumentParser
+from jsonargparse import ArgumentParser
 
 from itm_lightning.data import ITMDataModule
 from itm_lightning.errors import InputError
@@ -16,7 +16,7 @@ from itm_lightning.evaluating import OwnQueries, RetrievalModule
 _UNSET = {"split": None, "k": 10, "images": None, "texts": None}
 
 
-def add_predict_flags(parser: LightningArgumentParser) -> None:
+def add_predict_flags(parser: ArgumentParser) -> None:
     """Adds ``--predict.split``, ``.k``, ``.images`` and ``.texts``."""
     group = parser.add_argument_group("What predict retrieves")
     group.add_argument(

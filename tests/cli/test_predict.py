@@ -1,6 +1,7 @@
 """``lightning predict``: what each query of a split, or of one's own, retrieves."""
 
 import json
+import re
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ import torch
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.callbacks.predictions import prediction_lines
 from itm_lightning.cli import main
+from itm_lightning.cli.predicting import set_prediction
 from itm_lightning.data import Record, Scenes
+from itm_lightning.errors import InputError
 from itm_lightning.evaluating import OwnQueries, Retrieved
 from itm_lightning.metrics import Gallery
 from itm_lightning.ranking import rank_and_top_k
@@ -108,21 +111,25 @@ def test_own_texts_and_images_search_the_test_split(predict, fitted, tmp_path):
 @pytest.mark.parametrize(
     ("command", "flags", "message"),
     [
-        (
-            "predict",
-            ["--predict.split", "valid"],
-            "no split 'valid' to predict; there are train, val, test",
-        ),
-        ("predict", ["--predict.k", "0"], "--predict.k is 0; it must be at least 1"),
-        ("predict", ["--predict.images", "a.jpg"], "--predict.images: there is no file a.jpg"),
-        ("predict", ["--predict.texts", "a.txt"], "--predict.texts: a.txt cannot be read as text"),
-        ("predict", ["--predict.texts", "a", " "], "--predict.texts has an empty text"),
-        ("predict", ["--predict.texts", '["a"'], "is no JSON list"),
-        ("test", ["--predict.k", "5"], "--predict.k is for predict; the command is test"),
+        ("predict", {"split": "valid"}, "no split 'valid' to predict; there are train, val, test"),
+        ("predict", {"k": 0}, "--predict.k is 0; it must be at least 1"),
+        ("predict", {"images": ["a.jpg"]}, "--predict.images: there is no file a.jpg"),
+        ("predict", {"texts": ["a.txt"]}, "--predict.texts: a.txt cannot be read as text"),
+        ("predict", {"texts": ["a", " "]}, "--predict.texts has an empty text"),
+        ("predict", {"texts": ['["a"']}, "is no JSON list"),
+        ("test", {"k": 5}, "--predict.k is for predict; the command is test"),
     ],
 )
-def test_what_cannot_be_predicted_is_refused(refuse, tiny_config, command, flags, message):
-    assert message in refuse(command, "--config", tiny_config, *flags)
+def test_what_cannot_be_predicted_is_refused(command, flags, message):
+    flags = {"split": None, "k": 10, "images": None, "texts": None, **flags}
+    data = ITMDataModule(Scenes(train=1, val=1, test=1))
+    with pytest.raises(InputError, match=re.escape(message)):
+        set_prediction(flags, command, Matcher.__new__(Matcher), data)
+
+
+def test_bad_flags_are_refused_before_the_run(refuse, tiny_config):
+    flags = "--predict.k", "0"
+    assert "--predict.k is 0" in refuse("predict", "--config", tiny_config, *flags)
 
 
 def test_an_image_that_does_not_decode_is_named_before_the_split_is_read(
