@@ -153,16 +153,20 @@ class RetrievalModule(pl.LightningModule, ABC):
 
     @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        self.recall.update(
-            self.encode_images(batch.images),
-            self.encode_texts(batch.texts) if batch.texts else None,  # all are distractors
-            batch.image_ids,
-            batch.text_image_ids,
-            batch.text_ids,
-        )
+        self.test_step(batch, batch_index)
 
-    test_step = validation_step
-    predict_step = validation_step
+    @override
+    def test_step(self, batch: Batch, batch_index: int) -> None:
+        images = self.encode_images(batch.images)
+        texts = self.encode_texts(batch.texts) if batch.texts else None  # all are distractors
+        self.collect(batch, images, texts)
+
+    predict_step = test_step
+
+    def collect(self, batch: Batch, images: AnyFeatures, texts: AnyFeatures | None) -> None:
+        """Keeps the features of a batch for the end of the epoch."""
+        ids = batch.image_ids, batch.text_image_ids, batch.text_ids
+        self.recall.update(images, texts, *ids)
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -185,8 +189,13 @@ class RetrievalModule(pl.LightningModule, ABC):
     def on_predict_epoch_end(self) -> None:
         self.retrieve()
 
-    def evaluate_epoch(self, split: str) -> None:
-        """Scores what the epoch's steps have encoded, and forgets it; a collective."""
+    def evaluate_epoch(self, split: str, loss: float | None = None) -> None:
+        """Scores what the epoch's steps have encoded, and forgets it; a collective.
+
+        Args:
+            split: ``"val"`` or ``"test"``.
+            loss: logged beside the scores, where there is one.
+        """
         gallery = self.recall.gallery()
         fitting = self.trainer.state.fn == "fit"
         protocol = _WITHIN_A_FIT if fitting else self.protocol
@@ -200,6 +209,8 @@ class RetrievalModule(pl.LightningModule, ABC):
             named |= {f"{split}/{name}_{key}": value for key, value in found["scores"].items()}
         self.evaluation = replace(evaluation, models=self.n_models)
         self.recall.reset()
+        if loss is not None:
+            named[f"{split}/loss"] = loss
         others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
         self.results = others | named
         for key, value in named.items():

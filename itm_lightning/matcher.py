@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
@@ -29,11 +29,12 @@ from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trun
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import ClosedForm, Similarity
 from itm_lightning.training.checkpoint import checked_state, matcher_state
-from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but, no_loss
+from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
 from itm_lightning.training.schedules import with_schedule
 from itm_lightning.training.trainer_rules import check_trainer
+from itm_lightning.training.validation_loss import ValidationLoss
 from itm_lightning.types import Batch, EncodedBatch, Features
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
@@ -46,7 +47,7 @@ class Matcher(RetrievalModule):
     against those of all, and loss and gradients are those of one process with the whole batch (of
     one step; accumulated steps remain batches of their own).
 
-    Logs ``train/loss``, the whole batch's on every process, and what
+    Logs ``train/loss``, the whole batch's on every process; in a fit ``val/loss``; and what
     :class:`~itm_lightning.evaluating.RetrievalModule` logs.
 
     Args:
@@ -123,9 +124,9 @@ class Matcher(RetrievalModule):
         self._gradient_cache = checked_size(gradient_cache)
         self._processes: Processes = SingleProcess()
         self._sharded = False
-        self._closed_form: ClosedFormFit | None = None
-        if isinstance(self.similarity, ClosedForm):
-            self._closed_form = ClosedFormFit(self.similarity)
+        self._validation_loss: ValidationLoss | None = None
+        head = self.similarity
+        self._closed_form = ClosedFormFit(head) if isinstance(head, ClosedForm) else None
 
     # -- what the parts make of images and texts -----------------------------------------------
 
@@ -135,11 +136,12 @@ class Matcher(RetrievalModule):
         Args:
             images: one or many, see :meth:`~itm_lightning.encoders.ImageEncoder.pixels`.
         """
-        return self._project_images(self.image_encoder(self.image_encoder.pixels(images)))
+        return self._project(self.image_encoder(self.image_encoder.pixels(images)), "image")
 
     def encode_texts(self, texts: str | list[str]) -> Features:
         """One text or many into that space."""
-        return self._project_texts(self.text_encoder([texts] if isinstance(texts, str) else texts))
+        many = [texts] if isinstance(texts, str) else texts
+        return self._project(self.text_encoder(many), "text")
 
     def forward(self, images: Any, texts: str | list[str]) -> Tensor:
         """Scores ``(n_images, n_texts)``; arguments as above."""
@@ -155,27 +157,19 @@ class Matcher(RetrievalModule):
         else:
             encoded_images = self.image_encoder(batch.images)
             encoded_texts = self.text_encoder(batch.texts)
-            images = self._project_images(encoded_images)
-            texts = self._project_texts(encoded_texts)
-        return EncodedBatch(
-            batch, images, texts, encoded_images, encoded_texts, self.text_encoder.token_ids
-        )
+            images = self._project(encoded_images, "image")
+            texts = self._project(encoded_texts, "text")
+        token_ids = self.text_encoder.token_ids
+        return EncodedBatch(batch, images, texts, encoded_images, encoded_texts, token_ids)
 
-    def _project_images(self, encoded: Features) -> Features:
-        selected = self._select(encoded, self.image_encoder)
-        return self.shared_projection(self.image_projection(selected))
-
-    def _project_texts(self, encoded: Features) -> Features:
-        selected = self._select(encoded, self.text_encoder)
-        return self.shared_projection(self.text_projection(selected))
-
-    def _select(self, encoded: Features, encoder: nn.Module) -> Features:
-        """What the head reads of an encoder's features."""
+    def _project(self, encoded: Features, side: str) -> Features:
+        """What the head reads of an encoder's features, projected."""
         try:
-            return self.similarity.select(encoded)
+            selected = self.similarity.select(encoded)
         except InputError as error:
-            name = type(encoder).__name__
+            name = type(getattr(self, f"{side}_encoder")).__name__
             raise InputError(f"{name} does not give what the head reads: {error}") from error
+        return self.shared_projection(getattr(self, f"{side}_projection")(selected))
 
     # -- the loops ------------------------------------------------------------------------------
 
@@ -192,6 +186,7 @@ class Matcher(RetrievalModule):
                 check_chunks("text_encoder", self.text_encoder)
             self.text_encoder.learn_vocabulary(self.data.train_texts())
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
+            self._validation_loss = None if self._closed_form else ValidationLoss()
             if self._closed_form is not None:
                 freeze_all_but(self.similarity, self)
                 self.trainer.num_sanity_val_steps = 0  # nothing can be scored before it is solved
@@ -212,7 +207,9 @@ class Matcher(RetrievalModule):
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
         if self._closed_form is not None:
-            return self._observe(batch, self._closed_form)
+            with torch.no_grad():
+                encoded = self.eval().encode_batch(batch)
+            return self._closed_form.step(encoded, self.trainer.is_last_batch, self._processes)
         comparison = self.compare(batch)
         share = self.objective.loss(comparison)
         loss = comparison.total(share.detach())
@@ -220,15 +217,18 @@ class Matcher(RetrievalModule):
         # Lightning averages the processes' gradients; those of their shares are to be summed
         return self._processes.size * share
 
-    def _observe(self, batch: Batch, closed_form: ClosedFormFit) -> Tensor:
-        """One batch of the pass of a closed-form fit; after the last one, the head is solved."""
-        self.eval()
-        with torch.no_grad():
-            encoded = self.encode_batch(batch)
-            closed_form.observe(encoded.images, encoded.texts)
-            if self.trainer.is_last_batch:
-                closed_form.solve(self._processes)
-        return no_loss(self.similarity)
+    @override
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
+        if self._validation_loss is None or not batch.texts:
+            return self.test_step(batch, batch_index)
+        encoded = self.encode_batch(batch)
+        self.collect(batch, encoded.images, encoded.texts)
+        self._validation_loss.update(self.objective, self.similarity, encoded)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        loss = self._validation_loss.compute(all_processes()) if self._validation_loss else None
+        self.evaluate_epoch("val", loss)
 
     def compare(self, batch: Batch) -> Comparison:
         """What the objective reads of a batch."""

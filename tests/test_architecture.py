@@ -52,9 +52,11 @@ ALLOWED = {
     "__main__": {"cli"},
 }
 MAY_IMPORT_LIGHTNING = {
+    "callbacks/measurements.py",
     "callbacks/predictions.py",
     "callbacks/progress.py",
     "callbacks/results.py",
+    "callbacks/wandb_run.py",
     "cli/command.py",
     "cli/errors.py",
     "cli/loggers.py",

@@ -1,7 +1,9 @@
 """What a run leaves behind, as Lightning callbacks."""
 
+from itm_lightning.callbacks.measurements import Measurements
 from itm_lightning.callbacks.predictions import RetrievalWriter
 from itm_lightning.callbacks.progress import EpochLines
 from itm_lightning.callbacks.results import Results, RunConfig
+from itm_lightning.callbacks.wandb_run import WandbRun
 
-__all__ = ["EpochLines", "Results", "RetrievalWriter", "RunConfig"]
+__all__ = ["EpochLines", "Measurements", "Results", "RetrievalWriter", "RunConfig", "WandbRun"]

@@ -11,7 +11,6 @@ import numpy as np
 import pytorch_lightning as pl
 import yaml
 from pytorch_lightning import Callback
-from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Table
@@ -24,12 +23,12 @@ from itm_lightning.part import to_config
 from itm_lightning.utils.atomic_files import remove_unfinished, replacing, write_json, write_text
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
-_FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %"}
+_FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %", "loss": "loss {:.3f}"}
 _DIRECTIONS = {"i2t": "image → text", "t2i": "text → image"}
 
 
 class RunConfig(Callback):
-    """Writes the config to ``config.yaml``, to W&B (nested) and into every checkpoint.
+    """Writes the config to ``config.yaml`` and into every checkpoint.
 
     Args:
         folder: the run's.
@@ -47,9 +46,6 @@ class RunConfig(Callback):
             return
         self._is_written = True
         write_text(self.folder / "config.yaml", yaml.safe_dump(self.config, sort_keys=False))
-        for logger in trainer.loggers:
-            if isinstance(logger, WandbLogger):
-                logger.log_hyperparams(self.config)
 
     @override
     def on_save_checkpoint(

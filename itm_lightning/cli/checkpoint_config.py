@@ -17,8 +17,9 @@ from itm_lightning.matcher import Matcher
 from itm_lightning.resume.run import find_checkpoint
 from itm_lightning.training.checkpoint import checked_state
 
-# Only a resumed fit keeps the trainer's settings: a test may run on another machine. A fit's
-# protocol is for its test: the val split may be of another size.
+# Only a resumed fit keeps the trainer's settings: a test may run on another machine. It keeps the
+# loggers alone, to be shown beside its fit. A fit's protocol is for its test: the val split may be
+# of another size.
 _SECTIONS = {
     "fit": ("seed_everything", "trainer", "model", "data", "protocol"),
     "test": ("model", "data", "protocol"),
@@ -56,7 +57,10 @@ def with_checkpoint_config(
     # A checkpoint of a notebook describes its model, but not its data.
     config = checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
     sections = _SECTIONS.get(command, _OTHER_SECTIONS)
+    logger = config.get("trainer", {}).get("logger")
     config = {name: config[name] for name in sections if name in config}
+    if command in ("validate", "test") and not isinstance(logger, bool | None):
+        config["trainer"] = {"logger": logger}
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
     return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["extra_state"]

@@ -17,7 +17,14 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
-from itm_lightning.callbacks import EpochLines, Results, RetrievalWriter, RunConfig
+from itm_lightning.callbacks import (
+    EpochLines,
+    Measurements,
+    Results,
+    RetrievalWriter,
+    RunConfig,
+    WandbRun,
+)
 from itm_lightning.cli.checkpoint_config import EnsembleFlags, with_checkpoint_config
 from itm_lightning.cli.early_args import command_of, dim_of_head, option
 from itm_lightning.cli.errors import (
@@ -36,6 +43,7 @@ from itm_lightning.cli.runs import (
     begin_run,
     drop_empty_run_folder,
     environment_of_one_run,
+    joined_fit,
     known_run,
     new_run,
 )
@@ -76,6 +84,7 @@ class ITMCLI(LightningCLI):
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
         self.extra_states: dict[str, Any] | None = None
         self.run: Run | None = None
+        self.joined: Run | None = None  # the fit whose run in W&B a test joins
         self.last: Path | None = None  # the checkpoint from which the run is resumed
         super().__init__(
             Matcher,
@@ -128,7 +137,9 @@ class ITMCLI(LightningCLI):
             self.run = known_run(args, str(command))
             self.last = self.run.last if self.run else None
         started_from = option(args, "ckpt_path")
+        given = args
         args, self.extra_states = with_checkpoint_config(args, self.subcommands(), self.last)
+        self.joined = joined_fit(given, command, option(args, "ckpt_path"))
         # sys.argv holds the same arguments; Lightning warns where both are given
         argv, sys.argv = sys.argv, sys.argv[:1]
         try:
@@ -186,11 +197,16 @@ class ITMCLI(LightningCLI):
         settings = self.config_init[self.subcommand]["trainer"]
         self.run = self.run or new_run(Path(settings["default_root_dir"]), str(self.subcommand))
         if is_first():
-            begin_run(self.run)
+            begin_run(self.run, self.joined)
             print(f"run folder: {self.run.folder}" + (f", from {self.last}" if self.last else ""))
-        self.trainer_defaults["callbacks"] = self._callbacks(self.run.folder)
+        # What W&B shows: this run, or the fit whose run a test joins.
+        shown, config = self.run, self.plain_config()
+        if self.joined:
+            shown, config = self.joined, self.joined.config
+        told = WandbRun(config | {"run_name": shown.folder.name}, joins=shown is not self.run)
+        self.trainer_defaults["callbacks"] = [*self._callbacks(self.run.folder), told]
         with refused_settings():
-            logger = loggers_of(settings["logger"], self.run)
+            logger = loggers_of(settings["logger"], self.run, shown, config)
             # ModelTable is printed instead of Lightning's summary.
             return super().instantiate_trainer(logger=logger, enable_model_summary=False, **kwargs)
 
@@ -207,6 +223,7 @@ class ITMCLI(LightningCLI):
             ResumeCallback(self.last),
             PreemptionCallback(last),
             Results(folder),
+            Measurements(config["trainer"]["log_every_n_steps"]),
             RetrievalWriter(folder / "predictions.jsonl"),
             *([] if config["trainer"]["enable_model_summary"] is False else [ModelTable()]),
             *([EpochLines()] if self._needs_lines() else []),

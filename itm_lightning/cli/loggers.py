@@ -16,22 +16,42 @@ from typing_extensions import override
 from itm_lightning.resume.run import Run
 from itm_lightning.utils.atomic_files import replacing
 
+#: What W&B takes from the environment where its logger was not told: a run's id, display name,
+#: group, tags and job type.
+WANDB_VARIABLES = "WANDB_RUN_ID", "WANDB_NAME", "WANDB_RUN_GROUP", "WANDB_TAGS", "WANDB_JOB_TYPE"
 _ROWS_AT_ONCE = 100
 
 
-def loggers_of(chosen: Any, run: Run) -> list[Logger] | bool:
+def loggers_of(chosen: Any, run: Run, shown: Run, config: dict[str, Any]) -> list[Logger] | bool:
     """The loggers of the YAML, and ``metrics.csv`` beside them.
 
     Args:
         chosen: ``trainer.logger`` of the config.
-        run: W&B's run gets its id, unless the config gives another.
+        run: has the folder of ``metrics.csv``.
+        shown: the run that W&B shows: this one, or the fit that a test joins. What the user left
+            open is named after it: id, display name, group, tags and job type.
+        config: of that run.
     """
     if chosen is False:
         return False
     others = [] if chosen in (None, True) else chosen if isinstance(chosen, list) else [chosen]
-    if any(isinstance(logger, WandbLogger) for logger in others) and run.wandb_id:
-        os.environ["WANDB_RUN_ID"] = run.wandb_id  # what W&B takes where no id was given
+    if any(isinstance(logger, WandbLogger) for logger in others) and shown.wandb_id:
+        os.environ["WANDB_RUN_ID"] = shown.wandb_id
+        head, dataset = _head_and_dataset(config)
+        names = shown.folder.name, f"{dataset}-{head}", f"{head},{dataset}", shown.command
+        for variable, value in zip(WANDB_VARIABLES[1:], names, strict=True):
+            os.environ.setdefault(variable, value)
     return [*others, MetricsCSV(run.folder)]
+
+
+def _head_and_dataset(config: dict[str, Any]) -> tuple[str, str]:
+    """The class of the head; and the name of the source's folder or, where it has none, class."""
+    source = config["data"]["source"]
+    head = config["model"]["similarity"] or {"class_path": "Cosine"}  # the Matcher's default
+    classes = (part["class_path"].rpartition(".")[2] for part in (head, source))
+    root = Path(source.get("init_args", {}).get("root") or "").name
+    head_class, source_class = classes
+    return head_class, root or source_class
 
 
 class MetricsCSV(Logger):

@@ -13,14 +13,15 @@ from pathlib import Path
 from torch.distributed import TCPStore
 
 from itm_lightning.cli.early_args import option
+from itm_lightning.cli.loggers import WANDB_VARIABLES
 from itm_lightning.cli.processes import SlurmJob, is_first
 from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run
 
 DEFAULT_ROOT = "runs"
-# Processes that a run's first process starts inherit its folder, and W&B's id.
+# Processes that a run's first process starts inherit its folder, and what W&B is told.
 _RUN_FOLDER = "ITM_LIGHTNING_RUN_FOLDER"
-_OF_ONE_RUN = (_RUN_FOLDER, "WANDB_RUN_ID")
+_OF_ONE_RUN = (_RUN_FOLDER, *WANDB_VARIABLES)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -37,8 +38,38 @@ def environment_of_one_run() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def begin_run(run: Run) -> None:
-    """Makes the run's folder known to the processes that this one starts; by the first only."""
+def joined_fit(given: Sequence[str], command: str | None, checkpoint: str | None) -> Run | None:
+    """The fit whose run in W&B is also that of a test of its checkpoint.
+
+    Args:
+        given: arguments of the command line, without those that the checkpoint brings.
+        command: the subcommand.
+        checkpoint: its file.
+
+    Returns:
+        ``None`` where the run is one of its own: the command is not a test, the checkpoint lies in
+        no fit's folder or its fit was not in W&B, or the user gave an id or a group, or further
+        models.
+    """
+    fit = Run.of_checkpoint(Path(checkpoint)) if checkpoint else None
+    if command not in ("validate", "test") or fit is None or fit.command != "fit":
+        return None
+    own = [f"trainer.logger.init_args.{name}" for name in ("id", "version", "group")]
+    has_own = any(option(given, name) for name in (*own, "ensemble.checkpoints"))
+    has_own |= any(name in os.environ for name in ("WANDB_RUN_ID", "WANDB_RUN_GROUP"))
+    in_wandb = "WandbLogger" in str(fit.config.get("trainer", {}).get("logger"))
+    return fit if in_wandb and not has_own else None
+
+
+def begin_run(run: Run, joined: Run | None = None) -> None:
+    """Makes the run's folder known to the processes that this one starts; by the first only.
+
+    Args:
+        run: the command's.
+        joined: the run whose id in W&B it has.
+    """
+    if joined is not None and joined.wandb_id:
+        os.environ["WANDB_RUN_ID"] = joined.wandb_id
     run.begin()
     os.environ[_RUN_FOLDER] = str(run.folder)
 

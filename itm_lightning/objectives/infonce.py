@@ -43,6 +43,11 @@ class InfoNCE(QueryObjective):
         else:
             self.register_buffer("log_scale", log_scale)
 
+    @property
+    def temperature(self) -> Tensor:
+        """What scores are divided by."""
+        return at_least_float32(-self.log_scale).exp()
+
     @override
     def query_loss(self, queries: Queries) -> Tensor:
         logits = queries.scores * at_least_float32(self.log_scale).exp()

@@ -33,6 +33,11 @@ class MatchProbability(QueryObjective):
         self.shift = nn.Parameter(torch.tensor(float(shift)))
         self.pseudo = pseudo
 
+    @property
+    def temperature(self) -> Tensor:
+        """What scores are divided by: 1 / scale."""
+        return 1 / self.scale
+
     @override
     def query_loss(self, queries: Queries) -> Tensor:
         logits = queries.scores * self.scale + self.shift

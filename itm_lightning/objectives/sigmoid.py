@@ -42,6 +42,11 @@ class Sigmoid(Objective):
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
+    @property
+    def temperature(self) -> Tensor:
+        """What scores are divided by: 1 / scale."""
+        return (-self.log_scale).exp()
+
     @override
     def loss(self, comparison: Comparison) -> Tensor:
         return comparison.sum_over_blocks(self._block_loss) / comparison.pairs

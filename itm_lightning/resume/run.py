@@ -42,6 +42,13 @@ class Run:
         """The id of W&B's run; None before the first start."""
         return self.state.get("wandb_id")
 
+    @classmethod
+    def of_checkpoint(cls, path: Path) -> Run | None:
+        """The run in whose folder a checkpoint lies, ``<folder>/checkpoints/best.ckpt``."""
+        folder = path.resolve().parent.parent
+        command = cls(folder, "").state.get("command")
+        return None if command is None else cls(folder, command)
+
     @property
     def config(self) -> dict[str, Any]:
         """The config with which it was started; empty before."""

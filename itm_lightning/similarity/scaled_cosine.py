@@ -50,6 +50,11 @@ class ScaledCosine(InnerProductSimilarity):
         self.log_scale = nn.Parameter(torch.tensor(log_scale))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 
+    @property
+    def temperature(self) -> Tensor:
+        """What cosines are divided by: 1 / scale."""
+        return at_least_float32(-self.log_scale).exp()
+
     @override
     def embed_images(self, images: Features) -> Tensor:
         return unit(self.pooled(images))

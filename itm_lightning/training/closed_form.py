@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from itm_lightning.distributed import Processes, rank
 from itm_lightning.similarity.base import ClosedForm
-from itm_lightning.types import Features
+from itm_lightning.types import EncodedBatch, Features
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,14 @@ class ClosedFormFit:
         for name, value in self._head.observe(images, texts).items():
             self._sums[name] = self._sums[name] + value if name in self._sums else value
 
+    def step(self, encoded: EncodedBatch, is_last: bool, processes: Processes) -> Tensor:
+        """Observes a batch, solves the head after the last one (a collective), and has no loss."""
+        self.observe(encoded.images, encoded.texts)
+        if is_last:
+            self.solve(processes)
+        return no_loss(cast(nn.Module, self._head))
+
+    @torch.no_grad()
     def solve(self, processes: Processes) -> None:
         """Sets the head's weights from the pairs of all processes; a collective."""
         self._head.solve({name: processes.sum(value) for name, value in self._sums.items()})

@@ -11,8 +11,9 @@ from tests.cli.wandb_file import config_sent, finished_records, keys_logged
 SECTIONS = {
     *("seed_everything", "trainer", "model", "data", "protocol", "last_checkpoint"),
     "ensemble",
-    *("ckpt_path", "weights_only"),
+    *("ckpt_path", "weights_only", "run_name"),
 }
+OF_STEPS = {"train/loss", "train/lr", "train/temperature", "train/images_per_second"}
 
 
 @pytest.fixture
@@ -40,8 +41,8 @@ def check_run_and_id(root):
     assert config["model"] == yaml.safe_load((folder / "config.yaml").read_text())["model"]
 
     metrics = json.loads((folder / "metrics.json").read_text())
-    assert {"train/loss", "val/rsum", "test/rsum", "test/i2t_R@1"} <= set(metrics)
-    assert keys_logged(found) == set(metrics) | {"epoch", "trainer/global_step"}
+    assert {"train/loss", "val/rsum", "val/loss", "test/rsum", "test/i2t_R@1"} <= set(metrics)
+    assert keys_logged(found) == set(metrics) | OF_STEPS | {"epoch", "trainer/global_step"}
     assert (folder / "metrics.csv").is_file()
 
     (wandb_id,) = {record.run.run_id for record in found if record.HasField("run")}

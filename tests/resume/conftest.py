@@ -37,6 +37,8 @@ class Outcome:
         self.last = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
         (best,) = (s for key, s in self.last["callbacks"].items() if "BestCheckpoint" in key)
         self.best = torch.load(best["best_model_path"], weights_only=True)
+        for checkpoint in (self.last, self.best):  # a run's speed is never the same twice
+            checkpoint.get("resume", {}).get("metrics", {}).pop("train/images_per_second", None)
         self.metrics = json.loads((folder / "metrics.json").read_text())
 
     def equals(self, other):
