@@ -1,0 +1,233 @@
+"""The pages of explanations: one a pair, self-contained, with a PNG beside it; and their index."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from itm_lightning.explain.explanation import Explanation
+from itm_lightning.utils.atomic_files import write_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Of values above and below zero, on any image; told apart by colour-blind readers.
+ABOVE, BELOW = (255, 106, 0), (0, 96, 255)
+_DARKEST = 0.85  # opacity of the largest value: the image still shows
+_WIDEST = 900  # pixels of the image in a page
+_LABELLED = 0.15  # places are labelled with a word from this share of the largest value on
+
+
+def write_pages(
+    pairs: Sequence[Sequence[Explanation]], labels: Sequence[str], folder: Path
+) -> Path:
+    """Writes ``pair-<n>.html`` and ``pair-<n>.png`` of every pair, and ``index.html``.
+
+    Args:
+        pairs: of each pair, the explanation of every Matcher.
+        labels: what the Matchers are called, where there are several.
+        folder: made where there is none.
+
+    Returns:
+        The index.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    names = [f"pair-{number:0{len(str(len(pairs)))}d}" for number in range(1, len(pairs) + 1)]
+    for number, (name, pair) in enumerate(zip(names, pairs, strict=True)):
+        before, after = names[number - 1 : number], names[number + 1 : number + 2]
+        views = [_view(each, label) for each, label in zip(pair, labels, strict=True)]
+        links = {"before": before, "after": after, "png": f"{name}.png"}
+        html = _render(text=pair[0].text, views=views, links=links, pairs=None)
+        write_text(folder / f"{name}.html", html)
+        figure_of(pair, labels).savefig(folder / f"{name}.png", dpi=110)
+    listed = [
+        {"name": name, "text": pair[0].text, "photo": _uri(pair[0].image, 240), "all": pair}
+        for name, pair in zip(names, pairs, strict=True)
+    ]
+    write_text(folder / "index.html", _render(text=None, views=[], links={}, pairs=listed))
+    return folder / "index.html"
+
+
+def _render(**values: Any) -> str:
+    from jinja2 import Environment, StrictUndefined
+
+    source = resources.files("itm_lightning.explain").joinpath("page.html").read_text("utf-8")
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    return environment.from_string(source).render(above=ABOVE, below=BELOW, **values)
+
+
+# -- what a page shows ------------------------------------------------------------------------
+
+
+def _view(explanation: Explanation, label: str) -> dict[str, Any]:
+    """What the template shows of one explanation, in plain values."""
+    limit, shares = largest(explanation.maps), explanation.shares
+    most = largest(shares)
+    words = [
+        {
+            "text": word,
+            "special": special,
+            "value": float(share),
+            "colour": css(float(share) / most),
+            "overlay": _overlay(explanation, row, limit),
+        }
+        for word, special, share, row in zip(
+            explanation.words, explanation.special, shares, explanation.maps, strict=True
+        )
+    ]
+    return {
+        "label": label,
+        "explanation": explanation,
+        "photo": _uri(explanation.image, _WIDEST),
+        "ratio": explanation.image.width / explanation.image.height,
+        "words": words,
+        "whole": _overlay(explanation, explanation.maps.sum(0), largest(explanation.maps.sum(0))),
+        "places": _places(explanation),
+        "sum": float(shares.sum()),
+        "unplaced": float(explanation.unplaced.sum()),
+        "limit": limit,
+    }
+
+
+def largest(values: Tensor) -> float:
+    """The largest magnitude, to which colours are scaled; 1 where all are zero."""
+    return float(values.abs().max()) or 1.0 if values.numel() else 1.0
+
+
+def rgba(values: Tensor, limit: float) -> NDArray[np.uint8]:
+    """Colours ``(…, 4)`` of values: their sign is the colour, their magnitude the opacity."""
+    strength = (values / limit).clamp(-1, 1).numpy()
+    colours = np.where((strength >= 0)[..., None], np.array(ABOVE), np.array(BELOW))
+    opacity = _DARKEST * 255 * np.abs(strength)
+    return np.concatenate([colours, opacity[..., None]], axis=-1).round().astype(np.uint8)
+
+
+def css(strength: float) -> str:
+    """The same as a colour of CSS, paler, to be read as a background of text."""
+    colour = ABOVE if strength >= 0 else BELOW
+    return f"rgb({colour[0]} {colour[1]} {colour[2]} / {min(1.0, abs(strength)) * 0.6:.3f})"
+
+
+def boxes_of(explanation: Explanation) -> list[tuple[float, float, float, float]]:
+    """The places as left, top, right and bottom, shares of the image's sides; none if unknown."""
+    if explanation.boxes is not None:
+        return [tuple(box) for box in explanation.boxes.tolist()]
+    if explanation.grid is None:
+        return []
+    rows, columns, _ = explanation.grid
+    return [
+        (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
+        for row in range(rows)
+        for column in range(columns)
+    ]
+
+
+def _overlay(explanation: Explanation, values: Tensor, limit: float) -> dict[str, Any]:
+    """A map as a small image, stretched over the photo; or as boxes with their colours."""
+    colours = rgba(values, limit)
+    if explanation.grid is not None:
+        rows, columns, _ = explanation.grid
+        return {"uri": _png(Image.fromarray(colours.reshape(rows, columns, 4))), "boxes": []}
+    order = values.abs().argsort().tolist()  # the strongest on top
+    places = boxes_of(explanation)
+    boxes = [(places[i], _css_of(colours[i])) for i in order] if places else []
+    return {"uri": None, "boxes": boxes}
+
+
+def _css_of(colour: NDArray[np.uint8]) -> str:
+    red, green, blue, opacity = colour.tolist()
+    return f"rgb({red} {green} {blue} / {opacity / 255:.2f})"
+
+
+def _places(explanation: Explanation) -> list[dict[str, Any]]:
+    """Of every place its box, its values by word, and the word of the largest."""
+    limit = largest(explanation.maps)
+    real = [i for i, special in enumerate(explanation.special) if not special]
+    places = []
+    for box, column in zip(boxes_of(explanation), explanation.maps.T, strict=False):
+        best = max(real, key=lambda i: float(column[i]), default=None)
+        value = 0.0 if best is None else float(column[best])
+        label = explanation.words[best] if best is not None and value > _LABELLED * limit else ""
+        values = [round(float(v) / limit, 3) for v in column]
+        places.append({"box": box, "label": label, "value": value / limit, "values": values})
+    return places
+
+
+def _uri(image: Image.Image, widest: int) -> str:
+    """The image as a data URI: a PNG where it is small, so that its pixels stay sharp."""
+    if max(image.size) <= 160:
+        return _png(image)
+    image = image.copy()
+    image.thumbnail((widest, widest))
+    return _data(image.convert("RGB"), "jpeg", quality=86)
+
+
+def _png(image: Image.Image) -> str:
+    return _data(image, "png")
+
+
+def _data(image: Image.Image, kind: str, **options: Any) -> str:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+# -- figures ----------------------------------------------------------------------------------
+
+
+def figure_of(pair: Sequence[Explanation], labels: Sequence[str], columns: int = 6) -> Figure:
+    """The image and a map of every word, of each Matcher's explanation of one pair."""
+    from matplotlib.figure import Figure
+
+    tiles = [[None, *range(len(each.words))] for each in pair]
+    rows = [-(-len(each) // columns) for each in tiles]
+    width, height = pair[0].image.size
+    tile = 2.0
+    tall = tile * height / width + 0.32
+    figure = Figure(figsize=(columns * tile, sum(rows) * tall + 0.45 * len(pair)))
+    parts = figure.subfigures(len(pair), 1, height_ratios=rows, squeeze=False)[:, 0]
+    for part, explanation, label, shown, lines in zip(
+        parts, pair, labels, tiles, rows, strict=True
+    ):
+        title = f"{label or explanation.head}: score {explanation.score:.3f} ({explanation.method})"
+        part.suptitle(title, x=0.012, y=0.995, ha="left", va="top", fontsize=10)
+        axes = part.subplots(lines, columns, squeeze=False).flatten()
+        part.subplots_adjust(0.01, 0.01, 0.99, 1 - 0.62 / (lines * tall + 0.45), 0.04, 0.18)
+        limit = largest(explanation.maps)
+        for axis in axes:
+            axis.axis("off")
+        for axis, word in zip(axes, shown, strict=False):
+            grey = word is not None
+            picture = explanation.image.convert("L").convert("RGB") if grey else explanation.image
+            axis.imshow(picture, extent=(0, 1, 1, 0), aspect="auto")
+            if word is None:
+                axis.set_title("the image", fontsize=8, color="#59636e")
+                continue
+            share = float(explanation.shares[word])
+            axis.set_title(f"{explanation.words[word]}  {share:+.3f}", fontsize=8)
+            _draw(axis, explanation, explanation.maps[word], limit)
+    return figure
+
+
+def _draw(axis: Any, explanation: Explanation, values: Tensor, limit: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    colours = rgba(values, limit)
+    if explanation.grid is not None:
+        rows, columns, _ = explanation.grid
+        axis.imshow(colours.reshape(rows, columns, 4), extent=(0, 1, 1, 0), aspect="auto", zorder=2)
+        return
+    for (left, top, right, bottom), colour in zip(boxes_of(explanation), colours, strict=False):
+        size = right - left, bottom - top
+        axis.add_patch(Rectangle((left, top), *size, color=colour / 255, fill=False, linewidth=2))

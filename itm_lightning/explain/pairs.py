@@ -1,0 +1,63 @@
+"""Pairs of a split, as they are explained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from itm_lightning.data import ImageSource, ITMDataModule, Record, RegionSource, Source
+from itm_lightning.data.sources.precomputed.files import read_manifest
+from itm_lightning.data.sources.precomputed.source import Precomputed
+from itm_lightning.encoders.base import Grid
+from itm_lightning.errors import InputError
+from itm_lightning.explain.inputs import RegionImage
+from itm_lightning.utils.images import as_image
+
+
+def pairs_of_split(
+    data: ITMDataModule, split: str, count: int
+) -> list[tuple[Image.Image | RegionImage, str]]:
+    """Images spread evenly over a split, each with its first text.
+
+    Args:
+        data: connected to the image encoder that reads its images.
+        split: ``"train"``, ``"val"`` or ``"test"``.
+        count: the number of pairs; all where there are fewer images with texts.
+
+    Raises:
+        InputError: the split has no texts.
+    """
+    records = [record for record in data.source.records(split) if record.texts]
+    if not records:
+        raise InputError(f"{type(data.source).__name__} has no texts for the split {split}")
+    count = min(count, len(records))
+    chosen = [records[i * len(records) // count] for i in range(count)]
+    return [(image_of(data.source, record), record.texts[0]) for record in chosen]
+
+
+def image_of(source: Source, record: Record) -> Image.Image | RegionImage:
+    """A record's image; or its regions, with the image where its location names a file."""
+    if isinstance(source, ImageSource):
+        return source.image(record)
+    assert isinstance(source, RegionSource)
+    path, grid = Path(record.location), None
+    image = as_image(path) if path.is_file() else None
+    if isinstance(source, Precomputed):
+        manifest = read_manifest(source.root)
+        grid = manifest and manifest["grid"] and Grid(**manifest["grid"])
+    boxes = source.region_boxes(record)
+    return RegionImage(source.batch([record]), grid or None, _shares(boxes, image), image)
+
+
+def _shares(boxes: Tensor | None, image: Image.Image | None) -> Tensor | None:
+    """Boxes in pixels as shares of the image; of the furthest edges, where there is no image."""
+    if boxes is None:
+        return None
+    boxes = boxes.float()
+    if float(boxes.max()) <= 1:
+        return boxes
+    right, bottom = image.size if image else boxes[:, 2:].amax(dim=0).tolist()
+    return (boxes / torch.tensor([right, bottom, right, bottom])).clamp(0, 1)
