@@ -109,7 +109,7 @@ def main(args: list[str]) -> None:
         raise InputError(f"--images {chosen.images} is not a folder: give the one with the photos")
     if chosen.runs:
         factor, variants, notes = _trained(chosen, others)
-        source = next(variant for variant in variants).outcomes[0].source()
+        source = variants[0].outcomes[0].source()
     else:
         plan, source, notes = _planned(chosen, others)
         if chosen.print_jobs:

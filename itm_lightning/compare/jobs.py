@@ -21,8 +21,9 @@ _SLURM = """#!/bin/bash
 # Submit with sbatch; afterwards the same `lightning compare` only compares.
 #SBATCH --job-name=itm-compare
 #SBATCH --array=0-{last}
-#SBATCH --ntasks=1
-#SBATCH --gpus-per-task=1
+#SBATCH --nodes=1
+#SBATCH --ntasks-per-node=1
+#SBATCH --gpus-per-node=1
 #SBATCH --cpus-per-task=8
 #SBATCH --time=08:00:00
 #SBATCH --requeue
