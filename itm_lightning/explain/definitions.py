@@ -1,0 +1,126 @@
+"""What the measures of explanations are, and their table and picture.
+
+Their values come as a dictionary. ``pointing`` is a measure, ``pointing_random`` the same of a
+baseline, ``pointing/shape`` and ``pointing_random/shape`` both for one class of words; without a
+class it is the mean over the classes. ``images`` is the number of images, and ``words/shape`` that
+of the words of a class.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+GALLERY = 100  # texts, of one image each, among which the true one is ranked
+LARGEST = 0.5  # share of the image; larger objects can hardly be missed
+
+
+class Measure(NamedTuple):
+    """What a number means: its definition, and the baselines that it is to be compared with."""
+
+    definition: str
+    baselines: tuple[str, ...] = ()
+
+
+MEASURES = {
+    "pointing": Measure(
+        "share of words whose map is largest at a place with its centre in a box of what the word "
+        "names; of tied places, the share inside. Boxes of more than half the image are left out. "
+        "random: a random place; centre: the image's centre; best: the best map on these places",
+        ("random", "centre", "best"),
+    ),
+    "mass": Measure(
+        "share of the map's positive part inside those boxes, each place's value spread over its "
+        "area. area: the boxes' share of the image",
+        ("area",),
+    ),
+    "deletion": Measure(
+        "area under the pair's score while its first pixels by the map become the mean colour, a "
+        "20th at a time; the score on a scale from the empty image (0) to the whole (1), clipped. "
+        "Low is good. random: cells in random order; centre: from the centre outwards",
+        ("random", "centre"),
+    ),
+    "deletion_rank": Measure(
+        f"the same of the share of the other texts, of {GALLERY} in all, that the true one "
+        "outranks. Low is good",
+        ("random", "centre"),
+    ),
+    "insertion": Measure(
+        "area under the pair's score while the first pixels come back into the blurred image "
+        "(Gaussian, 11 pixels, σ 5); from the blurred image (0) to the whole (1). High is good",
+        ("random", "centre"),
+    ),
+    "insertion_rank": Measure(
+        "the same of the share of the other texts that the true one outranks. High is good",
+        ("random", "centre"),
+    ),
+    "words_deletion": Measure(
+        "area under the pair's score while the first words by the map become the encoder's unknown "
+        "word or mask, one at a time; from none left (0) to all (1). Low is good",
+        ("random",),
+    ),
+    "other_word": Measure(
+        "Spearman's correlation of the maps of two words of one text. Near 1: the map does not "
+        "depend on the word"
+    ),
+    "shuffled_weights": Measure(
+        "Spearman's correlation of a word's map with its map after the weights of head, "
+        "projections and poolings have been shuffled. Near 1: it does not depend on them"
+    ),
+}
+
+
+def rows(measured: Mapping[str, float]) -> list[tuple[str, float, dict[str, float]]]:
+    """Name, value and baselines of each measure and class of words, in the order of the table."""
+    found = []
+    for measure, (_, baselines) in MEASURES.items():
+        suffixes = sorted(key.removeprefix(measure) for key in measured if key.startswith(measure))
+        for suffix in [s for s in suffixes if not s or s.startswith("/")]:
+            beside = {name: f"{measure}_{name}{suffix}" for name in baselines}
+            found.append(
+                (
+                    f"{measure}{suffix}",
+                    measured[f"{measure}{suffix}"],
+                    {name: measured[key] for name, key in beside.items() if key in measured},
+                )
+            )
+    return found
+
+
+def table(measured: Mapping[str, float]) -> str:
+    """The measures beside their baselines, and what they mean."""
+    lines = [f"explanations of {measured['images']:.0f} pairs"]
+    for name, value, beside in rows(measured):
+        count = measured.get(f"words/{name.partition('/')[2]}")
+        words = "" if count is None else f"{count:.0f} words"
+        others = " · ".join(f"{baseline} {number:.3f}" for baseline, number in beside.items())
+        lines.append(f"  {name:24}{value:6.3f}  {words:>10}  {others}".rstrip())
+    for measure, (definition, _) in MEASURES.items():
+        if measure in measured:
+            lines += ["", *textwrap.wrap(f"{measure}: {definition}.", width=88)]
+    return "\n".join(lines)
+
+
+def picture(measured: Mapping[str, float], path: Path) -> None:
+    """A bar for each measure, and a mark for each of its baselines."""
+    from matplotlib.figure import Figure
+
+    found = rows(measured)
+    figure = Figure(figsize=(7, 0.6 + 0.28 * len(found)), layout="constrained")
+    axes = figure.add_subplot()
+    heights = range(len(found))
+    axes.barh(heights, [value for _, value, _ in found], color="#4c78a8", height=0.7)
+    for mark, baseline in (("o", "random"), ("s", "centre"), ("D", "area"), ("|", "best")):
+        at = [(beside[baseline], y) for y, (_, _, beside) in enumerate(found) if baseline in beside]
+        if at:
+            style = {"color": "#e45756", "markersize": 6, "linestyle": "none"}
+            axes.plot(*zip(*at, strict=True), mark, label=baseline, **style)
+    axes.set_yticks(heights, [name for name, _, _ in found])
+    axes.invert_yaxis()
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.grid(axis="x", alpha=0.3)
+    if axes.get_legend_handles_labels()[1]:
+        axes.legend(title="baseline", loc="lower right")
+    figure.savefig(path, dpi=120)
