@@ -57,8 +57,8 @@ MEASURES = {
         ("random", "centre"),
     ),
     "words_deletion": Measure(
-        "area under the pair's score while the first words by the map become the encoder's unknown "
-        "word or mask, one at a time; from none left (0) to all (1). Low is good",
+        "area under the pair's score while the first words by the map are hidden (unknown, "
+        "or masked), one at a time; from none left (0) to all (1). Low is good",
         ("random",),
     ),
     "other_word": Measure(

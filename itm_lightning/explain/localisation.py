@@ -95,5 +95,7 @@ def rank_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 def _ranks(values: Tensor) -> Tensor:
     """The number of smaller values, and half a place for each equal one."""
-    one, other = values[..., :, None], values[..., None, :]
-    return (other < one).double().sum(-1) + (other == one).double().sum(-1) / 2
+    values = values.contiguous()
+    in_order = values.sort().values
+    smaller = torch.searchsorted(in_order, values)
+    return (smaller + torch.searchsorted(in_order, values, right=True)).double() / 2

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 from itm_lightning.data import ITMDataModule
 from itm_lightning.data.source import ImageSource, Mention
 from itm_lightning.errors import InputError
+from itm_lightning.explain.attributions import projected
 from itm_lightning.explain.definitions import GALLERY, LARGEST
 from itm_lightning.explain.explanation import Explanation, explain
 from itm_lightning.explain.faithfulness import (
@@ -26,9 +27,8 @@ from itm_lightning.explain.faithfulness import (
     scores_of_pixels,
     shuffled_weights,
     spans_of,
-    without_words,
 )
-from itm_lightning.explain.inputs import crop_of
+from itm_lightning.explain.inputs import crop_of, joined, text_inputs
 from itm_lightning.explain.localisation import (
     areas,
     cells,
@@ -198,22 +198,30 @@ def _of_pixels(
 
 @torch.no_grad()
 def _of_words(matcher: Matcher, explanation: Explanation, seed: int) -> dict[str, Tensor]:
-    """Deletion of words, where the text encoder has a word that says nothing."""
-    unknown = matcher.text_encoder.unknown_word
-    numbered = [(n, span) for n, span in enumerate(_spans(explanation)) if span is not None]
-    if unknown is None or len(numbered) < 2:
+    """Deletion of words, where the text encoder has embeddings that can be hidden."""
+    try:
+        inputs = text_inputs(matcher.text_encoder, explanation.text)
+    except InputError:
         return {}
-    shares = explanation.shares[[n for n, _ in numbered]]
+    (tokens,) = matcher.text_encoder.words([explanation.text])
+    words = [number for number, special in enumerate(explanation.special) if not special]
+    rows = [[token - inputs.first for token in word.tokens] for word in joined(tokens)]
+    shares = explanation.shares[words]
     generator = torch.Generator().manual_seed(seed)
-    images = matcher.encode_images([explanation.image])
+    encoder = matcher.image_encoder
+    encoded = encoder(encoder.pixels([explanation.image]))
     measured = {}
     for name, order in (
         ("words_deletion", shares.argsort(descending=True, stable=True)),
-        ("words_deletion_random", torch.randperm(len(numbered), generator=generator)),
+        ("words_deletion_random", torch.randperm(len(words), generator=generator)),
     ):
-        spans = [numbered[n][1] for n in order.tolist()]
-        texts = matcher.encode_texts(without_words(explanation.text, spans, unknown))
-        curve = matcher.similarity(images, texts)[0].float().cpu()
+        versions = [inputs.values]
+        for number in order.tolist():
+            hidden = rows[words[number]]
+            versions.append(versions[-1].clone())
+            versions[-1][hidden] = inputs.hidden[hidden]
+        pair = projected(matcher, encoded, inputs.encode(torch.stack(versions)))
+        curve = matcher.similarity(*pair)[0].float().cpu()
         measured[name] = area_under(relative(curve.flip(-1)))
     return measured
 
