@@ -115,8 +115,7 @@ def picture(measured: Mapping[str, float], path: Path) -> None:
     for mark, baseline in (("o", "random"), ("s", "centre"), ("D", "area"), ("|", "best")):
         at = [(beside[baseline], y) for y, (_, _, beside) in enumerate(found) if baseline in beside]
         if at:
-            style = {"color": "#e45756", "markersize": 6, "linestyle": "none"}
-            axes.plot(*zip(*at, strict=True), mark, label=baseline, **style)
+            axes.plot(*zip(*at, strict=True), mark, label=baseline, color="#e45756")
     axes.set_yticks(heights, [name for name, _, _ in found])
     axes.invert_yaxis()
     axes.axvline(0, color="black", linewidth=0.8)

@@ -182,7 +182,9 @@ def _of_pixels(
         return {}
     size = grid.rows, grid.columns
     orders = torch.cat([explanation.maps.sum(dim=0).view(1, *size), baselines(*size, seed=true)])
-    (pixels,) = matcher.image_encoder.pixels([explanation.image])
+    batch = matcher.image_encoder.pixels([explanation.image])
+    assert isinstance(batch, Tensor)  # of an image
+    pixels = batch[0]
     first = first_pixels(orders, *pixels.shape[1:])
     measured = {}
     for measure, change in (("deletion", deleted), ("insertion", inserted)):
