@@ -17,6 +17,7 @@ _WARNINGS = (
     r"FSDP2-wrapped module .* returned a view tensor",  # nothing writes into a trunk's tokens
     r".*_get_pg_default_device|Multiple backends are registered",  # within torch
     r".*isinstance\(treespec, LeafSpec\)",  # within Lightning
+    r"`torch.jit.script` is deprecated",  # within torch, where explain calls jvp
 )
 _LOG_LINES = {
     "pytorch_lightning.utilities.rank_zero": (
