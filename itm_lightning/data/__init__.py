@@ -6,6 +6,7 @@ from itm_lightning.data.sources.coco import Coco
 from itm_lightning.data.sources.coco_captions import CocoCaptions
 from itm_lightning.data.sources.flickr30k import Flickr30k
 from itm_lightning.data.sources.folder import Folder
+from itm_lightning.data.sources.hugging_face import HuggingFace
 from itm_lightning.data.sources.karpathy import Karpathy
 from itm_lightning.data.sources.precomputed import Precomputed
 from itm_lightning.data.sources.scenes import Scenes
@@ -16,6 +17,7 @@ __all__ = [
     "CocoCaptions",
     "Flickr30k",
     "Folder",
+    "HuggingFace",
     "ITMDataModule",
     "ImageSource",
     "Karpathy",

@@ -10,7 +10,7 @@ from typing_extensions import override
 
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.coco_captions import CocoObjects
-from itm_lightning.data.sources.hub import HubSource
+from itm_lightning.data.sources.hub import Columns, HubSource
 from itm_lightning.data.sources.hub_tables import Repository
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import Row
@@ -31,7 +31,7 @@ class Coco(ImageFileSource, HubSource):
       as train.
     - a local folder of its Parquet files: ``repository: path/to/folder``.
 
-    For a repository with images in its rows take :class:`Flickr30k`.
+    For a repository with images in its rows take :class:`HuggingFace`.
 
     Args:
         images: the folder that holds ``train2014`` and ``val2014``.
@@ -70,7 +70,7 @@ class Coco(ImageFileSource, HubSource):
         instances: list[str] | None = None,
         streaming: bool = False,
     ) -> None:
-        columns = {
+        columns: Columns = {
             "folder_column": folder_column,
             "file_column": file_column,
             "text_column": text_column,

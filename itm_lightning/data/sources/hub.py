@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 from typing_extensions import override
 
-from itm_lightning.data.source import ImageSource, Record
+from itm_lightning.data.source import SPLITS, ImageSource, Record
 from itm_lightning.data.sources.hub_tables import HubTable, Repository, StoredTable, StreamedTable
 from itm_lightning.data.sources.tables import Row, SplitNames, as_texts, no_column
 from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
+
+Columns = dict[str, str | list[str] | None]
+"""Column by flag; several where a flag takes a list."""
+Located = tuple[str, Row]
+"""A row and its location."""
 
 
 class HubSource(ImageSource):
@@ -40,13 +45,13 @@ class HubSource(ImageSource):
     def __init__(
         self,
         repository: Repository,
-        columns: Mapping[str, str | None],
+        columns: Columns,
         splits: dict[str, list[str]] | None,
         texts_per_image: int | None,
         streaming: bool,
     ) -> None:
         self.repository = repository
-        self.columns = dict(columns)
+        self.columns: Columns = columns
         self.splits = SplitNames(splits)
         self.texts_per_image = texts_per_image
         self.streaming = streaming
@@ -56,26 +61,30 @@ class HubSource(ImageSource):
     def table(self) -> HubTable:
         """The rows; opened, and their columns checked, at the first access."""
         table = (StreamedTable if self.streaming else StoredTable)(self.repository)
-        there = table.columns(table.splits()[0])
-        for flag, column in self.columns.items():
-            if column is not None and column not in there:
-                raise InputError(no_column(self._name, column, f"data.source.{flag}", there))
+        self.columns = self.found_columns(table)
+        there = table.kinds(table.splits()[0])
+        for flag, columns in self.columns.items():
+            for column in _listed(columns):
+                if column not in there:
+                    raise InputError(no_column(self._name, column, f"data.source.{flag}", there))
         return table
+
+    def found_columns(self, table: HubTable) -> Columns:
+        """The columns that were given; a subclass may find those that were not."""
+        return self.columns
 
     @override
     def records(self, split: str) -> Sequence[Record]:
         if split not in self._records:
-            text_ids = itertools.count()
-            records = [
-                self._record(position, location, row, text_ids)
-                for position, (location, row) in enumerate(self._rows_of(split))
-            ]
-            self._records[split] = well_formed(records, self._name)
+            for name, rows in self.rows_of(split).items():
+                text_ids = itertools.count()
+                made = [self._record(k, *row, text_ids) for k, row in enumerate(rows)]
+                self._records[name] = well_formed(made, self._name)
         return self._records[split]
 
     def text_columns(self) -> list[str]:
         """The columns that records are made of."""
-        return list(dict.fromkeys(column for column in self.columns.values() if column))
+        return list(dict.fromkeys(itertools.chain(*map(_listed, self.columns.values()))))
 
     def completed(self, record: Record, row: Row) -> Record:
         """The record, to which a subclass may add values of the row; its location is the row's."""
@@ -85,23 +94,27 @@ class HubSource(ImageSource):
     def _name(self) -> str:
         return f"dataset {self.repository.name!r}"
 
-    def _rows_of(self, split: str) -> list[tuple[str, Row]]:
-        """The rows of a split, each with its location."""
-        wanted, column = self.splits[split], self.columns["split_column"]
+    def rows_of(self, split: str) -> dict[str, list[Located]]:
+        """The rows of a split, and of those that are read with it."""
         hub_splits = self.table.splits()
+        column = cast("str | None", self.columns["split_column"])
         if column is None:
             self.splits.check(hub_splits, self._name)
-            return [row for name in hub_splits if name in wanted for row in self._located(name)]
+            names = [name for name in hub_splits if name in self.splits[split]]
+            return {split: [row for name in names for row in self._located(name)]}
         rows = [row for name in hub_splits for row in self._located(name)]
         self.splits.check((row[column] for _, row in rows), self._name)
-        return [(location, row) for location, row in rows if row[column] in wanted]
+        return {
+            name: [(location, row) for location, row in rows if row[column] in self.splits[name]]
+            for name in SPLITS
+        }
 
-    def _located(self, hub_split: str) -> Iterator[tuple[str, Row]]:
+    def _located(self, hub_split: str) -> Iterator[Located]:
         for number, row in enumerate(self.table.rows(hub_split, self.text_columns())):
             yield f"{hub_split}/{number}", row
 
     def _record(self, position: int, location: str, row: Row, text_ids: Iterator[int]) -> Record:
-        texts = as_texts(row[self.columns["text_column"]])  # type: ignore[index]
+        texts = tuple(t for c in _listed(self.columns["text_column"]) for t in as_texts(row[c]))
         ids = self._whole_numbers(row, "text_id_column", location)
         if ids is None:
             ids = list(itertools.islice(text_ids, len(texts)))
@@ -117,7 +130,7 @@ class HubSource(ImageSource):
 
     def _whole_numbers(self, row: Row, flag: str, location: str) -> list[int] | None:
         """The cell's number or numbers, which may be text; ``None`` where there is no column."""
-        column = self.columns[flag]
+        column = cast("str | None", self.columns[flag])
         if column is None:
             return None
         value: Any = row[column]
@@ -128,3 +141,8 @@ class HubSource(ImageSource):
                 f"row {location} of {self._name} has {value!r} in column {column!r}, no whole "
                 f"number: set data.source.{flag} to null to number them"
             ) from None
+
+
+def _listed(columns: str | list[str] | None) -> list[str]:
+    """The columns of one flag."""
+    return columns if isinstance(columns, list) else [columns] if columns else []

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import bisect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -14,13 +15,15 @@ from typing_extensions import override
 from itm_lightning.data.sources.tables import Row
 from itm_lightning.errors import InputError, one_line
 
+_BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+
 
 @dataclass(frozen=True)
 class Repository:
     """The repository that holds a table.
 
     Attributes:
-        name: repository id on the Hub, or a local folder.
+        name: repository id on the Hub, or a local folder or file.
         revision: branch, tag or commit; ``None`` for a local folder.
         config: which of the repository's configurations.
     """
@@ -28,6 +31,25 @@ class Repository:
     name: str
     revision: str | None = None
     config: str | None = None
+
+    @property
+    def folder(self) -> Path:
+        """The folder on disk, to which names of image files are relative."""
+        path = Path(self.name)
+        return path.parent if path.is_file() else path
+
+    def opened(self, load: Callable[..., Any]) -> Any:
+        """What ``datasets.load_dataset``, or another function of its arguments, makes of it."""
+        path = Path(self.name)
+        if not path.is_file():
+            return load(self.name, self.config, revision=self.revision)
+        builder = _BUILDERS.get(path.suffix)
+        if builder is None:
+            raise InputError(
+                f"dataset {self.name!r} (data.source.repository) is a file of no kind in "
+                f"{', '.join(_BUILDERS)}"
+            )
+        return load(builder, data_files=self.name)
 
     @contextmanager
     def reached(self) -> Iterator[None]:
@@ -51,8 +73,8 @@ class HubTable(ABC):
         """The names of the Hub splits."""
 
     @abstractmethod
-    def columns(self, split: str) -> list[str]:
-        """The names of the columns."""
+    def kinds(self, split: str) -> dict[str, str]:
+        """What each column holds, by its name: ``image``, ``text`` (or lists of it), ``other``."""
 
     @abstractmethod
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -70,9 +92,13 @@ class StoredTable(HubTable):
         import datasets
 
         with repository.reached():
-            loaded = datasets.load_dataset(
-                repository.name, repository.config, revision=repository.revision
-            )
+            folder = Path(repository.name)
+            if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+                loaded = datasets.load_from_disk(folder)  # save_to_disk wrote it
+            else:
+                loaded = repository.opened(datasets.load_dataset)
+            if isinstance(loaded, datasets.Dataset):
+                loaded = {"train": loaded}
             self._splits = {str(name): _undecoded(split) for name, split in loaded.items()}
 
     @override
@@ -80,8 +106,8 @@ class StoredTable(HubTable):
         return list(self._splits)
 
     @override
-    def columns(self, split: str) -> list[str]:
-        return self._splits[split].column_names
+    def kinds(self, split: str) -> dict[str, str]:
+        return _kinds(self._splits[split].features.arrow_schema)
 
     @override
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
@@ -90,6 +116,26 @@ class StoredTable(HubTable):
     @override
     def cell(self, split: str, row: int, column: str) -> Any:
         return self._splits[split][row][column]
+
+
+def _kinds(schema: Any) -> dict[str, str]:
+    """What the columns of an Arrow schema hold; ``datasets`` keeps images as bytes and path."""
+    return {field.name: _kind(field.type) for field in schema}
+
+
+def _kind(type_: Any) -> str:
+    import pyarrow.types as are
+
+    if are.is_struct(type_) and {type_.field(i).name for i in range(type_.num_fields)} == {
+        "bytes",
+        "path",
+    }:
+        return "image"
+    if are.is_binary(type_) or are.is_large_binary(type_):
+        return "image"
+    if are.is_list(type_) or are.is_large_list(type_):
+        type_ = type_.value_type
+    return "text" if are.is_string(type_) or are.is_large_string(type_) else "other"
 
 
 def _undecoded(rows: Any) -> Any:
@@ -123,9 +169,7 @@ class StreamedTable(HubTable):
         import datasets
 
         with repository.reached():
-            builder = datasets.load_dataset_builder(
-                repository.name, repository.config, revision=repository.revision
-            )
+            builder = repository.opened(datasets.load_dataset_builder)
             files = {str(name): list(map(str, f)) for name, f in builder.config.data_files.items()}
         strange = [file for found in files.values() for file in found if ".parquet" not in file]
         if strange:
@@ -145,9 +189,9 @@ class StreamedTable(HubTable):
         return list(self._files)
 
     @override
-    def columns(self, split: str) -> list[str]:
+    def kinds(self, split: str) -> dict[str, str]:
         with _parquet(self._files[split][0]) as file:
-            return file.schema_arrow.names
+            return _kinds(file.schema_arrow)
 
     @override
     def rows(self, split: str, columns: Sequence[str]) -> Iterator[Row]:
