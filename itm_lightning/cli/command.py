@@ -75,7 +75,12 @@ _OTHER_COMMANDS = {
     "explain": "itm_lightning.cli.explain",
     "list": "itm_lightning.cli.list_parts",
 }
-_DESCRIPTION = "Image-text matching you can take apart: train, score and compare from YAML."
+_DESCRIPTION = (
+    "Image-text matching you can take apart: train, score and compare from YAML. Besides the "
+    "subcommands below: `lightning compare` trains several similarity measures alike and compares "
+    "them, `lightning explain` shows what a score looks at, `lightning list` names every part; "
+    "each has its own --help."
+)
 
 
 class ITMCLI(LightningCLI):

@@ -15,6 +15,7 @@ from typing import ClassVar
 import pytest
 import yaml
 
+from itm_lightning.cli import compare as cli_compare
 from itm_lightning.cli import main
 from itm_lightning.compare import jobs
 from tests.cli.conftest import in_file
@@ -87,6 +88,13 @@ def compare(tmp_path, monkeypatch, tiny_config):
 
 
 @pytest.fixture
+def undrawn(monkeypatch):
+    """Without pictures, which take longer than a tiny fit."""
+    for name in ("write_report", "save_pictures"):
+        monkeypatch.setattr(cli_compare, name, lambda *_: None)
+
+
+@pytest.fixture
 def refused(compare, capsys, started, tmp_path):
     """The one line with which ``compare`` refuses; nothing was started."""
 
@@ -108,30 +116,30 @@ def scores(rows):
 
 
 def test_a_comparison_that_was_stopped_goes_on_to_the_same_table(
-    compare, started, tmp_path, monkeypatch
+    compare, started, undrawn, tmp_path, monkeypatch
 ):
     (tmp_path / "mine.py").write_text(BROKEN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    asked = "[Cosine, mine.Broken]", "--seeds", "[1, 2]", "--data.source.train", "16"
-    InProcess.stop_at = "Cosine-2"
+    others = "--seeds", "[1]", "--data.source.train", "16"
+    InProcess.stop_at = "Bilinear-1"
     with pytest.raises(SystemExit) as stopped:
-        compare(*asked)
+        compare("[Cosine, mine.Broken, Bilinear]", *others)
     assert stopped.value.code == 130
-    assert started == ["Cosine-1", "Broken-1", "Cosine-2"]
+    assert started == ["Cosine-1", "Broken-1", "Bilinear-1"]
 
     del started[:]
-    rows = compare(*asked)
-    assert started == ["Broken-1", "Cosine-2", "Broken-2"]  # a failed run is tried again
+    rows = compare("[Cosine, mine.Broken, Bilinear]", *others)
+    assert started == ["Broken-1", "Bilinear-1"]  # a failed run is tried again
     assert rows["Broken"]["error"] == "this head is broken"
-    assert rows["Cosine"]["seeds"] == "2"
-    config = yaml.safe_load((tmp_path / "out/runs/Cosine-2/config.yaml").read_text())
+    config = yaml.safe_load((tmp_path / "out/runs/Bilinear-1/config.yaml").read_text())
     assert config["data"]["source"]["init_args"]["train"] == 16
-    assert config["seed_everything"] == 2
-    uninterrupted = compare("[Cosine]", *asked[1:], output="new")
-    assert scores(uninterrupted)["Cosine"] == scores(rows)["Cosine"]
+    assert config["seed_everything"] == 1
+    uninterrupted = compare("[Bilinear]", *others, output="new")
+    assert scores(uninterrupted)["Bilinear"] == scores(rows)["Bilinear"]
 
 
-def test_settings_are_searched_on_val_with_the_first_seed(compare, started, tmp_path):
+@pytest.mark.slow
+def test_settings_are_searched_on_val_with_the_first_seed(compare, started, undrawn, tmp_path):
     rate = "model.optimizer.init_args.lr"
     optimizer = {"class_path": "torch.optim.AdamW"}
     trials = [{"model": {"optimizer": optimizer}, rate: lr} for lr in (1e-30, 3e-3)]
@@ -188,6 +196,7 @@ def test_printed_commands_are_the_runs_that_are_compared_afterwards(
     rows = compare(f"[CrossAttention, {I2T}]")
     assert list(rows) == ["CrossAttention", "CrossAttention(direction=i2t)"]
     assert not started
+    assert (tmp_path / "out/report.html").read_text().count("CrossAttention(direction=i2t)") > 3
 
     answers = json.loads((tmp_path / "out/measurements.json").read_text())
     for label in rows:
@@ -245,9 +254,8 @@ def test_slurm_arrays_and_sweeps_start_the_same_runs(compare, tmp_path, capsys):
         assert by_sweep.stdout.splitlines() == command
 
 
-def test_a_frozen_encoder_runs_once_for_all_heads(
-    compare, started, tmp_path, tiny_config, monkeypatch, capsys
-):
+@pytest.mark.slow
+def test_a_frozen_encoder_runs_once_for_all_heads(compare, started, undrawn, tmp_path, capsys):
     import torch
     from torchvision.models import squeezenet1_1
 
