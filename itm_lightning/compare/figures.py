@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_KS = np.unique(np.geomspace(1, 100, 40).round().astype(int))
 _MARKED = (1, 5, 10)  # those of rsum
+_KS = np.unique([*np.geomspace(1, 100, 40).round().astype(int), *_MARKED])
 _FEWEST = 30  # texts: the R@1 of fewer is within ± 18 points at best
 _LENGTHS = 5  # groups of texts
 _WAYS = {"i2t": "image → text", "t2i": "text → image"}
@@ -157,8 +157,9 @@ def seed_spread(findings: Findings) -> Figure | None:
     for place, (i, scores) in enumerate(found):
         shown = look(i) | {"linestyle": "none", "markersize": 7, "alpha": 0.85}
         axes.plot(scores, [place] * len(scores), **shown)
-        axes.plot([np.mean(scores)] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=1.4)
-    axes.set_yticks(range(len(found)), [findings.variants[i].label for i, _ in found])
+        if len(scores) > 1:
+            axes.plot([np.mean(scores)] * 2, [place - 0.32, place + 0.32], color=INK, linewidth=1.4)
+    axes.set_yticks(range(len(found)), [_broken(findings.variants[i].label) for i, _ in found])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -207,7 +208,7 @@ def hubs(findings: Findings, name: str) -> Figure | None:
         hollow = {"markerfacecolor": "none", "markeredgecolor": shown["color"]}
         axes.plot(before, place, **shown | hollow | {"markeredgewidth": 1.6})
         axes.plot(after, place, **shown)
-    axes.set_yticks(range(len(found)), [findings.variants[i].label for i, *_ in found])
+    axes.set_yticks(range(len(found)), [_broken(findings.variants[i].label) for i, *_ in found])
     axes.tick_params(axis="y", labelcolor=INK)
     axes.set_ylim(len(found) - 0.5, -0.5)
     axes.grid(visible=False, axis="y")
@@ -220,6 +221,11 @@ def hubs(findings: Findings, name: str) -> Figure | None:
 def _figure(axes: Axes) -> Figure:
     figure: Any = axes.figure
     return figure
+
+
+def _broken(label: str) -> str:
+    """A class's arguments on a line of their own, beside an axis."""
+    return label.replace("(", "\n(", 1)
 
 
 def _with_outcomes(findings: Findings) -> list[tuple[int, Variant]]:
@@ -255,8 +261,13 @@ def _recall_by_group(
 
 def _history(outcome: Outcome, unit: str) -> tuple[list[float], list[float]] | None:
     """Epochs, from 1, or minutes, every epoch taken to be as long; and rsum on val after each."""
-    rows = [row for row in outcome.history if "val/rsum" in row and "epoch" in row]
-    if not rows:
+    epochs_in_all = outcome.config.get("trainer", {}).get("max_epochs") or float("inf")
+    rows = [  # the best checkpoint, scored again when the fit has ended, is no point of the curve
+        row
+        for row in outcome.history
+        if "val/rsum" in row and row.get("epoch", float("inf")) < epochs_in_all
+    ]
+    if len(rows) < 2:
         return None
     epochs = [row["epoch"] + 1 for row in rows]
     if unit == "minutes":

@@ -136,10 +136,13 @@ def _costs(scored: Sequence[dict[str, Any]]) -> list[str]:
         return ["It is also the cheapest to score."]
     if timed[0] is not scored[0]:
         return []
-    times = scored[0]["ms_per_1000_pairs"] / cost
-    return [
-        f"The cheapest to score is {label}; {scored[0]['label']} takes {times:,.1f} times as long."
-    ]
+    times = _rounded(scored[0]["ms_per_1000_pairs"] / cost)
+    return [f"The cheapest to score is {label}; {scored[0]['label']} takes {times} times as long."]
+
+
+def _rounded(number: float) -> str:
+    """Two digits, and no more: 1.3, 27, 35,000."""
+    return f"{float(f'{number:.2g}'):,.{1 if number < 9.5 else 0}f}"
 
 
 def _other(difference: Difference, label: str) -> str:
