@@ -93,6 +93,13 @@ def _parser() -> _Parser:
         metavar="NAME",
         help="also score with hubs corrected, from the training split: NNN, CSLS, InvertedSoftmax",
     )
+    add(
+        "--explanations",
+        type=int,
+        default=0,
+        metavar="N",
+        help="also measure what the heads look at, on N images: takes seconds an image",
+    )
     add("--images", type=Path, help="folder of the photos, where the runs read extracted features")
     return parser
 
@@ -105,13 +112,13 @@ def main(args: list[str]) -> None:
     """
     chosen, others = _parser().parse_known_args(args)
     correction = _correction(chosen.hub_correction)
-    if chosen.images is not None and not chosen.images.is_dir():
-        raise InputError(f"--images {chosen.images} is not a folder: give the one with the photos")
     if chosen.runs:
         factor, variants, notes = _trained(chosen, others)
         source = variants[0].outcomes[0].source()
+        _check_photos(source, chosen)
     else:
         plan, source, notes = _planned(chosen, others)
+        _check_photos(source, chosen)
         if chosen.print_jobs:
             print(printed(plan, chosen.print_jobs))
             return
@@ -122,7 +129,8 @@ def main(args: list[str]) -> None:
             sys.exit(130)
         factor, notes = "similarity", [*notes, *more]
     chosen.output.mkdir(parents=True, exist_ok=True)
-    measurements = Measurements(chosen.output / "measurements.json", correction)
+    path = chosen.output / "measurements.json"
+    measurements = Measurements(path, correction, chosen.explanations, source)
     findings = find(factor, variants, notes, measurements)
     write(findings, chosen.output)
     write_report(
@@ -131,6 +139,13 @@ def main(args: list[str]) -> None:
     save_pictures(findings, chosen.output / "pictures")
     Console().print(to_print(findings.rows, title_of(findings)))
     print(f"wrote {chosen.output / 'report.html'}")
+
+
+def _check_photos(source: Source, chosen: argparse.Namespace) -> None:
+    if chosen.images is not None and not chosen.images.is_dir():
+        raise InputError(f"--images {chosen.images} is not a folder: give the one with the photos")
+    if chosen.explanations and not isinstance(source, ImageSource):
+        raise InputError(f"--explanations needs photos; {type(source).__name__} has only regions")
 
 
 def _image_of(findings: Findings, source: Source, folder: Path | None) -> ImageOf:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from itm_lightning.compare.measurements import Measurement, Measurements, disagreements
 from itm_lightning.compare.runs import Variant, check_comparable
@@ -17,6 +16,7 @@ from itm_lightning.compare.table import rows_of, to_csv, to_markdown
 from itm_lightning.data import Record
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.utils.atomic_files import replacing, write_text
+from itm_lightning.utils.progress_bars import progress_bar
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _measured(
 ) -> dict[str, Measurement]:
     queries = disagreements(variants)
     found = {}
-    for variant in tqdm(variants, desc="measure", unit="variant"):
+    for variant in progress_bar(variants, desc="measure", unit="variant"):
         try:
             found[variant.label] = measurements.of(variant, queries)
         except InputError as error:

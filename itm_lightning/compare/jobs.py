@@ -11,11 +11,11 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-from tqdm.auto import tqdm
 
 from itm_lightning.compare.plan import Head, Job, Plan
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.errors import InputError
+from itm_lightning.utils.progress_bars import progress_bar
 
 _SLURM = """#!/bin/bash
 # Submit with sbatch; afterwards the same `lightning compare` only compares.
@@ -108,7 +108,7 @@ def train(plan: Plan, split: str | None) -> tuple[tuple[Variant, ...], list[str]
         InputError: the images could not be encoded.
     """
     (plan.output / "runs").mkdir(parents=True, exist_ok=True)
-    if plan.extracts and (reason := _run(plan.extraction, tqdm.write)):
+    if plan.extracts and (reason := _run(plan.extraction, print)):
         raise InputError(f"lightning extract failed: {reason} (see {plan.extraction.log})")
     first, others = plan.seeds[0], plan.seeds[1:]
     searched = {
@@ -116,7 +116,7 @@ def train(plan: Plan, split: str | None) -> tuple[tuple[Variant, ...], list[str]
     }
     total = sum(len(jobs) for jobs in searched.values()) + len(others) * len(plan.heads)
     errors: dict[Path, str] = {}
-    with tqdm(total=total, unit="run") as bar:
+    with progress_bar(total=total, unit="run") as bar:
 
         def run(job: Job) -> None:
             bar.set_description(job.folder.name)

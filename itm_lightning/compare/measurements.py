@@ -15,9 +15,10 @@ import numpy as np
 import torch
 
 from itm_lightning.compare.runs import Outcome, Variant
-from itm_lightning.data import ITMDataModule
+from itm_lightning.data import ITMDataModule, Source
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import encode_split
+from itm_lightning.explain.measures import measure_explanations
 from itm_lightning.matcher import Matcher
 from itm_lightning.metrics import Gallery
 from itm_lightning.metrics.hubness import hub_report
@@ -68,11 +69,21 @@ class Measurements:
     Args:
         path: of the file, JSON.
         correction: of hubs, to be measured, too; a part's config.
+        explained: on how many images explanations are measured, too.
+        photos: the source of these images, where the runs' own source has only their regions.
     """
 
-    def __init__(self, path: Path, correction: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        correction: dict[str, Any] | None = None,
+        explained: int = 0,
+        photos: Source | None = None,
+    ) -> None:
         self.path = path
         self.correction = correction
+        self.explained = explained
+        self.photos = photos
         self._stored: dict[str, Any] = json.loads(path.read_text()) if path.is_file() else {}
 
     def of(self, variant: Variant, queries: Sequence[dict[str, Any]]) -> Measurement:
@@ -90,54 +101,45 @@ class Measurements:
         if path is None:
             raise InputError(f"{outcome.folder} has no checkpoints/best.ckpt")
         split = outcome.results["split"]
-        key = [str(path), path.stat().st_mtime, split, queries, self.correction]
+        wanted = self.correction, self.explained
+        key = [str(path), path.stat().st_mtime, split, queries, *wanted]
         stored = self._stored.get(variant.label)
         if stored is None or stored["of"] != key:
-            made = measure(outcome, path, queries, self.correction)
+            made = self._measure(outcome, path, queries)
             stored = {"of": key, "measured": dataclasses.asdict(made)}
             self._stored[variant.label] = stored
             write_json(self.path, self._stored)
         return Measurement(**stored["measured"])
 
-
-@torch.no_grad()
-def measure(
-    outcome: Outcome,
-    checkpoint: Path,
-    queries: Sequence[Mapping[str, Any]],
-    correction: Mapping[str, Any] | None,
-) -> Measurement:
-    """Encodes the split of a run once, and measures its head on it.
-
-    Args:
-        outcome: of the run.
-        checkpoint: its best.
-        queries: see :func:`disagreements`.
-        correction: of hubs, a part's config; its bank is the training split.
-
-    Raises:
-        InputError: the checkpoint or the data cannot be read.
-    """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    matcher = Matcher.load_from_checkpoint(checkpoint, map_location=device)
-    data = ITMDataModule(outcome.source(), batch_size=outcome.config["data"]["batch_size"])
-    data.connect(matcher.image_encoder)
-    gallery = encode_split(matcher, data, outcome.results["split"])
-    head = matcher.similarity
-    hub = None
-    if correction is not None:
-        bank = encode_split(matcher, data, "train")
-        hub = hub_report(head, gallery, bank, from_config(correction))
-    milliseconds, megabytes = _cost(head, gallery)
-    return Measurement(
-        head_parameters=sum(parameter.numel() for parameter in head.parameters()),
-        ms_per_1000_pairs=milliseconds,
-        peak_mb=megabytes,
-        indexable=isinstance(head, Embedding),
-        disagreements=_answered(head, gallery, queries),
-        hub=hub,
-        explanation=None,
-    )
+    @torch.no_grad()
+    def _measure(
+        self, outcome: Outcome, checkpoint: Path, queries: Sequence[Mapping[str, Any]]
+    ) -> Measurement:
+        """Encodes the split of a run once, and measures its head on it."""
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        matcher = Matcher.load_from_checkpoint(checkpoint, map_location=device)
+        batch_size, split = outcome.config["data"]["batch_size"], outcome.results["split"]
+        data = ITMDataModule(outcome.source(), batch_size).connect(matcher.image_encoder)
+        gallery = encode_split(matcher, data, split)
+        head = matcher.similarity
+        hub = explanation = None
+        if self.correction is not None:
+            bank = encode_split(matcher, data, "train")
+            hub = hub_report(head, gallery, bank, from_config(self.correction))
+        if self.explained:
+            photos = ITMDataModule(self.photos or outcome.source(), batch_size)
+            with torch.enable_grad():
+                explanation = measure_explanations(matcher, photos, split, self.explained)
+        milliseconds, megabytes = _cost(head, gallery)
+        return Measurement(
+            head_parameters=sum(parameter.numel() for parameter in head.parameters()),
+            ms_per_1000_pairs=milliseconds,
+            peak_mb=megabytes,
+            indexable=isinstance(head, Embedding),
+            disagreements=_answered(head, gallery, queries),
+            hub=hub,
+            explanation=explanation,
+        )
 
 
 def _cost(head: Similarity, gallery: Gallery) -> tuple[float, float]:

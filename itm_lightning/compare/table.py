@@ -32,7 +32,8 @@ _HEADS = {
     "peak_mb": "peak MB",
     "indexable": "index",
 }
-_MORE = re.compile(r"explanation/|hub/.*(rsum|_skewness)$")
+_HUB = re.compile(r"hub/.*(rsum|_skewness)$")  # the CSV has the other columns, too
+_EXPLANATION = re.compile(r"explanation/[^/]+$")
 _PRINTED = ("i2t_R@1", "t2i_R@1", "rsum", "pairs_accuracy", "head_parameters", "ms_per_1000_pairs")
 _FORMATS = {
     "head_parameters": "{:,.0f}",
@@ -103,18 +104,23 @@ def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def to_markdown(rows: Sequence[Mapping[str, Any]], differences: Sequence[Difference]) -> str:
     """The same rounded, mean ± standard deviation; below, why variants failed, and differences."""
     own = [key for key in _HEADS if any(row.get(key) is not None for row in rows)]
-    others = dict.fromkeys(key for row in rows for key in row if _MORE.match(key))
-    columns = [*own, *others]
-    more = {key: key.partition("/")[2].replace("_", " ") for key in others}
-    heads = ["", "seeds", *((_HEADS | more)[key] for key in columns)]
-    lines = [_line(heads), _line([":--", *["--:"] * (len(heads) - 1)])]
-    lines += [_line([row["label"], _seeds(row), *(_cell(row, k) for k in columns)]) for row in rows]
+    every = list(dict.fromkeys(key for row in rows for key in row))
+    lines = _lines(rows, [*own, *filter(_HUB.match, every)])
+    if explained := list(filter(_EXPLANATION.match, every)):
+        lines += ["", *_lines(rows, explained)]
     lines += [f"\n{row['label']} failed: {row['error']}" for row in rows if row["error"]]
     if differences:
         heads = ["", "score", "difference", "95 %", "p (Holm)", "wins", "losses"]
         lines += ["", _line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
         lines += [_line(_cells(difference)) for difference in differences]
     return "\n".join(lines) + "\n"
+
+
+def _lines(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
+    heads = [_HEADS.get(key, key.partition("/")[2].replace("_", " ")) for key in columns]
+    body = [[row["label"], _seeds(row), *(_cell(row, key) for key in columns)] for row in rows]
+    head = [["", "seeds", *heads], [":--", *["--:"] * (1 + len(heads))]]
+    return [_line(cells) for cells in (*head, *body)]
 
 
 def to_print(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
