@@ -11,7 +11,6 @@ from pathlib import Path
 from textwrap import indent
 from typing import Any
 
-
 from itm_lightning.compare.plan import Head, Job, Plan
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.errors import InputError
