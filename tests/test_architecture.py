@@ -36,7 +36,7 @@ ALLOWED = {
     "ensemble": BASE | {"similarity", "evaluating", "sharding", "training", "matcher"},
     "callbacks": BASE | {"data", "ranking", "metrics", "evaluating"},
     "explain": BASE
-    | {"encoders", "data", "similarity", "ranking", "metrics", "evaluating", "matcher"},
+    | {"pooling", "encoders", "data", "similarity", "ranking", "metrics", "evaluating", "matcher"},
     "compare": BASE
     | {
         *("data", "similarity", "ranking", "metrics", "resume", "evaluating"),

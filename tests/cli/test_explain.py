@@ -51,7 +51,7 @@ def test_own_images_and_texts_side_by_side(checkpoints, tmp_path, capsys):
     assert not re.search(r"""(src|href)=["'](?!data:|pair-|index)|url\((?!data:)|https?:""", page)
     assert "a red circle &amp; a star" in page
     assert page.count("<section") == 2
-    assert page.count('class="word"') == 2 * 6
+    assert page.count('class="word"') == 2 * 5
     matcher = Matcher.load_from_checkpoint(heads[1])
     found = explain(matcher, images[0], texts[0])[0]
     assert f'<dd class="total">{found.score:.4f}</dd>' in page
