@@ -14,10 +14,10 @@ from itm_lightning.errors import InputError
 
 #: What a comparison is called after, where several parts differ; the others come with it.
 _FIRST = ("similarity", "objective", "image_encoder", "text_encoder")
-#: What says how and where a run was made, and not what was learnt.
-_OF_A_START = re.compile(
-    r"seed_everything$|ckpt_path$|run_name$|last_checkpoint\.|ensemble\.|data\.num_workers$|protocol"
-    r"|trainer\.(?!max_|min_|gradient_clip|accumulate|precision|limit_train|overfit)"
+#: What decides what is learnt; all else says how and where a run was made, or what is scored.
+_OF_TRAINING = re.compile(
+    r"model\.|data\.(?!num_workers$)"
+    r"|trainer\.(max_|min_|gradient_clip|accumulate|precision|limit_train|overfit)"
 )
 _MISSING = object()
 
@@ -37,7 +37,7 @@ def variants_of(outcomes: Sequence[Outcome]) -> tuple[str, tuple[Variant, ...], 
         InputError: two runs are the same, the seed included.
     """
     configs = [flat(outcome.config) for outcome in outcomes]
-    varied = differing(configs)
+    varied = [key for key in differing(configs) if _OF_TRAINING.match(key)]
     groups: dict[str, list[int]] = defaultdict(list)
     for i, config in enumerate(configs):
         groups[json.dumps([config.get(key) for key in varied])].append(i)
@@ -117,7 +117,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The keys of flat configs whose values differ, without those that say only how it was run.
+    """The keys of flat configs whose values differ.
 
     A key that one config lacks differs where another has more than an empty value for it: a newer
     version may have added it.
@@ -128,9 +128,7 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:
         values = [config.get(key, _MISSING) for config in configs]
         there = [value for value in values if value is not _MISSING]
         same = all(value == there[0] for value in there)
-        if not _OF_A_START.match(key) and not (
-            same and (len(there) == len(values) or not there[0])
-        ):
+        if not same or (len(there) < len(values) and there[0]):
             found.append(key)
     return found
 

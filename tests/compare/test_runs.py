@@ -26,7 +26,7 @@ def test_runs_that_differ_in_the_seed_are_seeds_of_one_variant(tmp_path):
     runs = outcomes(
         tmp_path,
         {},
-        {"seed_everything": 2, "data.num_workers": 4, "trainer.accelerator": "gpu"},
+        {"seed_everything": 2, "data.num_workers": 4, "trainer.accelerator": "gpu", "k": 5},
         BILINEAR | {"model.dim": 32},
     )
     factor, variants, notes = variants_of(runs)
@@ -68,7 +68,7 @@ def test_two_factors_are_both_in_the_labels_where_one_does_not_tell_runs_apart(t
 
 
 def test_a_key_that_an_older_version_lacks_is_no_difference_while_it_is_empty(tmp_path):
-    runs = outcomes(tmp_path, {"model.new": None}, {"seed_everything": 2})
+    runs = outcomes(tmp_path, {"model.new": None, "data.k": 0}, {"seed_everything": 2})
     assert len(variants_of(runs)[1]) == 1
 
 
