@@ -131,7 +131,7 @@ class Results(Callback):
         if evaluation.hub_correction is not None:
             name, bank = type(module.hub_correction).__name__, evaluation.hub_correction["bank"]
             bank_size = f"{bank['images']} images, {bank['texts']} texts of train"
-            title = f"{title}\nhubs corrected by {name} · bank: {bank_size}"
+            title = f"{title}\nhubs corrected by {name}\nbank: {bank_size}"
             Console().print(retrieval_table(evaluation.hub_correction["scores"], title))
 
 

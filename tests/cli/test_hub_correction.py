@@ -51,9 +51,8 @@ def test_both_scores_are_reported(run, tiny_config, capsys):
 
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.count("test: 12 images, 60 texts · protocol Retrieval") == 2
-    assert (
-        f"hubs corrected by NNN · bank: {n_train} images, {5 * n_train} texts of train" in printed
-    )
+    bank = f"{n_train} images, {5 * n_train} texts of train"
+    assert f"hubs corrected by NNN bank: {bank}" in printed
 
 
 def test_models_of_an_ensemble_are_corrected_together(run, tiny_config):

@@ -25,7 +25,9 @@ CONFIG = {
     "trainer": TINY_TRAINER,
     "model": TINY_MODEL,
     "data": {"source": {"class_path": "Scenes", "init_args": SCENES}, "batch_size": 8},
+    "hub_correction": {"class_path": "NNN", "init_args": {"k": 7}},
 }
+CORRECTED = ["--hub_correction=NNN", "--hub_correction.k=7"]
 PROCESSES = ["--trainer.accelerator=cpu", "--trainer.strategy=ddp"]
 
 
@@ -107,14 +109,14 @@ def of_one_run(folder, pattern):
 @pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_processes_score_as_one(fitted, tmp_path, devices, hard):
     checkpoint, metrics = fitted[hard]
-    flags = [*PROCESSES, f"--trainer.devices={devices}"]
+    flags = [*PROCESSES, *CORRECTED, f"--trainer.devices={devices}"]
     command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
     printed = finish(tmp_path, start(tmp_path, *command))
     expected = scores(metrics)
     assert scores(of_one_run(tmp_path, "metrics.json")) == expected
-    assert {"test/rsum", "test/i2t_medr"} <= expected.keys()
+    assert {"test/rsum", "test/i2t_medr", "test/NNN_rsum"} <= expected.keys()
     assert ("test/pairs_accuracy" in expected) == (hard is tokens)
-    assert printed.count("protocol Retrieval") == 1
+    assert printed.count("protocol Retrieval") == 2  # plain, and hubs corrected
 
 
 @pytest.mark.slow
@@ -141,7 +143,7 @@ def test_two_nodes_of_two_score_as_one(fitted, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    flags = [*PROCESSES, "--trainer.devices=2", "--trainer.num_nodes=2"]
+    flags = [*PROCESSES, *CORRECTED, "--trainer.devices=2", "--trainer.num_nodes=2"]
     command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
     torchrun = "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=2"
     where = "--master_addr=127.0.0.1", f"--master_port={port}"
