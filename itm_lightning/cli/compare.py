@@ -21,7 +21,7 @@ from itm_lightning.compare.findings import Findings, find, title_of, write
 from itm_lightning.compare.jobs import printed, train
 from itm_lightning.compare.measurements import Measurements
 from itm_lightning.compare.pictures import save_pictures
-from itm_lightning.compare.plan import Job, Plan, can_extract, heads_of, read_settings
+from itm_lightning.compare.plan import Job, Plan, can_extract, can_store, heads_of, read_settings
 from itm_lightning.compare.report import ImageOf, write_report
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.compare.table import to_print
@@ -206,7 +206,7 @@ def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, S
     for split in ("train", "val"):
         source.records(split)
     extracts = can_extract(config)
-    plan = replace(plan, extracts=extracts is True)
+    plan = replace(plan, extracts=extracts is True, stores=can_store(config))
     for head in heads:
         for trial in range(len(head.trials)):
             for seed in seeds:

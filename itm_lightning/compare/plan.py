@@ -6,7 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run
 
 FEATURES = "features"  # the folder within --output that `lightning extract` fills
+TEXTS = "texts"  # the folder within --output in which a frozen text encoder keeps its tokens
 Flags = tuple[str, ...]
 
 
@@ -76,13 +77,15 @@ class Plan:
         flags: of every fit: the configs, and what the user passes through.
         output: the comparison's folder.
         extracts: whether the frozen image encoder runs once for all, into ``features``.
+        stores: whether the frozen text encoder runs once for all, into ``texts``.
     """
 
     heads: tuple[Head, ...]
     seeds: tuple[int, ...]
     flags: Flags
     output: Path
-    extracts: bool = field(default=False)
+    extracts: bool = False
+    stores: bool = False
 
     def job(self, head: Head, seed: int, trial: int = 0) -> Job:
         """The fit of a head with a seed, in ``<output>/runs/<label>[-trial<n>]-<seed>``."""
@@ -92,8 +95,9 @@ class Plan:
         own = ["--model.similarity", head.value, *head.trials[trial]]
         run = ["--trainer.default_root_dir", str(folder.parent), "--run_name", folder.name]
         data = ["--data.source", _precomputed(self.output / FEATURES)] if self.extracts else []
+        store = ["--model.text_encoder.store", str(self.output / TEXTS)] if self.stores else []
         seeded = ["--seed_everything", str(seed)]
-        return Job(("fit", *self.flags, *own, *data, *seeded, *run), folder)
+        return Job(("fit", *self.flags, *own, *data, *store, *seeded, *run), folder)
 
     @property
     def extraction(self) -> Job:
@@ -195,6 +199,18 @@ def _flags(settings: Any, label: str, prefix: str = "") -> Iterator[str]:
 
 def _precomputed(root: Path) -> str:
     return json.dumps({"class_path": "Precomputed", "init_args": {"root": str(root)}})
+
+
+def can_store(config: Mapping[str, Any]) -> bool:
+    """Whether a text encoder of a fit's config can run once over each text for all heads."""
+    encoder = config["model"]["text_encoder"]
+    arguments = encoder.get("init_args") or {}
+    return (
+        encoder["class_path"].endswith(".PretrainedText")
+        and arguments.get("trainable") is False
+        and not arguments.get("word_noise")
+        and arguments.get("store") is None
+    )
 
 
 def can_extract(config: Mapping[str, Any]) -> bool | str:

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -18,6 +19,7 @@ import yaml
 from itm_lightning.cli import compare as cli_compare
 from itm_lightning.cli import main
 from itm_lightning.compare import jobs
+from itm_lightning.compare.plan import Plan, can_store, heads_of
 from tests.cli.conftest import in_file
 from tests.conftest import REPO
 
@@ -305,3 +307,20 @@ def test_a_comparison_that_is_killed_repeats_no_finished_run(tmp_path, tiny_conf
     assert finished.stat().st_mtime == written
     assert log.read_text().count("run folder:") == 1
     assert "| Bilinear | 1 |" in (tmp_path / "out/comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stored"),
+    [
+        ({"trainable": False}, True),
+        ({"trainable": True}, False),
+        ({"trainable": False, "word_noise": 0.1}, False),  # its tokens change
+        ({"trainable": False, "store": "elsewhere"}, False),  # kept there already
+    ],
+)
+def test_a_frozen_text_encoder_keeps_its_tokens_for_all_heads(arguments, stored):
+    encoder = {"class_path": "itm_lightning.encoders.PretrainedText", "init_args": arguments}
+    stores = can_store({"model": {"text_encoder": encoder}})
+    plan = Plan(heads_of(["Cosine"], {}), (1,), (), Path("out"), stores=stores)
+    command = shlex.join(plan.job(plan.heads[0], 1).arguments)
+    assert ("--model.text_encoder.store out/texts" in command) == stored
