@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -18,7 +19,9 @@ from itm_lightning.cli.early_args import option
 from itm_lightning.cli.errors import OneLineParser
 from itm_lightning.errors import InputError
 from itm_lightning.explain import METHODS, Explanation, explain
+from itm_lightning.explain.definitions import definitions, picture, table
 from itm_lightning.explain.explanation import method_for
+from itm_lightning.explain.measures import measure_explanations
 from itm_lightning.explain.page import write_pages
 from itm_lightning.explain.pairs import pairs_of_split
 from itm_lightning.utils.images import as_image
@@ -29,7 +32,8 @@ Shows where a score comes from: for each pair of an image and a text a page (ope
 --output) and a PNG, with a map over the image for every word. The pairs are --images and --texts:
 the first image with the first text and so on where there are as many, else every image with every
 text. Or those of a split: --split val --queries 20, with the data of the checkpoint, of which
---config and flags as for `lightning test` change any part (--data.source.root …).
+--config and flags as for `lightning test` change any part (--data.source.root …). --measure then
+also says how good the maps are, and writes measures.json and measures.png.
 """
 
 
@@ -53,6 +57,7 @@ def _parser() -> _Parser:
     add("--split", choices=("train", "val", "test"), help="take pairs of a split instead")
     add("--queries", type=int, default=20, help="how many pairs of the split (default: 20)")
     add("--config", action="append", default=[], help="YAML with a section data, for --split")
+    add("--measure", action="store_true", help="measure the explanations of --split, too")
     add("--output", type=Path, default=Path("explanations"), help="folder (default: explanations)")
     add(
         "--method",
@@ -78,11 +83,15 @@ def main(args: list[str]) -> None:
     matchers = [Matcher.load_from_checkpoint(path) for path in flags.ckpt_path]
     for matcher in matchers:
         method_for(matcher.similarity, flags.method)
-    pairs = _of_split(flags, others, checkpoints[0], matchers) if flags.split else _own(flags)
+    data = _data_of_split(flags, others, checkpoints[0], matchers) if flags.split else None
+    pairs = pairs_of_split(data, flags.split, flags.queries) if data else _own(flags)
+    labels = _labels(flags.ckpt_path, matchers)
+    if flags.measure:
+        _measure(flags, data, dict(zip(labels, matchers, strict=True)))
     explained: list[list[Explanation]] = []
     for image, text in progress_bar(pairs, desc="explain", unit="pair"):
         explained.append([explain(each, image, text, flags.method)[0] for each in matchers])
-    index = write_pages(explained, _labels(flags.ckpt_path, matchers), flags.output)
+    index = write_pages(explained, labels, flags.output)
     print(f"{len(explained)} pairs: {index}")
 
 
@@ -110,20 +119,37 @@ def _labels(paths: Sequence[str], matchers: Sequence[Matcher]) -> list[str]:
 # -- pairs of a split -------------------------------------------------------------------------
 
 
-def _of_split(
+def _data_of_split(
     flags: argparse.Namespace,
     others: Sequence[str],
     checkpoint: dict[str, Any],
     matchers: Sequence[Matcher],
-) -> list[tuple[Any, str]]:
-    """``--queries`` pairs of the split."""
+) -> ITMDataModule:
+    """The data of ``--split``."""
     if flags.images or flags.texts:
         raise InputError("--split takes images and texts of its own: leave --images and --texts")
     if flags.queries < 1:
         raise InputError(f"--queries is {flags.queries}; it must be at least 1")
     data = _data(flags.config, others, checkpoint)
-    data.connect(*(matcher.image_encoder for matcher in matchers))
-    return pairs_of_split(data, flags.split, flags.queries)
+    return data.connect(*(matcher.image_encoder for matcher in matchers))
+
+
+def _measure(
+    flags: argparse.Namespace, data: ITMDataModule | None, matchers: dict[str, Matcher]
+) -> None:
+    """Measures the explanations of the split's pairs; prints and keeps the numbers."""
+    if data is None:
+        raise InputError("--measure takes a split, such as --split val")
+    measured = {
+        label: measure_explanations(matcher, data, flags.split, flags.queries, flags.method)
+        for label, matcher in matchers.items()
+    }
+    flags.output.mkdir(parents=True, exist_ok=True)
+    (flags.output / "measures.json").write_text(json.dumps(measured, indent=2))
+    picture(measured, flags.output / "measures.png")
+    for label, values in measured.items():
+        print(f"{label}: {table(values)}")
+    print(f"\n{definitions(measured)}\n")
 
 
 def _data(

@@ -90,36 +90,50 @@ def rows(measured: Mapping[str, float]) -> list[tuple[str, float, dict[str, floa
 
 
 def table(measured: Mapping[str, float]) -> str:
-    """The measures beside their baselines, and what they mean."""
+    """The measures, each beside its baselines."""
     lines = [f"explanations of {measured['images']:.0f} pairs"]
     for name, value, beside in rows(measured):
         count = measured.get(f"words/{name.partition('/')[2]}")
         words = "" if count is None else f"{count:.0f} words"
         others = " · ".join(f"{baseline} {number:.3f}" for baseline, number in beside.items())
         lines.append(f"  {name:24}{value:6.3f}  {words:>10}  {others}".rstrip())
-    for measure, (definition, _) in MEASURES.items():
-        if measure in measured:
-            lines += ["", *textwrap.wrap(f"{measure}: {definition}.", width=88)]
     return "\n".join(lines)
 
 
-def picture(measured: Mapping[str, float], path: Path) -> None:
-    """A bar for each measure, and a mark for each of its baselines."""
+def definitions(measured: Mapping[str, Mapping[str, float]]) -> str:
+    """What the measures that any of these heads has mean."""
+    lines = []
+    for measure, (definition, _) in MEASURES.items():
+        if any(measure in values for values in measured.values()):
+            lines += textwrap.wrap(f"{measure}: {definition}.", width=88, subsequent_indent="  ")
+    return "\n".join(lines)
+
+
+def picture(measured: Mapping[str, Mapping[str, float]], path: Path) -> None:
+    """Of each head, a bar for each measure, and a mark for each of its baselines."""
     from matplotlib.figure import Figure
 
-    found = rows(measured)
-    figure = Figure(figsize=(7, 0.6 + 0.28 * len(found)), layout="constrained")
-    axes = figure.add_subplot()
-    heights = range(len(found))
-    axes.barh(heights, [value for _, value, _ in found], color="#4c78a8", height=0.7)
-    for mark, baseline in (("o", "random"), ("s", "centre"), ("D", "area"), ("|", "best")):
-        at = [(beside[baseline], y) for y, (_, _, beside) in enumerate(found) if baseline in beside]
-        if at:
-            axes.plot(*zip(*at, strict=True), mark, label=baseline, color="#e45756")
-    axes.set_yticks(heights, [name for name, _, _ in found])
-    axes.invert_yaxis()
-    axes.axvline(0, color="black", linewidth=0.8)
-    axes.grid(axis="x", alpha=0.3)
-    if axes.get_legend_handles_labels()[1]:
-        axes.legend(title="baseline", loc="lower right")
+    each = {label: {row[0]: row for row in rows(values)} for label, values in measured.items()}
+    names = list(dict.fromkeys(name for found in each.values() for name in found))
+    size = 2.5 + 3.5 * len(each), 1 + 0.26 * len(names)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(1, len(each), sharey=True, squeeze=False)
+    for axes, (label, found) in zip(grid[0], each.items(), strict=True):
+        at = [(names.index(name), value) for name, (_, value, _) in found.items()]
+        axes.barh(*zip(*at, strict=True), color="#4c78a8", height=0.7)
+        for mark, baseline in (("o", "random"), ("s", "centre"), ("D", "area"), ("|", "best")):
+            marks = [
+                (row[2][baseline], names.index(name))
+                for name, row in found.items()
+                if baseline in row[2]
+            ]
+            if marks:
+                axes.plot(*zip(*marks, strict=True), mark, label=baseline, color="#e45756")
+        axes.set_title(label)
+        axes.axvline(0, color="black", linewidth=0.8)
+        axes.grid(axis="x", alpha=0.3)
+    grid[0][0].set_yticks(range(len(names)), names)
+    grid[0][0].invert_yaxis()
+    if handles_and_labels := grid[0][0].get_legend_handles_labels():
+        figure.legend(*handles_and_labels, loc="outside lower center", ncols=4, title="baselines")
     figure.savefig(path, dpi=120)

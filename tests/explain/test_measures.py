@@ -12,7 +12,7 @@ from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.encoders.base import Grid
 from itm_lightning.errors import InputError
 from itm_lightning.explain import measures
-from itm_lightning.explain.definitions import MEASURES, picture, table
+from itm_lightning.explain.definitions import MEASURES, definitions, picture, table
 from itm_lightning.explain.explanation import Explanation
 from itm_lightning.explain.measures import measure_explanations
 from itm_lightning.matcher import Matcher
@@ -111,7 +111,8 @@ def test_table_and_picture_have_every_measure_beside_its_baselines(tmp_path):
     assert lines[0] == "explanations of 5 pairs"
     assert lines[2].split() == ["pointing/shape", "0.750", "12", "words", *beside]
     assert lines[3].split() == ["other_word", "-0.250"]
-    assert "pointing: share of words whose map is largest" in table(measured)
-    assert "insertion" not in table(measured)
-    picture(measured, tmp_path / "measures.png")
-    assert Image.open(tmp_path / "measures.png").width > 400
+    meanings = definitions({"Cosine": {}, "MaxSim": measured})
+    assert "pointing: share of words whose map is largest" in meanings
+    assert "insertion" not in meanings
+    picture({"Cosine": measured, "MaxSim": {"other_word": 0.1}}, tmp_path / "measures.png")
+    assert Image.open(tmp_path / "measures.png").width > 600
