@@ -121,7 +121,7 @@ class PretrainedText(TextEncoder):
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` texts, one token a piece of a word."""
-        stored = self._stored_tokens()
+        stored = None if self.trainable else self._stored_tokens()  # explanations change its inputs
         tokens, mask = self._encode(texts) if stored is None else stored(texts, self._encode)
         tokens, mask = tokens.to(self.device), mask.to(self.device)
         return Features(tokens, mask, self.pooling(tokens, mask))

@@ -230,7 +230,7 @@ def text_inputs(encoder: TextEncoder, text: str) -> TextInputs:
         return _counted(encoder, text)
     table = _word_embeddings(encoder)
     values: list[Tensor] = []
-    with torch.no_grad(), _output_of(table, values.append):
+    with torch.no_grad(), _output_of(table, values.append), with_gradient(encoder):
         encoder([text])
     first = len(tokens) - int(encoder.token_ids([text])[1].sum())
     embedded = values[0][0].detach()

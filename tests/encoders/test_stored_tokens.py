@@ -6,6 +6,7 @@ import torch
 from itm_lightning.encoders import PretrainedText
 from itm_lightning.encoders.stored_tokens import StoredTokens
 from itm_lightning.errors import InputError
+from itm_lightning.explain.inputs import text_inputs
 from tests.encoders.conftest import TEXTS
 
 
@@ -93,3 +94,16 @@ def test_other_weights_have_other_tokens(folders, tmp_path):
 def test_tokens_that_change_are_not_stored(changing, folders, tmp_path):
     with pytest.raises(InputError, match="leave store out"):
         PretrainedText(folders("bert"), store=str(tmp_path), **changing)
+
+
+def test_inputs_that_an_explanation_changes_are_neither_read_from_the_store_nor_added(
+    folders, tmp_path
+):
+    encoder = PretrainedText(folders("bert"), trainable=False, store=str(tmp_path)).train()
+    expected = encoder(TEXTS[:1])
+    encoder.eval()
+    inputs = text_inputs(encoder, TEXTS[0])
+    same, hidden = inputs.encode(torch.stack([inputs.values, inputs.hidden])).pooled
+    torch.testing.assert_close(same, expected.pooled[0], rtol=0, atol=2e-3)
+    assert (hidden - same).abs().max() > 0.01
+    assert torch.equal(encoder(TEXTS[:1]).pooled, expected.pooled)
