@@ -2,9 +2,8 @@
 
 from itm_lightning.ranking.block_scorer import Block, BlockScorer
 from itm_lightning.ranking.blocks import BlockSizes
-from itm_lightning.ranking.nearest import Neighbours, TopK, rank_and_top_k, top_k
+from itm_lightning.ranking.nearest import Neighbours, TopK, rank_and_top_k, reduce_scores, top_k
 from itm_lightning.ranking.ranks import Ranks, rank, ranks_from_scores, text_to_image_rows
-from itm_lightning.ranking.reduction import reduce_scores
 
 __all__ = [
     "Block",
