@@ -24,7 +24,7 @@ from itm_lightning.types import Features
 TOLERANCE = 1e-3
 """How far second-order attributions and their residue may be from a score of at most 1."""
 
-_STEPS = (16, 32, 64, 128)
+_STEPS = (16, 32, 64, 128, 256)
 _CHUNK = 8  # places at a time
 
 
@@ -156,7 +156,7 @@ def second_order(matcher: Matcher, image: Seen, text: TextInputs) -> Parts:
     where there are only regions); ``b`` are the text's inputs, and ``b₀`` the same with all words
     hidden, see :class:`~itm_lightning.explain.inputs.TextInputs`. So pooling, projections, head and
     the whole text encoder are explained, but not what the image encoder's tokens look at. The
-    integrals are by Gauss and Legendre, with 16 nodes and up to 128, until parts and residue are
+    integrals are by Gauss and Legendre, with 16 nodes and up to 256, until parts and residue are
     within :data:`TOLERANCE` of the score; what is missing even then, the meaning says.
 
     Costs a backward pass through the text encoder for each token of the image.
