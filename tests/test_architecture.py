@@ -34,7 +34,7 @@ ALLOWED = {
     "matcher": BASE
     | {"encoders", "similarity", "objectives", "evaluating", "sharding", "training"},
     "ensemble": BASE | {"similarity", "evaluating", "sharding", "training", "matcher"},
-    "callbacks": BASE | {"data", "ranking", "metrics", "evaluating"},
+    "callbacks": BASE | {"encoders", "data", "similarity", "ranking", "metrics", "evaluating"},
     "explain": BASE
     | {"pooling", "encoders", "data", "similarity", "ranking", "metrics", "evaluating", "matcher"},
     "compare": BASE
@@ -56,6 +56,7 @@ MAY_IMPORT_LIGHTNING = {
     "callbacks/predictions.py",
     "callbacks/progress.py",
     "callbacks/results.py",
+    "callbacks/wandb_media.py",
     "callbacks/wandb_run.py",
     "cli/command.py",
     "cli/errors.py",

@@ -4,6 +4,15 @@ from itm_lightning.callbacks.measurements import Measurements
 from itm_lightning.callbacks.predictions import RetrievalWriter
 from itm_lightning.callbacks.progress import EpochLines
 from itm_lightning.callbacks.results import Results, RunConfig
+from itm_lightning.callbacks.wandb_media import WandbMedia
 from itm_lightning.callbacks.wandb_run import WandbRun
 
-__all__ = ["EpochLines", "Measurements", "Results", "RetrievalWriter", "RunConfig", "WandbRun"]
+__all__ = [
+    "EpochLines",
+    "Measurements",
+    "Results",
+    "RetrievalWriter",
+    "RunConfig",
+    "WandbMedia",
+    "WandbRun",
+]

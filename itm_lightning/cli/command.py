@@ -23,6 +23,7 @@ from itm_lightning.callbacks import (
     Results,
     RetrievalWriter,
     RunConfig,
+    WandbMedia,
     WandbRun,
 )
 from itm_lightning.cli.checkpoint_config import EnsembleFlags, with_checkpoint_config
@@ -127,6 +128,7 @@ class ITMCLI(LightningCLI):
         )
         parser.add_class_arguments(Cadence, "last_checkpoint")
         parser.add_class_arguments(EnsembleFlags, "ensemble")
+        parser.add_class_arguments(WandbMedia, "wandb_media")
         add_predict_flags(parser)
         parser.add_argument(
             "--run_name",  # not --run: torchrun would take it for a short form of its --run-path
@@ -229,6 +231,7 @@ class ITMCLI(LightningCLI):
             PreemptionCallback(last),
             Results(folder),
             Measurements(config["trainer"]["log_every_n_steps"]),
+            config["wandb_media"],
             RetrievalWriter(folder / "predictions.jsonl"),
             *([] if config["trainer"]["enable_model_summary"] is False else [ModelTable()]),
             *([EpochLines()] if self._needs_lines() else []),

@@ -26,6 +26,7 @@ from itm_lightning.compare.report import ImageOf, write_report
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
 from itm_lightning.compare.table import to_print
 from itm_lightning.compare.variants import variants_of
+from itm_lightning.compare.workspace import checked_target, publish
 from itm_lightning.data import ImageSource, Source
 from itm_lightning.errors import InputError
 from itm_lightning.part import from_config, to_config
@@ -101,6 +102,7 @@ def _parser() -> _Parser:
         help="also measure what the heads look at, on N images: takes seconds an image",
     )
     add("--images", type=Path, help="folder of the photos, where the runs read extracted features")
+    add("--wandb", metavar="ENTITY/PROJECT", help="also make a report and a workspace in W&B")
     return parser
 
 
@@ -112,6 +114,7 @@ def main(args: list[str]) -> None:
     """
     chosen, others = _parser().parse_known_args(args)
     correction = _correction(chosen.hub_correction)
+    target = checked_target(chosen.wandb) if chosen.wandb else None
     if chosen.runs:
         factor, variants, notes = _trained(chosen, others)
         source = variants[0].outcomes[0].source()
@@ -139,6 +142,8 @@ def main(args: list[str]) -> None:
     save_pictures(findings, chosen.output / "pictures")
     Console().print(to_print(findings.rows, title_of(findings)))
     print(f"wrote {chosen.output / 'report.html'}")
+    if target is not None:
+        print(publish(findings, *target, chosen.output / "report.html"))
 
 
 def _check_photos(source: Source, chosen: argparse.Namespace) -> None:

@@ -49,5 +49,24 @@ def config_sent(found):
 def keys_logged(found):
     """Every key of the history, without W&B's own."""
     items = (item for record in found for item in record.history.item)
-    keys = {item.key or ".".join(item.nested_key) for item in items}
+    keys = {item.key or item.nested_key[0] for item in items}
     return {key for key in keys if not key.startswith("_")}
+
+
+def history(found):
+    """The rows of the history, each a dictionary; of media, what stands in their place."""
+    rows = []
+    for record in found:
+        row = {}
+        for item in record.history.item:
+            key, *within = [item.key] if item.key else item.nested_key
+            value = json.loads(item.value_json)
+            row[key] = {**row.get(key, {}), ".".join(within): value} if within else value
+        rows += [row] if row else []
+    return rows
+
+
+def summary_of(found):
+    """The last value of every key of the summary."""
+    items = (item for record in found for item in record.summary.update)
+    return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
