@@ -9,7 +9,14 @@ from PIL import Image
 
 from itm_lightning.data import Scenes
 from itm_lightning.resume.run import Run
-from tests.cli.wandb_file import config_sent, finished_records, history, keys_logged, summary_of
+from tests.cli.wandb_file import (
+    config_sent,
+    finished_records,
+    history,
+    keys_logged,
+    stored_files,
+    summary_of,
+)
 
 SECTIONS = {
     *("seed_everything", "trainer", "model", "data", "protocol", "last_checkpoint"),
@@ -93,27 +100,25 @@ def check_curves(root):
 
 def check_media(root):
     """What the tables and pictures of the test split hold."""
-    (files,) = root.glob("wandb/offline-run-*/files/media")
-    (path,) = files.glob("table/test/retrieved_texts_*.table.json")
-    by_image = json.loads(path.read_text())
+    (path,) = root.glob("wandb/offline-run-*/run-*.wandb")
+    stored = stored_files(finished_records(path))
+    by_image = json.loads(stored["test/retrieved_texts.table.json"].read_bytes())
     assert by_image["columns"] == ["image", *(f"answer {place}" for place in range(1, 6))]
     assert len(by_image["data"]) == 3
-    (path,) = files.glob("table/test/retrieved_images_*.table.json")
-    by_text = json.loads(path.read_text())
+    by_text = json.loads(stored["test/retrieved_images.table.json"].read_bytes())
     records = Scenes(**SCENES).records("test")
     image_of = {text: record.image_id for record in records for text in record.texts}
-    files_of = {}
     for (image, *answers), (text, same, *images) in zip(
         by_image["data"], by_text["data"], strict=True
     ):
         assert image["sha256"] == same["sha256"]
-        files_of[image_of[text]] = image["sha256"]
+        assert Image.open(stored[image["path"]]).size == (64, 64)
         for answer in answers:
             mark, _, found = answer.split(" ", 2)
             assert (mark == "✓") == (image_of[found] == image_of[text])
         for answer in images:  # a hit is the query's own image, the same file
             assert answer["caption"].startswith("✓") == (answer["sha256"] == image["sha256"])
-    assert len(set(files_of.values())) == 3
+    (files,) = root.glob("wandb/offline-run-*/files/media")
     maps = list(files.glob("images/test/word_maps_*.jpg"))
     assert len(maps) == 3
     assert {Image.open(path).width % 160 for path in maps} == {0}

@@ -2,6 +2,7 @@
 
 import json
 import time
+from pathlib import Path
 
 HEADER, BLOCK = 7, 32768  # the file's own header and a block, in bytes: LevelDB's log format
 
@@ -70,3 +71,9 @@ def summary_of(found):
     """The last value of every key of the summary."""
     items = (item for record in found for item in record.summary.update)
     return {item.key or item.nested_key[0]: json.loads(item.value_json) for item in items}
+
+
+def stored_files(found):
+    """Where the files lie that tables consist of, by the path within the table's artifact."""
+    contents = (entry for record in found for entry in record.artifact.manifest.contents)
+    return {entry.path: Path(entry.local_path) for entry in contents if entry.local_path}
