@@ -98,7 +98,7 @@ def test_a_sweep_s_agent_starts_fits_on_all_processes(tmp_path, capsys, monkeypa
         monkeypatch.setenv(key, value)
     monkeypatch.chdir(REPO)
     sweep = yaml.safe_load((SLURM / "sweep.yaml").read_text())
-    assert sweep["metric"] == {"name": "val/rsum", "goal": "maximize"}
+    assert sweep["metric"] == {"name": "best/rsum", "goal": "maximize"}
     for similarity in sweep["parameters"]["model.similarity"]["values"]:
         chosen = {"model.similarity": {"value": similarity}, "seed_everything": {"value": 2}}
         said = utils.create_sweep_command_args({"args": chosen}) | {"program": [sweep["program"]]}

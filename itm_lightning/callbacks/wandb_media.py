@@ -145,13 +145,15 @@ def retrieve(module: RetrievalModule, gallery: Gallery, samples: int) -> Retriev
     images = torch.searchsorted(gallery.image_ids.cpu(), owners[texts])
     all_images, all_texts = as_sharded(gallery.images), as_sharded(gallery.texts)
     sides = (all_images, images), (all_texts, texts)
-    pairs: Any = [side.fetch(rows).to(side.device) for side, rows in sides]
+    own_images, own_texts = (side.fetch(rows).to(side.device) for side, rows in sides)
+    pairs: Any = own_images, own_texts
     k = max(_SHOWN, int(counts.max()) + 1)
     best_texts = top_k(head, all_images[images], all_texts, k, progress=False).i2t
     best_images = top_k(head, all_images, all_texts[texts], _SHOWN, progress=False).t2i
     return Retrieved(
         gallery,
-        *pairs,
+        own_images,
+        own_texts,
         image_ids=owners[texts],
         text_ids=gallery.text_ids.cpu()[texts],
         matched=head.score_pairs(*pairs).float().cpu(),

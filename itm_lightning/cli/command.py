@@ -206,10 +206,8 @@ class ITMCLI(LightningCLI):
         if is_first():
             begin_run(self.run, self.joined)
             print(f"run folder: {self.run.folder}" + (f", from {self.last}" if self.last else ""))
-        # What W&B shows: this run, or the fit whose run a test joins.
-        shown, config = self.run, self.plain_config()
-        if self.joined:
-            shown, config = self.joined, self.joined.config
+        fit = self.joined  # W&B shows it where a test joins it, and else this run
+        shown, config = (fit, fit.config) if fit else (self.run, self.plain_config())
         told = WandbRun(config | {"run_name": shown.folder.name}, joins=shown is not self.run)
         self.trainer_defaults["callbacks"] = [*self._callbacks(self.run.folder), told]
         with refused_settings():

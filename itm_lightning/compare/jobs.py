@@ -41,7 +41,7 @@ exec srun --kill-on-bad-exit=1 --cpus-per-task="$SLURM_CPUS_PER_TASK" lightning 
 _SWEEP = """# wandb sweep, then wandb agent; afterwards the same `lightning compare` only compares.
 program: lightning
 method: grid
-metric: {{name: val/rsum, goal: maximize}}
+metric: {{name: best/rsum, goal: maximize}}
 parameters:
   similarity: {{values: {heads}}}
   seed: {{values: {seeds}}}
