@@ -18,6 +18,7 @@ STREAMS = {"flickr30k-streamed": ("Flickr30k", layouts.streamed_flickr30k)}
 TESTED = {
     **FITTED,
     **STREAMS,
+    "hugging-face": ("HuggingFace", layouts.flickr30k),
     "coco-streamed": ("Coco", layouts.streamed_coco),
     "folder-parquet": ("Folder", layouts.folder_parquet),
     "folder-csv": ("Folder", layouts.folder_csv),
@@ -84,7 +85,7 @@ def test_fit_reads_a_stream_in_its_order(
     layout, run, tiny_config, karpathy_root, tmp_path, monkeypatch
 ):
     name, write = STREAMS[layout]
-    monkeypatch.delattr(get("source", name), "image")  # nobody asks for a photo out of turn
+    monkeypatch.setattr(get("source", name), "image", None)  # nobody asks for a photo out of turn
     config = configured(tiny_config, name, write(karpathy_root, tmp_path / "dataset"))
     config["data"]["num_workers"] = 2
     config["trainer"]["max_epochs"] = 2
