@@ -96,6 +96,24 @@ def test_the_real_maps_of_a_model_are_measured_the_same_each_time(data, matcher)
     assert first["shuffled_weights"] < 0.99
 
 
+def test_a_method_that_fails_on_shuffled_weights_leaves_that_measure_out(
+    data, matcher, monkeypatch
+):
+    trained = matcher.image_projection.state_dict()["linear.weight"].clone()
+
+    def explain(matcher, *pair):
+        weights = matcher.image_projection.state_dict()["linear.weight"]
+        if not torch.equal(weights, trained):
+            raise InputError("it does not converge")
+        return explain_with(painted)(matcher, *pair)
+
+    monkeypatch.setattr(measures, "explain", explain)
+    measured = measure_explanations(matcher, data, "val", n_images=1)
+    assert "shuffled_weights" not in measured
+    assert measured["pointing/colour"] == 1
+    assert torch.equal(matcher.image_projection.state_dict()["linear.weight"], trained)
+
+
 def test_regions_alone_are_refused(matcher, tmp_path):
     np.save(tmp_path / "val_ims.npy", np.zeros((2, 3, 8), dtype=np.float32))
     (tmp_path / "val_caps.txt").write_text("a dog\na cat\n")
