@@ -94,6 +94,7 @@ def add_legend(axes: Axes, labels: Mapping[int, str]) -> None:
         ncols=columns,
         frameon=False,
         fontsize=9,
+        labelcolor=INK,
     )
 
 

@@ -17,6 +17,7 @@ from itm_lightning.compare.findings import Findings
 from itm_lightning.compare.pictures import PICTURES
 from itm_lightning.compare.significance import Difference
 from itm_lightning.errors import InputError
+from itm_lightning.explain.definitions import MEASURES, rows
 from itm_lightning.metrics.word_classes import WORD_CLASSES
 from itm_lightning.utils.atomic_files import write_text
 from itm_lightning.utils.images import as_image
@@ -43,10 +44,10 @@ def write_report(findings: Findings, image_of: ImageOf, path: Path) -> None:
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     ).from_string(page)
     figures = [(picture, picture.draw(findings)) for picture in PICTURES]
-    rows = sorted(findings.rows, key=lambda row: -(row.get("rsum") or float("-inf")))
+    ordered = sorted(findings.rows, key=lambda row: -(row.get("rsum") or float("-inf")))
     html = template.render(
         findings=findings,
-        rows=rows,
+        rows=ordered,
         best=_best(findings.rows),
         summary=summary(findings),
         marks={v.label: _mark(i) for i, v in enumerate(findings.variants)},
@@ -57,6 +58,8 @@ def write_report(findings: Findings, image_of: ImageOf, path: Path) -> None:
             if figure is not None
         ],
         missing=[picture.title for picture, figure in figures if figure is None],
+        explanations=_explanations(findings),
+        measures=MEASURES,
         disagreements=_disagreements(findings),
         texts=findings.texts_by_id,
         corrected=_corrected(findings),
@@ -199,6 +202,15 @@ def _corrected(findings: Findings) -> dict[str, dict[str, tuple[float, float]]]:
         for label, one in findings.measurements.items()
         if one.hub is not None
     }
+
+
+def _explanations(findings: Findings) -> dict[str, dict[str, tuple[float, dict[str, float]]]]:
+    """By measure, and by variant, its value and its baselines."""
+    found: dict[str, dict[str, tuple[float, dict[str, float]]]] = {}
+    for label, measurement in findings.measurements.items():
+        for name, value, baselines in rows(measurement.explanation or {}):
+            found.setdefault(name, {})[label] = value, baselines
+    return found
 
 
 def _disagreements(findings: Findings) -> list[dict[str, Any]]:

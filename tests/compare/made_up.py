@@ -94,7 +94,7 @@ def made_up_measurement(variant, i, variants, hub):
             for way, query in (("t2i", 3), ("t2i", 27), ("t2i", 304), ("i2t", 5), ("i2t", 77))
         ],
         hub={"correction": "NNN", "before": before, "after": after} if hub else None,
-        explanation={"pointing_game": 0.4 + 0.05 * i},
+        explanation={"images": 20, "pointing": 0.4 + 0.05 * i, "pointing_random": 0.1},
     )
 
 

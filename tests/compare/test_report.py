@@ -45,7 +45,15 @@ def test_nothing_is_fetched(page):
 def test_colours_are_the_pages(page):
     assert page.count("var(--variant-0)") > 10
     drawn = "".join(re.findall(r"<svg.*?</svg>", page, re.DOTALL))
-    assert set(re.findall(r"#[0-9a-f]{6}\b", drawn)) <= {"#000000", "#ffffff"}
+    assert not re.findall(r"#[0-9a-f]{6}\b", drawn)
+    assert len(re.findall("<text ", drawn)) == len(re.findall(r"<text [^>]*fill: var\(", drawn))
+
+
+def test_explanations_stand_beside_their_baselines(page):
+    row = page.split('<th scope="row">pointing</th>')[1].split("</tr>")[0]
+    assert re.findall(r"<td>([\d.]+)<small>random ([\d.]+)", row) == [
+        *(("0.400", "0.100"), ("0.450", "0.100"), ("0.500", "0.100")),
+    ]
 
 
 def test_a_failed_head_says_why(page):
