@@ -11,6 +11,7 @@ from typing import BinaryIO, NamedTuple, TextIO
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -20,7 +21,7 @@ from itm_lightning.errors import InputError, one_line
 class _Place(NamedTuple):
     """Where the tokens of a text lie: ``length`` rows from row ``start`` of a file."""
 
-    tokens: np.memmap
+    tokens: NDArray[np.float16]
     start: int
     length: int
 
