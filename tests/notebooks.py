@@ -23,6 +23,7 @@ SMALL = {
     "explain": "IMAGES, EPOCHS = 24, 1",
     "quickstart": "IMAGES, EPOCHS = 24, 1",
 }
+_COLOURS = re.compile(r"\x1b\[[\d;]*m")
 _WIDEST = 1000
 _TIMES = re.compile(r" · [\d.]+ (?:s|min)(?: · about [^\n]* left)?$", re.MULTILINE)
 
@@ -49,16 +50,27 @@ def executed(notebook, folder, parameters=None):
     NotebookClient(notebook, timeout=3000, resources={"metadata": {"path": folder}}).execute()
     for cell in code_of(notebook):
         cell.metadata.pop("execution", None)  # when it ran
-        kept = [output for output in cell.outputs if output.get("name") != "stderr"]
+        kept = _joined(output for output in cell.outputs if output.get("name") != "stderr")
         cell.outputs = [_without_traces(output, str(folder)) for output in kept]
     notebook.metadata["code"] = digest(notebook)
     return notebook
 
 
+def _joined(outputs):
+    """The outputs, with what was printed bit by bit in one."""
+    joined = []
+    for output in outputs:
+        if joined and output.output_type == joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
+
+
 def _without_traces(output, folder):
     """The output without the machine's paths and times, which no other run would have."""
     if output.output_type == "stream":
-        output.text = _TIMES.sub("", output.text.replace(f"{folder}/", ""))
+        output.text = _TIMES.sub("", _COLOURS.sub("", output.text).replace(f"{folder}/", ""))
     elif "image/png" in output.data:
         output.data = {"image/png": _smaller(output.data["image/png"])}
     return output
@@ -69,7 +81,7 @@ def _smaller(png):
     image = Image.open(io.BytesIO(base64.b64decode(png))).convert("RGB")
     image.thumbnail((_WIDEST, 4 * _WIDEST))
     file = io.BytesIO()
-    image.quantize().save(file, "PNG", optimize=True)
+    image.quantize(method=Image.Quantize.MAXCOVERAGE).save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
