@@ -157,16 +157,15 @@ class RetrievalModule(pl.LightningModule, ABC):
 
     @override
     def test_step(self, batch: Batch, batch_index: int) -> None:
-        images = self.encode_images(batch.images)
-        texts = self.encode_texts(batch.texts) if batch.texts else None  # all are distractors
-        self.collect(batch, images, texts)
+        self.encode_into(self.recall, batch)
 
     predict_step = test_step
 
-    def collect(self, batch: Batch, images: AnyFeatures, texts: AnyFeatures | None) -> None:
-        """Keeps the features of a batch for the end of the epoch."""
-        ids = batch.image_ids, batch.text_image_ids, batch.text_ids
-        self.recall.update(images, texts, *ids)
+    def encode_into(self, recall: BidirectionalRecall, batch: Batch) -> None:
+        """Encodes a batch, and keeps its features in a metric."""
+        images = self.encode_images(batch.images)
+        texts = self.encode_texts(batch.texts) if batch.texts else None  # all are distractors
+        recall.update(images, texts, *batch.ids)
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -283,12 +282,5 @@ def encode_split(module: RetrievalModule, data: ITMDataModule, split: str) -> Ga
     """
     encoded = BidirectionalRecall(module.similarity).to(module.device)
     for batch in progress_bar(data.evaluation_loader(split), desc=f"encode {split}", leave=False):
-        on_device = batch.to(module.device)
-        encoded.update(
-            module.encode_images(on_device.images),
-            module.encode_texts(on_device.texts) if on_device.texts else None,
-            on_device.image_ids,
-            on_device.text_image_ids,
-            on_device.text_ids,
-        )
+        module.encode_into(encoded, batch.to(module.device))
     return encoded.gallery()

@@ -136,12 +136,12 @@ class Matcher(RetrievalModule):
         Args:
             images: one or many, see :meth:`~itm_lightning.encoders.ImageEncoder.pixels`.
         """
-        return self._project(self.image_encoder(self.image_encoder.pixels(images)), "image")
+        return self.project(self.image_encoder(self.image_encoder.pixels(images)), "image")
 
     def encode_texts(self, texts: str | list[str]) -> Features:
         """One text or many into that space."""
         many = [texts] if isinstance(texts, str) else texts
-        return self._project(self.text_encoder(many), "text")
+        return self.project(self.text_encoder(many), "text")
 
     def forward(self, images: Any, texts: str | list[str]) -> Tensor:
         """Scores ``(n_images, n_texts)``; arguments as above."""
@@ -157,12 +157,12 @@ class Matcher(RetrievalModule):
         else:
             encoded_images = self.image_encoder(batch.images)
             encoded_texts = self.text_encoder(batch.texts)
-            images = self._project(encoded_images, "image")
-            texts = self._project(encoded_texts, "text")
+            images = self.project(encoded_images, "image")
+            texts = self.project(encoded_texts, "text")
         token_ids = self.text_encoder.token_ids
         return EncodedBatch(batch, images, texts, encoded_images, encoded_texts, token_ids)
 
-    def _project(self, encoded: Features, side: str) -> Features:
+    def project(self, encoded: Features, side: str) -> Features:
         """What the head reads of an encoder's features, projected."""
         try:
             selected = self.similarity.select(encoded)
@@ -222,7 +222,7 @@ class Matcher(RetrievalModule):
         if self._validation_loss is None or not batch.texts:
             return self.test_step(batch, batch_index)
         encoded = self.encode_batch(batch)
-        self.collect(batch, encoded.images, encoded.texts)
+        self.recall.update(encoded.images, encoded.texts, *batch.ids)
         self._validation_loss.update(self.objective, self.similarity, encoded)
 
     @override

@@ -225,6 +225,11 @@ class Batch:
         self.text_ids = text_ids
         self.labels = labels
 
+    @property
+    def ids(self) -> tuple[Tensor, Tensor, Tensor]:
+        """``image_ids``, ``text_image_ids`` and ``text_ids``."""
+        return self.image_ids, self.text_image_ids, self.text_ids
+
     def to(self, device: torch.device, non_blocking: bool = False) -> Batch:
         """Moves all tensors; Lightning calls this between loader and step."""
         return self._map(lambda value: value.to(device, non_blocking=non_blocking))

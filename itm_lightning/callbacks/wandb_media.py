@@ -76,7 +76,7 @@ class WandbMedia(Callback):
         """Before the epoch is scored, and its features are forgotten; a collective."""
         if self._logger is None or not self.samples:
             return
-        found = retrieve(module, module.recall.gallery(), self.samples)
+        found = retrieve_samples(module, module.recall.gallery(), self.samples)
         # the best epoch's are among those of the fit
         media = {} if trainer.state.fn == "validate" else histograms(found)
         if trainer.state.fn != "fit":
@@ -90,7 +90,7 @@ class WandbMedia(Callback):
 
 
 @dataclass(frozen=True)
-class Retrieved:
+class SampleRetrievals:
     """What some images and their first texts retrieved; row i of everything is one pair.
 
     Attributes:
@@ -121,7 +121,7 @@ class Retrieved:
         """``(n, k)`` bool, of :attr:`best_images`."""
         return self.gallery.image_ids.cpu()[self.best_images.indices] == self.image_ids[:, None]
 
-    def evenly(self, n: int) -> Retrieved:
+    def evenly(self, n: int) -> SampleRetrievals:
         """Some of the pairs, spread evenly."""
         rows = _evenly(len(self.image_ids), n)
         best = (
@@ -131,11 +131,11 @@ class Retrieved:
         on_device = rows.to(self.images.device)
         features = self.images[on_device], self.texts[on_device]
         ids = self.image_ids[rows], self.text_ids[rows]
-        return Retrieved(self.gallery, *features, *ids, self.matched[rows], *best)
+        return SampleRetrievals(self.gallery, *features, *ids, self.matched[rows], *best)
 
 
 @torch.no_grad()
-def retrieve(module: RetrievalModule, gallery: Gallery, samples: int) -> Retrieved:
+def retrieve_samples(module: RetrievalModule, gallery: Gallery, samples: int) -> SampleRetrievals:
     """Scores some queries, at least ``samples``, against the whole gallery; a collective."""
     assert gallery.text_ids is not None  # every batch of a data module has them
     head, owners = module.similarity, gallery.text_image_ids.cpu()
@@ -150,7 +150,7 @@ def retrieve(module: RetrievalModule, gallery: Gallery, samples: int) -> Retriev
     k = max(_SHOWN, int(counts.max()) + 1)
     best_texts = top_k(head, all_images[images], all_texts, k, progress=False).i2t
     best_images = top_k(head, all_images, all_texts[texts], _SHOWN, progress=False).t2i
-    return Retrieved(
+    return SampleRetrievals(
         gallery,
         own_images,
         own_texts,
@@ -162,7 +162,7 @@ def retrieve(module: RetrievalModule, gallery: Gallery, samples: int) -> Retriev
     )
 
 
-def histograms(found: Retrieved) -> dict[str, Any]:
+def histograms(found: SampleRetrievals) -> dict[str, Any]:
     """Of the scores of pairs, and of the highest that are none."""
     import wandb
 
@@ -176,7 +176,7 @@ def histograms(found: Retrieved) -> dict[str, Any]:
     return {name: wandb.Histogram(each.tolist()) for name, each in finite.items() if len(each)}
 
 
-def tables(module: RetrievalModule, split: str, found: Retrieved) -> dict[str, Any]:
+def tables(module: RetrievalModule, split: str, found: SampleRetrievals) -> dict[str, Any]:
     """The two tables of what the pairs' images and texts retrieved."""
     import wandb
 
@@ -186,7 +186,7 @@ def tables(module: RetrievalModule, split: str, found: Retrieved) -> dict[str, A
         for record in records.values()
         for text_id, text in zip(record.text_ids, record.texts, strict=True)
     }
-    assert found.gallery.text_ids is not None  # retrieve has refused a gallery without
+    assert found.gallery.text_ids is not None  # retrieve_samples has refused a gallery without
     text_ids, image_ids = found.gallery.text_ids.tolist(), found.gallery.image_ids.tolist()
     columns = [f"answer {place}" for place in range(1, _SHOWN + 1)]
     n_texts, n_images = found.best_texts.scores.shape[1], found.best_images.scores.shape[1]
@@ -226,7 +226,7 @@ def _thumbnail(source: Source, record: Record, caption: str | None = None) -> An
 
 
 @torch.no_grad()
-def word_maps(module: Any, split: str, pairs: Retrieved) -> dict[str, Any]:
+def word_maps(module: Any, split: str, pairs: SampleRetrievals) -> dict[str, Any]:
     """For each pair a sheet of its image, once a word, bright where the word is aligned."""
     import wandb
 

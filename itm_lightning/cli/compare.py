@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from PIL import Image
@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from itm_lightning import registry
 from itm_lightning.cli.command import ITMCLI
+from itm_lightning.cli.errors import CommandParser
 from itm_lightning.cli.resumed_config import check_resumed_config
 from itm_lightning.compare.findings import Findings, find, title_of, write
 from itm_lightning.compare.jobs import printed, train
@@ -42,19 +43,8 @@ With --runs it trains nothing, and compares what has been trained, whatever diff
 _OWN = ("--seed_everything", "--run_name", "--trainer.default_root_dir", "--model.similarity")
 
 
-class _Parser(argparse.ArgumentParser):
-    @override
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="lightning compare",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser("compare", _DESCRIPTION)
     add = parser.add_argument
     add("--output", type=Path, required=True, help="folder of the comparison and its runs")
     add("--config", action="append", default=[], help="of the fits; may be given several times")

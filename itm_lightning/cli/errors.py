@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import atexit
 import os
 import re
@@ -41,6 +42,27 @@ class OneLineParser(LightningArgumentParser):
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         raise InputError(one_line(message))
+
+
+class CommandParser(argparse.ArgumentParser):
+    """Of a command that is not Lightning's: its errors are one line, and flags are not shortened.
+
+    Args:
+        command: the subcommand.
+        description: what ``--help`` says, as it is laid out.
+    """
+
+    def __init__(self, command: str, description: str) -> None:
+        super().__init__(
+            prog=f"lightning {command}",
+            description=description,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+
+    @override
+    def error(self, message: str) -> NoReturn:
+        raise InputError(message)
 
 
 def one_line(message: str) -> str:

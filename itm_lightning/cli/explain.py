@@ -7,16 +7,15 @@ import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 from PIL import Image
-from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.checkpoint_config import read_checkpoint
 from itm_lightning.cli.early_args import option
-from itm_lightning.cli.errors import OneLineParser
+from itm_lightning.cli.errors import CommandParser, OneLineParser
 from itm_lightning.errors import InputError
 from itm_lightning.explain import METHODS, Explanation, explain
 from itm_lightning.explain.definitions import definitions, picture, table
@@ -37,19 +36,8 @@ also says how good the maps are, and writes measures.json and measures.png.
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    @override
-    def error(self, message: str) -> NoReturn:
-        raise InputError(message)
-
-
-def _parser() -> _Parser:
-    parser = _Parser(
-        prog="lightning explain",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+def _parser() -> CommandParser:
+    parser = CommandParser("explain", _DESCRIPTION)
     add = parser.add_argument
     add("--ckpt_path", nargs="+", required=True, help="one checkpoint, or several side by side")
     add("--images", nargs="+", default=[], metavar="FILE", help="your own images")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from itm_lightning.errors import InputError
-from itm_lightning.resume.run import Run
+from itm_lightning.resume.run import Run, flat
 
 _OF_A_START = {"ckpt_path"}  # from where the run was first started
 # A stopped run keeps these; the trainer may have other epochs and machines.
@@ -52,14 +52,3 @@ def _refuse_change(run: Run, config: dict[str, Any], how: str, sections: set[str
             f"run folder {run.folder} holds a run that {how}, with {key} {old.get(key)!r} instead "
             f"of {new.get(key)!r}: give this one another name with --run_name"
         )
-
-
-def flat(section: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested dictionaries by their dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in section.items():
-        if isinstance(value, dict) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found

@@ -11,6 +11,7 @@ from typing import Any
 
 from itm_lightning.compare.runs import Outcome, Variant
 from itm_lightning.errors import InputError
+from itm_lightning.resume.run import flat
 
 #: What a comparison is called after, where several parts differ; the others come with it.
 _FIRST = ("similarity", "objective", "image_encoder", "text_encoder")
@@ -103,17 +104,6 @@ def _with_arguments(name: str, own: Mapping[str, Any], alike: Sequence[Mapping[s
         if own.get(key) is not None
     ]
     return f"{name}({', '.join(pairs)})" if pairs else name
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The values of nested dictionaries by their dotted keys."""
-    found: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            found |= flat(value, f"{prefix}{key}.")
-        else:
-            found[f"{prefix}{key}"] = value
-    return found
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -102,6 +102,7 @@ class PretrainedText(TextEncoder):
             )
         self.store = store
         self._stored: StoredTokens | None = None
+        self._store_folder: Path | None = None  # named by a hash of all weights: computed once
         self._model: ExtraState = {}
         self._files: dict[str, str] = {}
         if not is_skipping_pretrained():
@@ -137,10 +138,12 @@ class PretrainedText(TextEncoder):
         """The stored tokens, opened at the first use: by then the weights are there."""
         if self.store is None or self._stored is not None:
             return self._stored
-        of = [tensors_sha256(self.network), self._files, self._length, self.joint_space]
-        folder = Path(self.store) / hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
-        if self.training or folder.is_dir():
-            self._stored = StoredTokens(folder, self.dim)
+        if self._store_folder is None:
+            of = [tensors_sha256(self.network), self._files, self._length, self.joint_space]
+            name = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
+            self._store_folder = Path(self.store) / name
+        if self.training or self._store_folder.is_dir():
+            self._stored = StoredTokens(self._store_folder, self.dim)
         return self._stored
 
     def _build(self, model: Any, files: dict[str, str]) -> None:

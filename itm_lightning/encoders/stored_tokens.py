@@ -21,7 +21,7 @@ from itm_lightning.errors import InputError, one_line
 class _Place(NamedTuple):
     """Where the tokens of a text lie: ``length`` rows from row ``start`` of a file."""
 
-    tokens: NDArray[np.float16]
+    path: Path
     start: int
     length: int
 
@@ -45,6 +45,7 @@ class StoredTokens:
         self.folder = folder
         self.dim = dim
         self._places: dict[str, _Place] = {}
+        self._maps: dict[Path, NDArray[np.float16]] = {}  # one a file: their number is limited
         self._files: tuple[BinaryIO, TextIO] | None = None
         self._rows = 0
         try:
@@ -76,11 +77,11 @@ class StoredTokens:
         path = index.with_suffix(".f16")
         if not path.stat().st_size:
             return
-        tokens = np.memmap(path, np.float16, mode="r").reshape(-1, self.dim)
+        self._map(path)
         for line in index.read_text(encoding="utf-8").splitlines(keepends=True):
             if line.endswith("\n"):  # else the process was stopped while it wrote
                 text, start, length = json.loads(line)
-                self._places[text] = _Place(tokens, start, length)
+                self._places[text] = _Place(path, start, length)
 
     def _add(self, texts: list[str], tokens: Tensor, mask: Tensor) -> None:
         data, index = self._files = self._files or self._new_files()
@@ -88,9 +89,10 @@ class StoredTokens:
         rows = tokens[mask].detach().to("cpu", torch.float16).numpy()
         data.write(rows.tobytes())
         data.flush()
-        written = np.memmap(data.name, np.float16, mode="r").reshape(-1, self.dim)
+        path = Path(data.name)
+        self._map(path)  # again, with the rows that are new
         for text, length in zip(texts, lengths, strict=True):
-            self._places[text] = _Place(written, self._rows, length)
+            self._places[text] = _Place(path, self._rows, length)
             index.write(json.dumps([text, self._rows, length]) + "\n")
             self._rows += length
         index.flush()
@@ -101,6 +103,9 @@ class StoredTokens:
             "w", encoding="utf-8"
         )
 
-    @staticmethod
-    def _tokens_of(place: _Place) -> Tensor:
-        return torch.from_numpy(place.tokens[place.start : place.start + place.length].copy())
+    def _map(self, path: Path) -> None:
+        self._maps[path] = np.memmap(path, np.float16, mode="r").reshape(-1, self.dim)
+
+    def _tokens_of(self, place: _Place) -> Tensor:
+        rows = slice(place.start, place.start + place.length)
+        return torch.from_numpy(self._maps[place.path][rows].copy())

@@ -45,11 +45,7 @@ class Parts:
 
 def projected(matcher: Matcher, images: Features, texts: Features) -> tuple[Features, Features]:
     """Both encoders' features as the head compares them."""
-    head, shared = matcher.similarity, matcher.shared_projection
-    return (
-        shared(matcher.image_projection(head.select(images))),
-        shared(matcher.text_projection(head.select(texts))),
-    )
+    return matcher.project(images, "image"), matcher.project(texts, "text")
 
 
 # -- sums by construction ---------------------------------------------------------------------

@@ -39,6 +39,7 @@ from itm_lightning.explain.localisation import (
     pointing_game,
     rank_correlation,
 )
+from itm_lightning.explain.pairs import spread
 from itm_lightning.matcher import Matcher
 from itm_lightning.types import Rows
 from itm_lightning.utils.progress_bars import progress_bar
@@ -72,13 +73,13 @@ def measure_explanations(
             "regions: give a source of images"
         )
     with_texts = [record for record in data.records(split) if record.texts]
-    ranked = _spread(with_texts, max(GALLERY, n_images))
+    ranked = spread(with_texts, max(GALLERY, n_images))
     with torch.no_grad():
         gallery = matcher.similarity.prepare_texts(
             matcher.encode_texts([record.texts[0] for record in ranked])
         )
     found: dict[str, list[Tensor]] = defaultdict(list)
-    numbers = _spread(range(len(ranked)), n_images)
+    numbers = spread(range(len(ranked)), n_images)
     for number in progress_bar(numbers, desc="measure explanations", leave=False):
         record = ranked[number]
         pair = source.image(record), record.texts[0]
@@ -97,12 +98,6 @@ def measure_explanations(
             for key, value in values.items():
                 found[key].append(value.flatten())
     return {"images": len(numbers)} | _means(found)
-
-
-def _spread(items: Sequence, count: int) -> list:
-    """At most so many of the items, spread evenly."""
-    count = min(count, len(items))
-    return [items[number * len(items) // count] for number in range(count)]
 
 
 def _means(found: dict[str, list[Tensor]]) -> dict[str, float]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from PIL import Image
@@ -15,6 +17,8 @@ from itm_lightning.encoders.base import Grid
 from itm_lightning.errors import InputError
 from itm_lightning.explain.inputs import RegionImage
 from itm_lightning.utils.images import as_image
+
+ItemT = TypeVar("ItemT")
 
 
 def pairs_of_split(
@@ -33,9 +37,14 @@ def pairs_of_split(
     records = [record for record in data.source.records(split) if record.texts]
     if not records:
         raise InputError(f"{type(data.source).__name__} has no texts for the split {split}")
-    count = min(count, len(records))
-    chosen = [records[i * len(records) // count] for i in range(count)]
+    chosen = spread(records, count)
     return [(image_of(data.source, record), record.texts[0]) for record in chosen]
+
+
+def spread(items: Sequence[ItemT], count: int) -> list[ItemT]:
+    """At most so many of the items, spread evenly."""
+    count = min(count, len(items))
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def image_of(source: Source, record: Record) -> Image.Image | RegionImage:

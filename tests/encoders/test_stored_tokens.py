@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from itm_lightning.encoders import PretrainedText
+from itm_lightning.encoders import PretrainedText, pretrained_text
 from itm_lightning.encoders.stored_tokens import StoredTokens
 from itm_lightning.errors import InputError
 from itm_lightning.explain.inputs import text_inputs
@@ -107,3 +107,24 @@ def test_inputs_that_an_explanation_changes_are_neither_read_from_the_store_nor_
     torch.testing.assert_close(same, expected.pooled[0], rtol=0, atol=2e-3)
     assert (hidden - same).abs().max() > 0.01
     assert torch.equal(encoder(TEXTS[:1]).pooled, expected.pooled)
+
+
+def test_one_map_serves_a_file_however_often_it_grows(tmp_path):
+    store = StoredTokens(tmp_path, dim=2)
+    for text in ("ab", "c", "def"):
+        store([text], encode)
+    assert len(store._maps) == 1
+    tokens, _ = store(["def", "ab", "c"], refuse)
+    assert torch.equal(tokens, encode(["def", "ab", "c"])[0])
+
+
+def test_the_weights_are_hashed_once_also_without_a_folder(folders, tmp_path, monkeypatch):
+    hashed = []
+    whole = pretrained_text.tensors_sha256
+    monkeypatch.setattr(
+        pretrained_text, "tensors_sha256", lambda network: hashed.append(0) or whole(network)
+    )
+    encoder = PretrainedText(folders("bert"), trainable=False, store=str(tmp_path / "none")).eval()
+    for _ in range(3):
+        encoder(TEXTS)
+    assert len(hashed) == 1
