@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import typing
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ import torch
 from typing_extensions import override
 
 from itm_lightning.data import ITMDataModule
-from itm_lightning.distributed import ShardedFeatures, all_processes
+from itm_lightning.distributed import Processes, ShardedFeatures, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.hubness import NEAREST, correct_hubs, hubness
@@ -59,6 +60,13 @@ class Retrieved:
     ranks: Ranks | None
 
 
+class MeanLoss(typing.Protocol):
+    """A loss that is added up batch by batch."""
+
+    def compute(self, processes: Processes) -> float | None:
+        """The mean over all processes, and a new beginning; None where there was no batch."""
+
+
 class RetrievalModule(pl.LightningModule, ABC):
     """Scores the images and texts of a split, and retrieves them.
 
@@ -80,6 +88,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         evaluation: the last one.
         n_models: how many models' scores the similarity averages.
         results: what was logged of evaluations, as Python floats.
+        validation_loss: logged beside the scores of val, where a subclass adds up any.
         k: how many answers ``trainer.predict`` finds for each query.
         own_queries: what it asks; where there are none, every image and every text of the split.
         retrieved: what it found last.
@@ -97,6 +106,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.n_models = 1
         self.evaluation: Evaluation | None = None
         self.results: dict[str, float] = {}
+        self.validation_loss: MeanLoss | None = None
         self.k = 10
         self.own_queries = OwnQueries()
         self.retrieved: Retrieved | None = None
@@ -188,13 +198,8 @@ class RetrievalModule(pl.LightningModule, ABC):
     def on_predict_epoch_end(self) -> None:
         self.retrieve()
 
-    def evaluate_epoch(self, split: str, loss: float | None = None) -> None:
-        """Scores what the epoch's steps have encoded, and forgets it; a collective.
-
-        Args:
-            split: ``"val"`` or ``"test"``.
-            loss: logged beside the scores, where there is one.
-        """
+    def evaluate_epoch(self, split: str) -> None:
+        """Scores what the epoch's steps have encoded, and forgets it; a collective."""
         gallery = self.recall.gallery()
         fitting = self.trainer.state.fn == "fit"
         protocol = _WITHIN_A_FIT if fitting else self.protocol
@@ -208,8 +213,9 @@ class RetrievalModule(pl.LightningModule, ABC):
             named |= {f"{split}/{name}_{key}": value for key, value in found["scores"].items()}
         self.evaluation = replace(evaluation, models=self.n_models)
         self.recall.reset()
-        if loss is not None:
-            named[f"{split}/loss"] = loss
+        if split == "val" and self.validation_loss is not None:
+            loss = self.validation_loss.compute(all_processes())
+            named |= {} if loss is None else {"val/loss": loss}
         others = {k: v for k, v in self.results.items() if not k.startswith(f"{split}/")}
         self.results = others | named
         for key, value in named.items():

@@ -74,6 +74,8 @@ class Matcher(RetrievalModule):
         InputError: the similarity cannot compare features of these widths.
     """
 
+    validation_loss: ValidationLoss | None
+
     def __init__(
         self,
         image_encoder: ImageEncoder,
@@ -124,7 +126,6 @@ class Matcher(RetrievalModule):
         self._gradient_cache = checked_size(gradient_cache)
         self._processes: Processes = SingleProcess()
         self._sharded = False
-        self._validation_loss: ValidationLoss | None = None
         head = self.similarity
         self._closed_form = ClosedFormFit(head) if isinstance(head, ClosedForm) else None
 
@@ -186,7 +187,7 @@ class Matcher(RetrievalModule):
                 check_chunks("text_encoder", self.text_encoder)
             self.text_encoder.learn_vocabulary(self.data.train_texts())
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
-            self._validation_loss = None if self._closed_form else ValidationLoss()
+            self.validation_loss = None if self._closed_form else ValidationLoss()
             if self._closed_form is not None:
                 freeze_all_but(self.similarity, self)
                 self.trainer.num_sanity_val_steps = 0  # nothing can be scored before it is solved
@@ -219,16 +220,11 @@ class Matcher(RetrievalModule):
 
     @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
-        if self._validation_loss is None or not batch.texts:
+        if self.validation_loss is None or not batch.texts:
             return self.test_step(batch, batch_index)
         encoded = self.encode_batch(batch)
         self.recall.update(encoded.images, encoded.texts, *batch.ids)
-        self._validation_loss.update(self.objective, self.similarity, encoded)
-
-    @override
-    def on_validation_epoch_end(self) -> None:
-        loss = self._validation_loss.compute(all_processes()) if self._validation_loss else None
-        self.evaluate_epoch("val", loss)
+        self.validation_loss.update(self.objective, self.similarity, encoded)
 
     def compare(self, batch: Batch) -> Comparison:
         """What the objective reads of a batch."""
