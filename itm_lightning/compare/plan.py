@@ -14,7 +14,6 @@ import yaml
 
 from itm_lightning import registry
 from itm_lightning.compare.variants import labels_of
-from itm_lightning.data.sources.precomputed.files import MANIFEST
 from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run
 
@@ -62,9 +61,8 @@ class Job:
 
     @property
     def is_finished(self) -> bool:
-        """Whether nothing is left to do: it is a fit that ended, or an extraction."""
-        ended = Run(self.folder, "fit").state.get("finished", False)
-        return ended or (self.folder / MANIFEST).is_file()
+        """Whether it is a fit that ended; an extraction looks itself for what is left to do."""
+        return bool(Run(self.folder, "fit").state.get("finished", False))
 
 
 @dataclass(frozen=True)

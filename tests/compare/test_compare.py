@@ -43,7 +43,8 @@ class InProcess:
 
     def __init__(self, command, stdout, stderr, stdin):
         self.command, self.log, self.terminated = command, stdout, False
-        self.started.append(command[command.index("--run_name") + 1])
+        named = "--run_name" if "--run_name" in command else "--output"
+        self.started.append(command[command.index(named) + 1])
 
     def wait(self):
         if self.terminated:
@@ -274,6 +275,10 @@ def test_a_frozen_encoder_runs_once_for_all_heads(compare, started, undrawn, tmp
     config = yaml.safe_load((tmp_path / "out/runs/Cosine-0/config.yaml").read_text())
     assert config["data"]["source"]["class_path"].endswith("Precomputed")
     assert rows["Cosine"]["pairs_accuracy"]  # minimal pairs are kept with the features
+    with pytest.raises(SystemExit):  # not with features of other photos
+        compare("[Cosine, Bilinear]", *frozen, "--data.source.seed", "1")
+    assert "out/features was begun with another data" in capsys.readouterr().err
+    assert started == ["out/features", "Cosine-0", "out/features"]
     with pytest.raises(FileNotFoundError):
         compare(
             "[Cosine]",
