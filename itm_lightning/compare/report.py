@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Callable, Sequence
 from functools import cache, partial
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from itm_lightning.explain.definitions import MEASURES, rows
 from itm_lightning.metrics.word_classes import WORD_CLASSES
 from itm_lightning.utils.atomic_files import write_text
 from itm_lightning.utils.images import as_image
+from itm_lightning.utils.pages import data_uri, rendered
 
 _SIDE = 160  # pixels of a thumbnail's longer side
 _NAMED = 3  # variants that a sentence names before it counts them
@@ -37,15 +35,10 @@ def write_report(findings: Findings, image_of: ImageOf, path: Path) -> None:
             extracted features. One that cannot be read is not shown, either.
         path: of the HTML file.
     """
-    from jinja2 import Environment, StrictUndefined
-
-    page = resources.files("itm_lightning.compare").joinpath("report.html").read_text("utf-8")
-    template = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    ).from_string(page)
     figures = [(picture, picture.draw(findings)) for picture in PICTURES]
     ordered = sorted(findings.rows, key=lambda row: -(row.get("rsum") or float("-inf")))
-    html = template.render(
+    html = rendered(
+        "compare/report.html",
         findings=findings,
         rows=ordered,
         best=_best(findings.rows),
@@ -246,6 +239,4 @@ def _thumbnail(image_of: ImageOf, image_id: int) -> str | None:
     except InputError:
         return None
     small.thumbnail((_SIDE, _SIDE))
-    file = io.BytesIO()
-    small.save(file, "JPEG", quality=78)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(small, "jpeg", quality=78)

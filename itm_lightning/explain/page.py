@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +13,7 @@ from torch import Tensor
 
 from itm_lightning.explain.explanation import Explanation
 from itm_lightning.utils.atomic_files import write_text
+from itm_lightning.utils.pages import data_uri, rendered
 
 #: Of values above and below zero, on any image; told apart by colour-blind readers.
 ABOVE, BELOW = (255, 106, 0), (0, 96, 255)
@@ -55,13 +53,7 @@ def write_pages(
 
 
 def _render(**values: Any) -> str:
-    from jinja2 import Environment, StrictUndefined
-
-    source = resources.files("itm_lightning.explain").joinpath("page.html").read_text("utf-8")
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.from_string(source).render(above=ABOVE, below=BELOW, **values)
+    return rendered("explain/page.html", above=ABOVE, below=BELOW, **values)
 
 
 # -- what a page shows ------------------------------------------------------------------------
@@ -135,7 +127,7 @@ def _overlay(explanation: Explanation, values: Tensor, limit: float) -> dict[str
     colours = rgba(values, limit)
     if explanation.grid is not None:
         rows, columns, _ = explanation.grid
-        return {"uri": _png(Image.fromarray(colours.reshape(rows, columns, 4))), "boxes": []}
+        return {"uri": data_uri(Image.fromarray(colours.reshape(rows, columns, 4))), "boxes": []}
     order = values.abs().argsort().tolist()  # the strongest on top
     places = boxes_of(explanation)
     boxes = [(places[i], _css_of(colours[i])) for i in order] if places else []
@@ -164,20 +156,10 @@ def _places(explanation: Explanation) -> list[dict[str, Any]]:
 def _uri(image: Image.Image, widest: int) -> str:
     """The image as a data URI: a PNG where it is small, so that its pixels stay sharp."""
     if max(image.size) <= 160:
-        return _png(image)
+        return data_uri(image)
     image = image.copy()
     image.thumbnail((widest, widest))
-    return _data(image.convert("RGB"), "jpeg", quality=86)
-
-
-def _png(image: Image.Image) -> str:
-    return _data(image, "png")
-
-
-def _data(image: Image.Image, kind: str, **options: Any) -> str:
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return data_uri(image.convert("RGB"), "jpeg", quality=86)
 
 
 # -- pictures ---------------------------------------------------------------------------------

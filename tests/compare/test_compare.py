@@ -216,10 +216,11 @@ def test_printed_commands_are_the_runs_that_are_compared_afterwards(
             "compare",
             "--runs",
             *(f"out/runs/{name}-0" for name in ("CrossAttention", "CrossAttention-direction-i2t")),
-            "--output",
-            "again",
+            *("--output", "again", "--wandb", "team/itm"),
         ]
     )
+    said = "no report in W&B, which is offline here: the same views are in again/report.html"
+    assert said in capsys.readouterr().out
     text = (tmp_path / "again/comparison.md").read_text()
     assert "| CrossAttention(direction=t2i) |" in text
 
