@@ -22,6 +22,7 @@ def run(script, *flags):
     return result.stdout
 
 
+@pytest.mark.slow  # it starts processes that load
 def test_data(tmp_path):
     plot = tmp_path / "data.png"
     table = run("data.py", *SMALL, *SMALL_REGIONS, "--plot", plot)

@@ -8,6 +8,9 @@ import pytest
 from tests.notebooks import FOLDER, SMALL, code_of, digest, executed, pictures, read
 
 every_notebook = pytest.mark.parametrize("name", sorted(SMALL))
+one_in_the_suite = pytest.mark.parametrize(
+    "name", ["quickstart", *(pytest.param(n, marks=pytest.mark.slow) for n in sorted(SMALL)[:-1])]
+)
 _TRACES = re.compile(r"/(?:tmp|home|root|work|Users)/|\d\d:\d\d:\d\d|\b\d+\.\d+ s\b|20\d{6}-\d{6}")
 
 
@@ -15,7 +18,7 @@ def test_every_notebook_is_tested():
     assert {path.stem for path in FOLDER.glob("*.ipynb")} == set(SMALL)
 
 
-@every_notebook
+@one_in_the_suite
 def test_a_notebook_runs_and_shows_the_pictures_that_are_stored(name, tmp_path):
     stored = read(name)
     fresh = executed(read(name), tmp_path, SMALL[name])

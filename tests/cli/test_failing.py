@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-pytestmark = pytest.mark.timeout(280)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(280)]
 PART = """
 import os
 from itm_lightning.objectives import InfoNCE
@@ -38,19 +38,16 @@ def test_a_child_of_lightning(fail):
     assert "RuntimeError: no such luck" in fail(rank=1).stderr
 
 
-@pytest.mark.slow
 def test_the_parent_of_lightning_s(fail):
     assert "rank 0 failed: RuntimeError: no such luck" in fail(rank=0).stderr
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 1])
 def test_a_worker_of_torchrun(fail, rank):
     error = fail(rank, by=TORCHRUN).stderr
     assert f"rank {rank} failed: RuntimeError: no such luck" in error
 
 
-@pytest.mark.slow
 def test_one_that_hangs_while_it_cleans_up(fail, tmp_path):
     """Its clean-up waits for ever, as NCCL's may: it is ended, and with it all others."""
     hang = "import atexit, time; atexit.register(time.sleep, 1000); raise RuntimeError('no luck')"
@@ -59,7 +56,6 @@ def test_one_that_hangs_while_it_cleans_up(fail, tmp_path):
     assert time.monotonic() - start < 200  # of 1000
 
 
-@pytest.mark.slow
 def test_bad_input_of_all_is_said_once(tiny_config, lightning):
     # it is found when the trainer has started both
     flags = ["--trainer.devices=2", '--model.lr_factors={"nothing": 0.5}']
@@ -70,7 +66,6 @@ def test_bad_input_of_all_is_said_once(tiny_config, lightning):
     assert "nothing" in done.stderr
 
 
-@pytest.mark.slow
 def test_torchrun_s_processes_share_a_run(tiny_config, lightning, tmp_path):
     done = lightning("fit", "--config", tiny_config, "--trainer.devices=2", by=TORCHRUN)
     assert done.returncode == 0, done.stderr

@@ -11,7 +11,8 @@ from itm_lightning.cli import main
 
 # Parts that are made of others are given those too.
 SIMILARITIES = {name: [name] for name in list_registered("similarity")} | {
-    "Ensemble": ["Ensemble", '--model.similarity.heads=[{"class_path": "Cosine"}]']
+    "Ensemble": ["Ensemble", '--model.similarity.heads=[{"class_path": "Cosine"}]'],
+    "TransformerMatching": ["TransformerMatching", "--model.similarity.width=64"],  # not 256
 }
 
 

@@ -77,6 +77,7 @@ def test_the_readmes_file_is_about_20_lines():
     assert len(lines) <= 20
 
 
+@pytest.mark.slow
 def test_an_installed_packages_head_is_found_by_its_class_name(
     lightning, tiny_config, tmp_path, monkeypatch
 ):

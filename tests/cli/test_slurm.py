@@ -86,6 +86,7 @@ def steps(folder):
     return torch.load(folder / RUN / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
 
 
+@pytest.mark.slow
 def test_a_job_is_requeued_and_goes_on(scontrol, job, tmp_path):
     statuses = stop_in_training(job(), signal.SIGUSR1, tmp_path, 1)
     assert statuses == [143], output(tmp_path)

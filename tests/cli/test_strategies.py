@@ -32,9 +32,8 @@ def scores(folder):
     return json.loads((folder / "metrics.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("number", "strategy"), [(1, BY_NAME), pytest.param(2, BY_CLASS, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "strategy"), [(1, BY_NAME), (2, BY_CLASS)])
 def test_fsdp2_trains_tests_and_leaves_one_file_that_one_process_reads(
     run, processes, tiny_config, tmp_path, number, strategy
 ):

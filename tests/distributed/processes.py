@@ -1,5 +1,6 @@
 """Groups of gloo processes, started once for all the scenarios of a test module."""
 
+import faulthandler
 import multiprocessing
 
 import torch
@@ -29,6 +30,7 @@ def in_groups(outcomes, worlds, folder):
 
 
 def _work(process, outcomes, worlds, folder):
+    faulthandler.enable()  # a crash of torch's own code says where
     torch.set_num_threads(1)
     for world in worlds:
         if process < world:

@@ -105,7 +105,7 @@ def of_one_run(folder, pattern):
     return found[0]
 
 
-@pytest.mark.parametrize("hard", [tokens, scores_tie])
+@pytest.mark.parametrize("hard", [tokens, pytest.param(scores_tie, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_processes_score_as_one(fitted, tmp_path, devices, hard):
     checkpoint, metrics = fitted[hard]

@@ -1,5 +1,7 @@
 """FSDP2 over real processes trains as ddp does, and leaves the same files behind."""
 
+import faulthandler
+import functools
 import multiprocessing
 import socket
 from pathlib import Path
@@ -13,6 +15,8 @@ from itm_lightning.errors import InputError
 from tests.sharding.fits import FITS, STRATEGIES, WORLD, Fit, join, scenes, trained, trainer_of
 
 FROZEN = "frozen, gradient cache"
+IN_SUITE = ("plain", FROZEN)
+SLOW = tuple(name for name in FITS if name not in IN_SUITE)
 
 
 def refused(act):
@@ -23,14 +27,22 @@ def refused(act):
     return None
 
 
-def work(process, folder, text_folder, port):
+def work(process, folder, text_folder, port, names):
+    faulthandler.enable()  # a crash of torch's own code says where
     join(process, port)
     folder = Path(folder)
     outcomes = {
-        (name, strategy): trained(fit, strategy, folder / name, text_folder)
-        for name, fit in FITS.items()
+        (name, strategy): trained(FITS[name], strategy, folder / name, text_folder)
+        for name in names
         for strategy in STRATEGIES
     }
+    if "plain" in names:
+        outcomes |= of_its_checkpoints(folder, text_folder)
+    torch.save(outcomes, folder / f"{names[0]}-{process}.pt")
+
+
+def of_its_checkpoints(folder, text_folder):
+    outcomes = {}
     for first in STRATEGIES:
         for second in STRATEGIES:
             how = folder / f"{first} then {second}", text_folder
@@ -39,7 +51,7 @@ def work(process, folder, text_folder, port):
     matcher = Matcher.load_from_checkpoint(folder / "plain" / "ddp.ckpt")
     trainer = trainer_of("fsdp2", folder)
     outcomes["predict"] = refused(lambda: trainer.predict(matcher, datamodule=scenes()))
-    torch.save(outcomes, folder / f"{process}.pt")
+    return outcomes
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +60,26 @@ def folder(tmp_path_factory, folders):
 
 
 @pytest.fixture(scope="module")
-def outcomes(folder, folders):
-    """Every process's outcomes, by fit and strategy."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    # a server that has imported everything once starts both, instead of two imports
-    multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    arguments = str(folder), folders("bert"), port
-    mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
-    return [torch.load(folder / f"{process}.pt") for process in range(WORLD)]
+def outcomes_of(folder, folders):
+    """Every process's outcomes of some fits, by fit and strategy."""
+
+    @functools.cache
+    def _of(names):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            port = free.getsockname()[1]
+        # a server that has imported everything once starts both, instead of two imports
+        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+        arguments = str(folder), folders("bert"), port, names
+        mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
+        return [torch.load(folder / f"{names[0]}-{process}.pt") for process in range(WORLD)]
+
+    return _of
+
+
+@pytest.fixture
+def outcomes(outcomes_of):
+    return outcomes_of(IN_SUITE)
 
 
 def weights(path):
@@ -73,9 +95,11 @@ def assert_alike(fsdp2, ddp, path):
     )
 
 
-@pytest.mark.parametrize("name", FITS)
-def test_trains_and_scores_as_ddp(outcomes, folder, name):
-    for process in outcomes:
+@pytest.mark.parametrize(
+    "name", [*IN_SUITE, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
+def test_trains_and_scores_as_ddp(outcomes_of, folder, name):
+    for process in outcomes_of(IN_SUITE if name in IN_SUITE else SLOW):
         assert process[name, "fsdp2"]["sharded"]
         assert not process[name, "ddp"]["sharded"]
         assert_alike(process[name, "fsdp2"], process[name, "ddp"], folder / name)
