@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.callbacks.wandb_run import wandb_logger
-from itm_lightning.data.source import ImageSource, Record, Source
+from itm_lightning.data.source import ImageSource, Record, Source, texts_by_id
 from itm_lightning.distributed import as_sharded
 from itm_lightning.encoders.base import Grid
 from itm_lightning.errors import InputError
@@ -181,11 +181,7 @@ def tables(module: RetrievalModule, split: str, found: SampleRetrievals) -> dict
     import wandb
 
     records = {record.image_id: record for record in module.data.records(split)}
-    text_of = {
-        text_id: text
-        for record in records.values()
-        for text_id, text in zip(record.text_ids, record.texts, strict=True)
-    }
+    text_of = texts_by_id(records.values())
     assert found.gallery.text_ids is not None  # retrieve_samples has refused a gallery without
     text_ids, image_ids = found.gallery.text_ids.tolist(), found.gallery.image_ids.tolist()
     columns = [f"answer {place}" for place in range(1, _SHOWN + 1)]

@@ -22,6 +22,7 @@ from itm_lightning.compare.drawing import (
 )
 from itm_lightning.compare.findings import Findings
 from itm_lightning.compare.runs import Outcome, Variant
+from itm_lightning.data.source import texts_by_id
 from itm_lightning.metrics.word_classes import WORD_CLASSES, classes_in, words_of
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def recall_curve(findings: Findings, way: str) -> Figure | None:
 
 def by_length(findings: Findings) -> Figure | None:
     """R@1 of texts as queries, by their number of words."""
-    lengths = {i: len(words_of(text)) for i, text in findings.texts_by_id.items()}
+    lengths = {i: len(words_of(text)) for i, text in texts_by_id(findings.records).items()}
     if not lengths:
         return None
     edges = np.unique(np.quantile(list(lengths.values()), np.linspace(0, 1, _LENGTHS + 1)[1:]))
@@ -120,7 +121,7 @@ def by_length(findings: Findings) -> Figure | None:
 
 def by_word_class(findings: Findings) -> Figure | None:
     """R@1 of texts as queries that have a word of a class, and of those that have none."""
-    texts = findings.texts_by_id
+    texts = texts_by_id(findings.records)
     if not texts:
         return None
     classes = {i: classes_in(text) for i, text in texts.items()}

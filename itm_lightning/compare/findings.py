@@ -51,15 +51,6 @@ class Findings:
     notes: list[str]
     records: tuple[Record, ...] = field(default=(), repr=False)
 
-    @property
-    def texts_by_id(self) -> dict[int, str]:
-        """Every text that was ranked; none where the data is not there any more."""
-        return {
-            i: text
-            for record in self.records
-            for i, text in zip(record.text_ids, record.texts, strict=True)
-        }
-
 
 def find(
     factor: str,

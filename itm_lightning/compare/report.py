@@ -13,6 +13,7 @@ from itm_lightning.compare.drawing import COLOURS, MARKERS, look, to_svg
 from itm_lightning.compare.findings import Findings
 from itm_lightning.compare.pictures import PICTURES
 from itm_lightning.compare.significance import Difference
+from itm_lightning.data.source import texts_by_id
 from itm_lightning.errors import InputError
 from itm_lightning.explain.definitions import MEASURES, rows
 from itm_lightning.metrics.word_classes import WORD_CLASSES
@@ -54,7 +55,7 @@ def write_report(findings: Findings, image_of: ImageOf, path: Path) -> None:
         explanations=_explanations(findings),
         measures=MEASURES,
         disagreements=_disagreements(findings),
-        texts=findings.texts_by_id,
+        texts=texts_by_id(findings.records),
         corrected=_corrected(findings),
         hubs=", ".join(
             sorted({m.hub["correction"] for m in findings.measurements.values() if m.hub})

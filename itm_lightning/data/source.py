@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -69,6 +69,15 @@ class Record:
     labels: tuple[str, ...] = ()
     boxes: tuple[Box, ...] = field(default=())
     minimal_pair: int | None = None
+
+
+def texts_by_id(records: Iterable[Record]) -> dict[int, str]:
+    """Every text of the records, by its id."""
+    return {
+        text_id: text
+        for record in records
+        for text_id, text in zip(record.text_ids, record.texts, strict=True)
+    }
 
 
 class Source(Part, ABC):
