@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,8 @@ from itm_lightning.data import ITMDataModule
 from itm_lightning.distributed import Processes, ShardedFeatures, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
-from itm_lightning.metrics.hubness import NEAREST, correct_hubs, hubness
+from itm_lightning.metrics.hubness import hub_report
 from itm_lightning.metrics.protocols import Evaluation, Protocol, Retrieval
-from itm_lightning.part import to_config
 from itm_lightning.ranking import Neighbours, Ranks, rank_and_top_k, top_k
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.hub_correction import HubCorrection
@@ -207,7 +206,12 @@ class RetrievalModule(pl.LightningModule, ABC):
         evaluation = protocol.evaluate(self.similarity, gallery, *split_ids)
         named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
         if self.hub_correction is not None and not fitting:
-            found = self._hub_corrected(self.hub_correction, gallery, protocol, *split_ids)
+            with self.trainer.precision_plugin.forward_context():  # as the gallery was encoded
+                bank = encode_split(self, self.data, "train")
+            found = hub_report(
+                *(self.similarity, gallery, bank, self.hub_correction),
+                lambda head, scored: protocol.evaluate(head, scored, *split_ids).scores,
+            )
             evaluation = replace(evaluation, hub_correction=found)
             name = type(self.hub_correction).__name__
             named |= {f"{split}/{name}_{key}": value for key, value in found["scores"].items()}
@@ -220,29 +224,6 @@ class RetrievalModule(pl.LightningModule, ABC):
         self.results = others | named
         for key, value in named.items():
             self.log(key, value, prog_bar=key.endswith("rsum"))
-
-    def _hub_corrected(
-        self,
-        correction: HubCorrection,
-        gallery: Gallery,
-        protocol: Protocol,
-        texts_of_image: Mapping[int, Sequence[int]],
-        minimal_pairs: Mapping[int, int],
-    ) -> dict[str, Any]:
-        """What :class:`Evaluation` says of a correction; a collective."""
-        with self.trainer.precision_plugin.forward_context():  # as the gallery was encoded
-            bank = encode_split(self, self.data, "train")
-        head, corrected = correct_hubs(self.similarity, gallery, bank, correction)
-        both = {"before": (self.similarity, gallery), "after": (head, corrected)}
-        return {
-            "correction": to_config(correction),
-            "bank": {"images": len(bank.images), "texts": len(bank.texts)},
-            "scores": protocol.evaluate(head, corrected, texts_of_image, minimal_pairs).scores,
-            "hubness": {
-                when: hubness(top_k(scorer, scored.images, scored.texts, NEAREST))
-                for when, (scorer, scored) in both.items()
-            },
-        }
 
     def retrieve(self) -> None:
         """Finds the nearest of all that was encoded, and forgets it; a collective."""

@@ -29,7 +29,7 @@ from itm_lightning.compare.table import to_print
 from itm_lightning.compare.variants import variants_of
 from itm_lightning.compare.workspace import checked_target, publish
 from itm_lightning.data import ImageSource, Source
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import from_config, to_config
 from itm_lightning.resume.run import Run
 
@@ -40,6 +40,7 @@ every `lightning fit` (--data.source.train 640). Stopped, the same command goes 
 
 With --runs it trains nothing, and compares what has been trained, whatever differs.
 """
+_OF_TRAINING = ("config", "similarities", "settings", "seeds", "print_jobs")
 _OWN = ("--seed_everything", "--run_name", "--trainer.default_root_dir", "--model.similarity")
 
 
@@ -50,14 +51,13 @@ def _parser() -> CommandParser:
     add("--config", action="append", default=[], help="of the fits; may be given several times")
     add(
         "--similarities",
-        type=yaml.safe_load,
+        type=_yaml,
         metavar="LIST",
         help="class names or {class_path, init_args}: '[Cosine, CrossAttention]'",
     )
     add(
         "--seeds",
-        type=yaml.safe_load,
-        default=[0],
+        type=_yaml,
         metavar="LIST",
         help="train each head with each of them: '[1, 2, 3]' (default: [0])",
     )
@@ -80,7 +80,7 @@ def _parser() -> CommandParser:
     add("--split", choices=("val", "test"), help="default: test where every run has been tested")
     add(
         "--hub_correction",
-        type=yaml.safe_load,
+        type=_yaml,
         metavar="NAME",
         help="also score with hubs corrected, from the training split: NNN, CSLS, InvertedSoftmax",
     )
@@ -94,6 +94,13 @@ def _parser() -> CommandParser:
     add("--images", type=Path, help="folder of the photos, where the runs read extracted features")
     add("--wandb", metavar="ENTITY/PROJECT", help="also make a report and a workspace in W&B")
     return parser
+
+
+def _yaml(text: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no YAML: {one_line(error)}") from error
 
 
 def main(args: list[str]) -> None:
@@ -137,6 +144,8 @@ def main(args: list[str]) -> None:
 
 
 def _check_photos(source: Source, chosen: argparse.Namespace) -> None:
+    if chosen.explanations < 0:
+        raise InputError(f"--explanations is {chosen.explanations}: give a number of images")
     if chosen.images is not None and not chosen.images.is_dir():
         raise InputError(f"--images {chosen.images} is not a folder: give the one with the photos")
     if chosen.explanations and not isinstance(source, ImageSource):
@@ -162,8 +171,14 @@ def _correction(given: Any) -> dict[str, Any] | None:
     if given is None:
         return None
     part = given if isinstance(given, dict) else {"class_path": given}
-    cls = registry.get("hub_correction", part["class_path"])
-    config: dict[str, Any] = to_config(cls(**part.get("init_args", {})))
+    name, arguments = part.get("class_path"), part.get("init_args", {})
+    if not isinstance(name, str) or not isinstance(arguments, dict):
+        raise InputError(f"--hub_correction {given!r} is no class name or class_path")
+    try:
+        made = registry.get("hub_correction", name)(**arguments)
+    except TypeError as error:
+        raise InputError(f"--hub_correction {name}: {one_line(error)}") from error
+    config: dict[str, Any] = to_config(made)
     return config
 
 
@@ -171,9 +186,9 @@ def _trained(
     chosen: argparse.Namespace, others: Sequence[str]
 ) -> tuple[str, tuple[Variant, ...], list[str]]:
     """The runs of ``--runs``."""
-    if others or chosen.config or chosen.similarities:
-        given = [*others, *(["--config"] if chosen.config else ["--similarities"])][0]
-        raise InputError(f"--runs trains nothing: leave out {given}")
+    ours = (f"--{name}" for name in _OF_TRAINING if getattr(chosen, name))
+    if given := [*others, *ours]:
+        raise InputError(f"--runs trains nothing: leave out {given[0]}")
     split = chosen.split or split_of(chosen.runs)
     return variants_of([read_outcome(folder, split) for folder in chosen.runs])
 
@@ -184,7 +199,7 @@ def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, S
         raise InputError(
             "--similarities is a list of heads to train: '[Cosine, Bilinear]'; or --runs"
         )
-    seeds = chosen.seeds
+    seeds = [0] if chosen.seeds is None else chosen.seeds
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise InputError(f"--seeds is a list of whole numbers, not {seeds!r}")
     for flag in others:
@@ -198,8 +213,9 @@ def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, S
     parser = _FitParser(plan.job(heads[0], seeds[0]).arguments[1:])
     config = parser.plain_config()
     source: Source = from_config({"init_args": {}, **config["data"]["source"]})
-    for split in ("train", "val"):
-        source.records(split)
+    for split in ("train", "val", chosen.split or "val"):
+        if not source.records(split):
+            raise InputError(f"{type(source).__name__} has no {split} split")
     extracts = can_extract(config)
     plan = replace(plan, extracts=extracts is True, stores=can_store(config))
     for head in heads:

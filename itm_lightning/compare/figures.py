@@ -21,7 +21,7 @@ from itm_lightning.compare.drawing import (
     place_labels,
 )
 from itm_lightning.compare.findings import Findings
-from itm_lightning.compare.runs import Outcome, Variant
+from itm_lightning.compare.runs import Outcome, Variant, class_name
 from itm_lightning.data.source import texts_by_id
 from itm_lightning.metrics.word_classes import WORD_CLASSES, classes_in, words_of
 
@@ -191,13 +191,16 @@ def learning_curve(findings: Findings, unit: str) -> Figure | None:
 
 
 def hubs(findings: Findings, name: str) -> Figure | None:
-    """One number before (hollow) and after (filled) the hub correction, a row a variant."""
+    """``rsum`` or ``t2i_skewness`` before (hollow) and after (filled) the hub correction."""
     found = []
     for i, variant in enumerate(findings.variants):
         measurement = findings.measurements.get(variant.label)
-        if measurement is not None and measurement.hub is not None:
-            hub = measurement.hub
-            found.append((i, hub["before"][name], hub["after"][name], hub["correction"]))
+        if measurement is not None and (hub := measurement.hub) is not None:
+            if name == "rsum":
+                values = variant.outcomes[0].scores[name], hub["scores"][name]
+            else:
+                values = hub["hubness"]["before"][name], hub["hubness"]["after"][name]
+            found.append((i, *values, class_name(hub["correction"])))
     if not found:
         return None
     axes = new_axes(rows=len(found))
@@ -262,11 +265,12 @@ def _recall_by_group(
 
 def _history(outcome: Outcome, unit: str) -> tuple[list[float], list[float]] | None:
     """Epochs, from 1, or minutes, every epoch taken to be as long; and rsum on val after each."""
-    epochs_in_all = outcome.config.get("trainer", {}).get("max_epochs") or float("inf")
+    stepped = [row for row in outcome.history if "train/loss" in row]
+    trained = max((row.get("epoch", -1) for row in stepped), default=-1)
     rows = [  # the best checkpoint, scored again when the fit has ended, is no point of the curve
         row
         for row in outcome.history
-        if "val/rsum" in row and row.get("epoch", float("inf")) < epochs_in_all
+        if "val/rsum" in row and row.get("epoch", trained + 1) <= trained
     ]
     if len(rows) < 2:
         return None

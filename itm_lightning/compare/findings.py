@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from itm_lightning.compare.measurements import Measurement, Measurements, disagreements
-from itm_lightning.compare.runs import Variant, check_comparable
+from itm_lightning.compare.runs import Variant, check_comparable, class_name
 from itm_lightning.compare.significance import Difference, differences
 from itm_lightning.compare.table import rows_of, to_csv, to_markdown
 from itm_lightning.data import Record
@@ -80,15 +80,15 @@ def find(
     measured = _measured(there, measurements, notes)
     found: list[Difference] = []
     if records:
-        ranks = {v.label: [outcome.per_query for outcome in v.outcomes] for v in there}
+        ranks = {v.label: {run.seed: run.per_query for run in v.outcomes} for v in there}
         found = differences(ranks, {record.image_id: record.text_ids for record in records})
     else:
         notes.append("The data cannot be read any more: differences were not tested.")
     return Findings(
         factor=factor,
         split=results["split"],
-        protocol=_class_name(results["protocol"]),
-        dataset=_class_name(results["dataset"]),
+        protocol=class_name(results["protocol"]),
+        dataset=class_name(results["dataset"]),
         images=results["images"],
         texts=results["texts"],
         variants=tuple(variants),
@@ -108,13 +108,10 @@ def _measured(
     for variant in progress_bar(variants, desc="measure", unit="variant"):
         try:
             found[variant.label] = measurements.of(variant, queries)
-        except InputError as error:
-            notes.append(f"{variant.label} was not measured: {one_line(error)}.")
+        except Exception as error:  # of a user's own head: the runs were trained all the same
+            kind = "" if isinstance(error, InputError) else f"{type(error).__name__}: "
+            notes.append(f"{variant.label} was not measured: {kind}{one_line(error)}.")
     return found
-
-
-def _class_name(part: Mapping[str, Any]) -> str:
-    return str(part["class_path"]).rpartition(".")[2]
 
 
 def title_of(findings: Findings) -> str:

@@ -7,13 +7,14 @@ import json
 import shlex
 import subprocess
 from collections.abc import Sequence
+from math import isinf
 from pathlib import Path
 from textwrap import indent
 from typing import Any
 
 from itm_lightning.compare.plan import Head, Job, Plan
 from itm_lightning.compare.runs import Variant, read_outcome, split_of
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.utils.progress_bars import progress_bar
 
 _SLURM = """#!/bin/bash
@@ -77,7 +78,7 @@ def printed(plan: Plan, how: str) -> str:
     if how == "slurm":
         cases = _cases([str(i) for i in range(len(jobs))], jobs)
         return _SLURM.format(last=len(jobs) - 1, before="\n".join(before), cases=cases).rstrip()
-    heads = [plan.job(head, 0).folder.name.removesuffix("-0") for head in plan.heads]
+    heads = [head.name for head in plan.heads]
     cases = indent(_cases([job.folder.name for job in jobs], jobs), "    ")
     sweep = _SWEEP.format(heads=json.dumps(heads), seeds=list(plan.seeds), cases=cases)
     return "\n".join([*before, sweep.rstrip()])
@@ -134,11 +135,22 @@ def train(plan: Plan, split: str | None) -> tuple[tuple[Variant, ...], list[str]
                 jobs.append(plan.job(head, seed, best[head]))
                 run(jobs[-1])
     notes = [note for head in plan.heads for note in _notes(head, searched[head], best[head])]
+    notes += [
+        f"A trial failed, {job.folder.name}: {errors[job.folder]}."
+        for head, jobs in searched.items()
+        for job in jobs
+        if job.folder in errors and job not in chosen[head]
+    ]
     finished = [j.folder for jobs in chosen.values() for j in jobs if j.folder not in errors]
     split = split or split_of(finished)
     variants = []
     for head, jobs in chosen.items():
-        outcomes = [read_outcome(job.folder, split) for job in jobs if job.folder in finished]
+        outcomes = []
+        for folder in (job.folder for job in jobs if job.folder in finished):
+            try:
+                outcomes.append(read_outcome(folder, split))
+            except InputError as unscored:
+                errors[folder] = one_line(unscored)
         failed = [f"{j.folder.name}: {errors[j.folder]}" for j in jobs if j.folder in errors]
         error = None if outcomes else failed[0].partition(": ")[2]
         variants.append(Variant(head.label, tuple(outcomes), error))
@@ -166,7 +178,8 @@ def _notes(head: Head, jobs: Sequence[Job], best: int) -> list[str]:
     settings = ", ".join(f"{flag.removeprefix('--')} {value}" for flag, value in pairs)
     if len(jobs) == 1:
         return [f"{head.label} has settings of its own: {settings}."] if settings else []
-    rsums = ", ".join(f"{_rsum(job):.1f}" for job in jobs)
+    found = [_rsum(job) for job in jobs]
+    rsums = ", ".join("failed" if isinf(rsum) else f"{rsum:.1f}" for rsum in found)
     return [
         f"{head.label}: the best of {len(jobs)} trials on val, by rsum ({rsums}), is number "
         f"{best + 1}: {settings or 'the base config'}."

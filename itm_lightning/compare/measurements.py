@@ -48,9 +48,8 @@ class Measurement:
             ``{"direction": "i2t" | "t2i", "query": id, "ranks": {label: rank}, "top":
             [{"id", "score", "is_right"}, …]}`` with this variant's five best answers. Ids are of
             images and texts as in the records.
-        hub: with ``--hub_correction``: ``{"correction": its name, "before": {…}, "after": {…}}``,
-            both with the scores (``i2t_R@1``, …, ``rsum``) and, by direction, the hubness:
-            ``i2t_skewness``, ``i2t_anti_hubs`` (a share), ``t2i_skewness``, ``t2i_anti_hubs``.
+        hub: with ``--hub_correction``, what :func:`~itm_lightning.metrics.hubness.hub_report` says,
+            by the same protocol.
         explanation: measures of its word maps, by name.
     """
 
@@ -102,7 +101,8 @@ class Measurements:
             raise InputError(f"{outcome.folder} has no checkpoints/best.ckpt")
         split = outcome.results["split"]
         wanted = self.correction, self.explained
-        key = [str(path), path.stat().st_mtime, split, queries, *wanted]
+        fields = [field.name for field in dataclasses.fields(Measurement)]  # of this version
+        key = [str(path), path.stat().st_mtime, split, queries, *wanted, fields]
         stored = self._stored.get(variant.label)
         if stored is None or stored["of"] != key:
             made = self._measure(outcome, path, queries)
@@ -125,7 +125,12 @@ class Measurements:
         hub = explanation = None
         if self.correction is not None:
             bank = encode_split(matcher, data, "train")
-            hub = hub_report(head, gallery, bank, from_config(self.correction))
+            protocol = from_config(outcome.results["protocol"])
+            split_ids = data.texts_of_image(split), data.minimal_pairs(split)
+            hub = hub_report(
+                *(head, gallery, bank, from_config(self.correction)),
+                lambda head, scored: protocol.evaluate(head, scored, *split_ids).scores,
+            )
         if self.explained:
             photos = ITMDataModule(self.photos or outcome.source(), batch_size)
             with torch.enable_grad():

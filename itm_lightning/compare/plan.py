@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from itm_lightning import registry
-from itm_lightning.compare.variants import labels_of
+from itm_lightning.compare.variants import full_label, labels_of
 from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run
 
@@ -28,11 +28,13 @@ class Head:
 
     Attributes:
         label: differs from all others.
+        name: of its runs' folders; the same whatever it is compared with.
         value: of ``--model.similarity``.
         trials: further flags of a fit; where there are several, the best on val is taken.
     """
 
     label: str
+    name: str
     value: str
     trials: tuple[Flags, ...] = ((),)
 
@@ -86,10 +88,9 @@ class Plan:
     stores: bool = False
 
     def job(self, head: Head, seed: int, trial: int = 0) -> Job:
-        """The fit of a head with a seed, in ``<output>/runs/<label>[-trial<n>]-<seed>``."""
-        name = re.sub(r"[^\w.]+", "-", head.label).strip("-.")
+        """The fit of a head with a seed, in ``<output>/runs/<name>[-trial<n>]-<seed>``."""
         tried = f"-trial{trial + 1}" if len(head.trials) > 1 else ""
-        folder = self.output / "runs" / f"{name}{tried}-{seed}"
+        folder = self.output / "runs" / f"{head.name}{tried}-{seed}"
         own = ["--model.similarity", head.value, *head.trials[trial]]
         run = ["--trainer.default_root_dir", str(folder.parent), "--run_name", folder.name]
         data = ["--data.source", _precomputed(self.output / FEATURES)] if self.extracts else []
@@ -144,12 +145,17 @@ def heads_of(similarities: Sequence[Any], settings: Mapping[str, Any]) -> tuple[
             raise InputError(f"--similarities has {label} twice")
     if unknown := sorted(set(settings) - set(labels)):
         raise InputError(f"--settings is for {unknown[0]!r}; the heads are {', '.join(labels)}")
+    names = [re.sub(r"[^\w.+-]+", "-", full_label(each)).strip("-.") for each in similarities]
     heads = []
-    for label, similarity in zip(labels, similarities, strict=True):
+    for label, name, similarity in zip(labels, names, similarities, strict=True):
+        if names.count(name) > 1:
+            raise InputError(f"--similarities has two heads whose runs would be named {name}")
         value = similarity if isinstance(similarity, str) else json.dumps(similarity)
         own = settings.get(label, {})
         trials = own if isinstance(own, list) else [own]
-        heads.append(Head(label, value, tuple(tuple(_flags(trial, label)) for trial in trials)))
+        heads.append(
+            Head(label, name, value, tuple(tuple(_flags(trial, label)) for trial in trials))
+        )
     numbers = {head.label: len(head.trials) for head in heads}
     if len(set(numbers.values())) > 1 or not all(numbers.values()):
         counts = ", ".join(f"{label} {number}" for label, number in numbers.items())

@@ -12,6 +12,7 @@ from PIL import Image
 from itm_lightning.compare.drawing import COLOURS, MARKERS, look, to_svg
 from itm_lightning.compare.findings import Findings
 from itm_lightning.compare.pictures import PICTURES
+from itm_lightning.compare.runs import class_name
 from itm_lightning.compare.significance import Difference
 from itm_lightning.data.source import texts_by_id
 from itm_lightning.errors import InputError
@@ -58,7 +59,9 @@ def write_report(findings: Findings, image_of: ImageOf, path: Path) -> None:
         texts=texts_by_id(findings.records),
         corrected=_corrected(findings),
         hubs=", ".join(
-            sorted({m.hub["correction"] for m in findings.measurements.values() if m.hub})
+            sorted(
+                {class_name(m.hub["correction"]) for m in findings.measurements.values() if m.hub}
+            )
         ),
         records={record.image_id: record for record in findings.records},
         image_of_text={j: r.image_id for r in findings.records for j in r.text_ids},
@@ -188,14 +191,16 @@ def _by_pair(differences: Sequence[Difference]) -> dict[tuple[str, str], dict[st
 
 def _corrected(findings: Findings) -> dict[str, dict[str, tuple[float, float]]]:
     """By variant, score by score: with the hub correction, and what that is more than without."""
-    return {
-        label: {
-            name: (value, value - one.hub["before"][name])
-            for name, value in one.hub["after"].items()
-        }
-        for label, one in findings.measurements.items()
-        if one.hub is not None
-    }
+    found = {}
+    for variant in findings.variants:
+        one = findings.measurements.get(variant.label)
+        if one is not None and one.hub is not None:
+            plain = variant.outcomes[0].scores  # the seed that was measured
+            after = one.hub["scores"]
+            found[variant.label] = {
+                name: (after[name], after[name] - plain[name]) for name in plain
+            }
+    return found
 
 
 def _explanations(findings: Findings) -> dict[str, dict[str, tuple[float, dict[str, float]]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,9 +80,10 @@ class Variant:
 
 
 def split_of(folders: Sequence[Path]) -> str:
-    """The split to compare: test where every run has been scored on it, and else val."""
-    tested = [(folder / "test_results.json").is_file() for folder in folders]
-    return "test" if all(tested) else "val"
+    """The split to compare: test where every run that was scored has been on it, and else val."""
+    tested = [folder for folder in folders if (folder / "test_results.json").is_file()]
+    validated = [folder for folder in folders if (folder / "val_results.json").is_file()]
+    return "test" if tested and set(validated) <= set(tested) else "val"
 
 
 def read_outcome(folder: Path, split: str) -> Outcome:
@@ -187,8 +188,12 @@ def _brief(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     arguments = ", ".join(f"{k}={v}" for k, v in value["init_args"].items() if v is not None)
-    name = value["class_path"].rpartition(".")[2]
-    return f"{name}({arguments})" if arguments else name
+    return f"{class_name(value)}({arguments})" if arguments else class_name(value)
+
+
+def class_name(part: Mapping[str, Any]) -> str:
+    """A part's class, of its config, without the module."""
+    return str(part["class_path"]).rpartition(".")[2]
 
 
 def _refuse(first: Outcome, other: Outcome, difference: str) -> None:

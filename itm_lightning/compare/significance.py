@@ -66,7 +66,7 @@ class Difference:
 
 
 def differences(
-    variants: Mapping[str, Sequence[Mapping[str, NDArray[Any]]]],
+    variants: Mapping[str, Mapping[int, Mapping[str, NDArray[Any]]]],
     texts_of_image: Mapping[int, Sequence[int]],
     metrics: Sequence[str] = ("rsum", "i2t_R@1", "t2i_R@1"),
     resamples: int = 10_000,
@@ -75,9 +75,8 @@ def differences(
     """The differences of every pair of variants, metric by metric.
 
     Args:
-        variants: by label, the arrays of ``<split>_ranks.npz`` of each of its runs, in the order of
-            their seeds (see :func:`bootstrap`): ``i2t_ids (N,)``, ``i2t_ranks (N,)``, ``t2i_ids
-            (M,)`` and ``t2i_ranks (M,)``, int64.
+        variants: by label, of each of its runs, by seed, the arrays of ``<split>_ranks.npz``:
+            ``i2t_ids (N,)``, ``i2t_ranks (N,)``, ``t2i_ids (M,)`` and ``t2i_ranks (M,)``, int64.
         texts_of_image: the ids of each image's texts, by the image's id.
         metrics: ``rsum``, ``i2t_R@1``, ``t2i_R@10``, …, with K of 1, 5 and 10.
         resamples: of the bootstrap, and of the sign flips.
@@ -86,15 +85,19 @@ def differences(
     Raises:
         InputError: two runs ranked different queries, or a text has no image.
     """
-    every = [run for runs in variants.values() for run in runs]
+    seeds = [sorted(runs) for runs in variants.values()]
+    in_order = [
+        [runs[seed] for seed in of] for of, runs in zip(seeds, variants.values(), strict=True)
+    ]
+    every = [run for runs in in_order for run in runs]
     ids = {way: np.sort(every[0][f"{way}_ids"]) for way in ("i2t", "t2i")}
-    ranks = [_ranks_by_id(runs, ids) for runs in variants.values()]
+    ranks = [_ranks_by_id(runs, ids) for runs in in_order]
     rows = _image_rows(ids, texts_of_image)
     all_found = {way: np.ones((1, len(of_way)), np.int64) for way, of_way in rows.items()}
     queries = sums_by_image(all_found, rows)[0]
     hits = [sums_by_image(of_variant, rows) for of_variant in ranks]
     rng = np.random.default_rng(seed)
-    resampled = bootstrap(hits, queries, resamples, rng)
+    resampled = bootstrap(hits, seeds, queries, resamples, rng)
     # what an image adds to a score: the sum over images is the score
     shares = 100 * np.stack([runs.mean(axis=0) for runs in hits]) / queries.sum(axis=0)
 
@@ -140,20 +143,25 @@ def sums_by_image(ranks: Ranks, rows: Mapping[str, Integers]) -> Floats:
 
 
 def bootstrap(
-    hits: Sequence[Floats], queries: Floats, resamples: int, rng: np.random.Generator
+    hits: Sequence[Floats],
+    seeds: Sequence[Sequence[int]],
+    queries: Floats,
+    resamples: int,
+    rng: np.random.Generator,
 ) -> Floats:
     """R@K of resampled images with all their texts, in percent; and of resampled runs.
 
     All variants are scored on the same resamples, so differences of the result are those of a
     paired bootstrap. Runs, which differ by their seed, are the outer of two levels: from S runs of
-    a variant, S are drawn, and their mean is taken. Variants of equally many runs are drawn
-    together, run by run (their seeds decide the same batches); otherwise independently. Of so few
-    runs the spread comes out too small: by the factor √((S − 1) / S), 0.82 for three.
+    a variant, S are drawn, and their mean is taken. Variants of the same seeds are drawn together,
+    run by run (a seed decides the same batches for all); otherwise independently. Of so few runs
+    the spread comes out too small: by the factor √((S − 1) / S), 0.82 for three.
 
     Efron & Tibshirani (1993), An introduction to the bootstrap, sections 8.2 and 13.3.
 
     Args:
         hits: of each variant, ``(S, n_images, C)`` as :func:`sums_by_image` gives them.
+        seeds: of each variant's runs.
         queries: ``(n_images, C)``, how many queries each image and its texts ask.
         resamples: how many.
         rng: draws images and runs.
@@ -170,12 +178,14 @@ def bootstrap(
         weights = np.bincount(cells.ravel(), minlength=cells.size).reshape(cells.shape)
         sums = (weights.astype(np.float64) @ columns).reshape(len(part), -1, queries.shape[1])
         scores = 100 * sums[:, :-1] / sums[:, -1:]
-        numbers = sorted({len(runs) for runs in hits})
-        draws = {n: rng.integers(n, size=(len(part), n, 1)) for n in numbers}
+        draws = {
+            of_runs: rng.integers(len(of_runs), size=(len(part), len(of_runs), 1))
+            for of_runs in sorted(set(map(tuple, seeds)))
+        }
         start = 0
         for variant, runs in enumerate(hits):
             own = scores[:, start : start + len(runs)]
-            picked = np.take_along_axis(own, draws[len(runs)], axis=1)
+            picked = np.take_along_axis(own, draws[tuple(seeds[variant])], axis=1)
             result[part, variant] = picked.mean(axis=1)
             start += len(runs)
     return result

@@ -12,7 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from itm_lightning.compare.measurements import Measurement
-from itm_lightning.compare.runs import Variant
+from itm_lightning.compare.runs import Variant, class_name
 from itm_lightning.compare.significance import Difference
 
 SCORES = (
@@ -75,13 +75,12 @@ def _row(variant: Variant, measurement: Measurement | None) -> dict[str, Any]:
 
 def _hub(hub: Mapping[str, Any]) -> dict[str, float]:
     """Scores with the correction, and hubness without and with it, of the first seed."""
-    name, before, after = hub["correction"], hub["before"], hub["after"]
+    name, after = class_name(hub["correction"]), hub["scores"]
     scores = {f"hub/{name} {key}": after[key] for key in SCORES if key in after}
-    hubness = [key for key in before if key.endswith(("_skewness", "_anti_hubs"))]
     return scores | {
-        f"hub/{label}{key}": numbers[key]
-        for key in hubness
-        for label, numbers in (("", before), (f"{name} ", after))
+        f"hub/{label}{key}": value
+        for label, when in (("", "before"), (f"{name} ", "after"))
+        for key, value in hub["hubness"][when].items()
     }
 
 

@@ -20,6 +20,9 @@ _OF_TRAINING = re.compile(
     r"model\.|data\.(?!num_workers$)"
     r"|trainer\.(max_|min_|gradient_clip|accumulate|precision|limit_train|overfit)"
 )
+#: Where something lies; that it is the same data is checked by what is in it.
+_OF_A_PLACE = re.compile(r"model\.text_encoder\.init_args\.store$")
+_FEATURES = "data.source.init_args.root"  # of Precomputed: its encoder stands in the config
 _MISSING = object()
 
 
@@ -31,14 +34,23 @@ def variants_of(outcomes: Sequence[Outcome]) -> tuple[str, tuple[Variant, ...], 
     the labels would be equal without them.
 
     Returns:
-        The factor; the variants, in the order of their first runs; and a note on each other
-        setting that differs.
+        The factor; the variants, in the order of their first runs, each in the order of its seeds;
+        and a note on each other setting that differs.
 
     Raises:
         InputError: two runs are the same, the seed included.
     """
     configs = [flat(outcome.config) for outcome in outcomes]
-    varied = [key for key in differing(configs) if _OF_TRAINING.match(key)]
+    precomputed = all(
+        str(c.get("data.source.class_path")).endswith(".Precomputed") for c in configs
+    )
+    varied = [
+        key
+        for key in differing(configs)
+        if _OF_TRAINING.match(key)
+        and not _OF_A_PLACE.match(key)
+        and not (precomputed and key == _FEATURES)
+    ]
     groups: dict[str, list[int]] = defaultdict(list)
     for i, config in enumerate(configs):
         groups[json.dumps([config.get(key) for key in varied])].append(i)
@@ -53,7 +65,7 @@ def variants_of(outcomes: Sequence[Outcome]) -> tuple[str, tuple[Variant, ...], 
     )
     labels = _labels(outcomes, firsts, used)
     variants = tuple(
-        Variant(label, tuple(outcomes[i] for i in group))
+        Variant(label, tuple(sorted((outcomes[i] for i in group), key=lambda run: run.seed)))
         for label, group in zip(labels, members, strict=True)
     )
     notes = [
@@ -98,11 +110,23 @@ def _with_arguments(name: str, own: Mapping[str, Any], alike: Sequence[Mapping[s
         if len({repr([each.get(k) for k in keys]) for each in alike}) == len(alike):
             break
         keys.append(key)
-    pairs = [
-        f"{key.removesuffix('.class_path')}={_short(own[key])}"
-        for key in keys
-        if own.get(key) is not None
-    ]
+    shown = {}
+    for key in keys:
+        others = {str(each[key]) for each in alike if each.get(key) is not None}
+        if own.get(key) is not None:
+            tells_apart = len(set(map(_short, others))) == len(others)
+            shown[key] = _short(own[key]) if tells_apart else str(own[key])
+    return _called(name, shown)
+
+
+def full_label(part: Any) -> str:
+    """A part's class as it was given, with every argument that was given."""
+    arguments = flat(part.get("init_args") or {}) if _is_class(part) else {}
+    return _called(_class_path(part), {key: str(value) for key, value in arguments.items()})
+
+
+def _called(name: str, arguments: Mapping[str, str]) -> str:
+    pairs = [f"{key.removesuffix('.class_path')}={value}" for key, value in arguments.items()]
     return f"{name}({', '.join(pairs)})" if pairs else name
 
 

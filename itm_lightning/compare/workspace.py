@@ -44,18 +44,24 @@ def publish(findings: Findings, entity: str, project: str, local_html: Path) -> 
         local_html: the report that has the same views.
 
     Returns:
-        A line that says where they are; or, without a login or a network, why they are not.
+        A line that says where they are; or why they are not, as without a login or a network.
     """
     instead = f"the same views are in {local_html}"
     if os.environ.get("WANDB_MODE") in ("offline", "disabled", "dryrun"):
         return f"no report in W&B, which is {os.environ['WANDB_MODE']} here: {instead}"
-    try:
-        saved = report(findings, entity, project)
-        saved.save()
-        workspace(findings, entity, project).save()
-    except Exception as error:  # wandb raises whatever went wrong on the way
-        return f"no report in W&B ({one_line(error)}): {instead}"
-    return f"report and workspace in W&B: {saved.url}"
+    runs = [outcome for variant in findings.variants for outcome in variant.outcomes]
+    if not any("WandbLogger" in str(run.config.get("trainer", {}).get("logger")) for run in runs):
+        return f"no report in W&B, to which none of the runs was logged: {instead}"
+    said = []
+    for name, make in ("report", report), ("workspace", workspace):
+        try:
+            made = make(findings, entity, project)
+            made.save()
+            said.append(f"{name} in W&B: {made.url}")
+        except Exception as error:  # wandb raises whatever went wrong on the way
+            said.append(f"no {name} in W&B ({one_line(error)}): {instead}")
+            break
+    return "\n".join(said)
 
 
 def report(findings: Findings, entity: str, project: str) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -10,9 +11,9 @@ import torch
 from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures, as_sharded
-from itm_lightning.metrics.functional import recall_from_ranks
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.ranking import TopK, rank_and_top_k, reduce_scores
+from itm_lightning.part import to_config
+from itm_lightning.ranking import TopK, reduce_scores, top_k
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.hub_correction import HubCorrected, HubCorrection
 from itm_lightning.types import AnyFeatures, Features, MemberFeatures
@@ -65,31 +66,39 @@ def hubness(nearest: TopK) -> dict[str, float]:
 
 
 def hub_report(
-    similarity: Similarity, gallery: Gallery, bank: Gallery, correction: HubCorrection
+    similarity: Similarity,
+    gallery: Gallery,
+    bank: Gallery,
+    correction: HubCorrection,
+    score: Callable[[Similarity, Gallery], Mapping[str, float]],
 ) -> dict[str, Any]:
-    """What a correction changes in the retrieval of a gallery, everything against everything.
+    """What a correction changes in the retrieval of a gallery, in plain values; a collective.
 
     Args:
         similarity: the head.
         gallery: the images and texts to be ranked.
         bank: those of the training split.
         correction: of hubs.
+        score: a protocol's scores of a head and a gallery.
 
     Returns:
-        ``correction``, its name; ``before`` and ``after``, the scores of
-        :func:`itm_lightning.metrics.recall_from_ranks` and :func:`hubness` at k = 10.
+        ``correction``, its config; ``bank``, how many ``images`` and ``texts`` it has; ``scores``
+        with the correction; and ``hubness`` at k = 10 ``before`` and ``after``.
 
     Raises:
         InputError: see :func:`itm_lightning.ranking.rank`.
     """
-    corrected = correct_hubs(similarity, gallery, bank, correction)
-    report: dict[str, Any] = {"correction": type(correction).__name__}
-    for name, (head, scored) in {"before": (similarity, gallery), "after": corrected}.items():
-        sides = scored.images, scored.texts, scored.image_ids, scored.text_image_ids
-        ranks, nearest = rank_and_top_k(head, *sides, NEAREST)
-        scores = recall_from_ranks(ranks.i2t, ranks.t2i)
-        report[name] = {key: float(value) for key, value in scores.items()} | hubness(nearest)
-    return report
+    head, corrected = correct_hubs(similarity, gallery, bank, correction)
+    both = {"before": (similarity, gallery), "after": (head, corrected)}
+    return {
+        "correction": to_config(correction),
+        "bank": {"images": len(bank.images), "texts": len(bank.texts)},
+        "scores": dict(score(head, corrected)),
+        "hubness": {
+            when: hubness(top_k(scorer, scored.images, scored.texts, NEAREST))
+            for when, (scorer, scored) in both.items()
+        },
+    }
 
 
 def correct_hubs(

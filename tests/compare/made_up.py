@@ -36,7 +36,7 @@ def made_up_findings(heads=3, seeds=3, failed=(), epochs=6, hub=True, resamples=
         variants=variants,
         rows=rows_of(variants, measurements),
         differences=differences(
-            {v.label: [o.per_query for o in v.outcomes] for v in variants if v.outcomes},
+            {v.label: {o.seed: o.per_query for o in v.outcomes} for v in variants if v.outcomes},
             {record.image_id: record.text_ids for record in records},
             resamples=resamples,
         ),
@@ -68,22 +68,27 @@ def made_up_outcome(i, seed, epochs):
     scores["rsum"] = sum(score for name, score in scores.items() if "R@" in name)
     scores["pairs_accuracy"] = 60 + 3 * i + seed
     learnt = 1 - np.exp(-np.arange(1, epochs + 1) / 2)
-    history = [
-        {"epoch": float(epoch), "val/rsum": float(share * scores["rsum"])}
-        for epoch, share in enumerate(learnt)
-    ]
+    rsums = [float(share * scores["rsum"]) for share in learnt]
+    history = [{"epoch": float(epoch), "train/loss": 1.0} for epoch in range(epochs)]
+    # when it has ended, the best checkpoint is scored again
+    rows = enumerate([*rsums, max(rsums)])
+    history += [{"epoch": float(epoch), "val/rsum": rsum} for epoch, rsum in rows]
     results = {"scores": scores}
     return Outcome(Path(f"runs/{i}-{seed}"), seed, {}, results, per_query, history, 60.0 + 20 * i)
 
 
 def made_up_measurement(variant, i, variants, hub):
     scores = variant.outcomes[0].scores
-    before = {"rsum": scores["rsum"], "i2t_R@1": scores["i2t_R@1"], "t2i_R@1": scores["t2i_R@1"]}
-    after = {name: score + 5 for name, score in before.items()}
-    before |= {"i2t_skewness": 2.5, "i2t_anti_hubs": 0.2}
+    before = {"i2t_skewness": 2.5, "i2t_anti_hubs": 0.2}
     before |= {"t2i_skewness": 2.1 + 0.2 * i, "t2i_anti_hubs": 0.1}
-    after |= {"i2t_skewness": 1.2, "i2t_anti_hubs": 0.05}
+    after = {"i2t_skewness": 1.2, "i2t_anti_hubs": 0.05}
     after |= {"t2i_skewness": 0.8, "t2i_anti_hubs": 0.02}
+    corrected = {
+        "correction": {"class_path": "itm_lightning.similarity.NNN", "init_args": {}},
+        "bank": {"images": 10, "texts": 50},
+        "scores": {name: score + 5 for name, score in scores.items()},
+        "hubness": {"before": before, "after": after},
+    }
     return Measurement(
         head_parameters=1000 * i,
         ms_per_1000_pairs=0.02 * 3**i if i < 9 else 0.5 * i,
@@ -93,7 +98,7 @@ def made_up_measurement(variant, i, variants, hub):
             made_up_disagreement(way, query, i, variants)
             for way, query in (("t2i", 3), ("t2i", 27), ("t2i", 304), ("i2t", 5), ("i2t", 77))
         ],
-        hub={"correction": "NNN", "before": before, "after": after} if hub else None,
+        hub=corrected if hub else None,
         explanation={"images": 20, "pointing": 0.4 + 0.05 * i, "pointing_random": 0.1},
     )
 

@@ -20,6 +20,7 @@ from itm_lightning.cli import compare as cli_compare
 from itm_lightning.cli import main
 from itm_lightning.compare import jobs
 from itm_lightning.compare.plan import Plan, can_store, heads_of
+from itm_lightning.errors import InputError
 from tests.cli.conftest import in_file
 from tests.conftest import REPO
 
@@ -128,17 +129,25 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_table(
     with pytest.raises(SystemExit) as stopped:
         compare("[Cosine, mine.Broken, Bilinear]", *others)
     assert stopped.value.code == 130
-    assert started == ["Cosine-1", "Broken-1", "Bilinear-1"]
+    assert started == ["Cosine-1", "mine.Broken-1", "Bilinear-1"]
 
     del started[:]
     rows = compare("[Cosine, mine.Broken, Bilinear]", *others)
-    assert started == ["Broken-1", "Bilinear-1"]  # a failed run is tried again
+    assert started == ["mine.Broken-1", "Bilinear-1"]  # a failed run is tried again
     assert rows["Broken"]["error"] == "this head is broken"
     config = yaml.safe_load((tmp_path / "out/runs/Bilinear-1/config.yaml").read_text())
     assert config["data"]["source"]["init_args"]["train"] == 16
     assert config["seed_everything"] == 1
     uninterrupted = compare("[Bilinear]", *others, output="new")
     assert scores(uninterrupted)["Bilinear"] == scores(rows)["Bilinear"]
+
+
+@pytest.mark.slow
+def test_a_run_that_was_never_scored_is_a_row_that_says_so(compare, undrawn, started, tmp_path):
+    unscored = in_file({"Bilinear": {"trainer.limit_val_batches": 0}}, tmp_path)
+    rows = compare("[Cosine, Bilinear]", "--settings", unscored)
+    assert rows["Cosine"]["seeds"] == "1"
+    assert rows["Bilinear"]["error"].startswith("out/runs/Bilinear-0/test_results.json is missing")
 
 
 @pytest.mark.slow
@@ -179,12 +188,29 @@ def test_settings_are_searched_on_val_with_the_first_seed(compare, started, undr
             "equally many trials; there are Cosine 2, Bilinear 1",
         ),
         ("[Cosine]", ["--runs", "a"], "--runs trains nothing: leave out --config"),
+        ("[Cosine", [], "'[Cosine' is no YAML"),
+        ("[Cosine]", ["--seeds", "[1"], "'[1' is no YAML"),
+        ("[Cosine]", ["--hub_correction", "{name: NNN}"], "is no class name or class_path"),
+        ("[Cosine]", ["--hub_correction", "{class_path: NNN, init_args: {q: 3}}"], "NNN: "),
+        ("[Cosine]", ["--hub_correction", "{class_path: NNN, init_args: {k: x}}"], "NNN: "),
+        ("[Cosine]", ["--explanations", "-1"], "--explanations is -1"),
+        ("[Cosine]", ["--split", "test", "--data.source.test", "0"], "Scenes has no test split"),
     ],
 )
 def test_faults_are_found_before_anything_is_trained(
     refused, tmp_path, similarities, args, message
 ):
     assert message in refused(similarities, *(in_file(arg, tmp_path) for arg in args))
+
+
+def test_a_head_s_folder_is_its_own_whatever_it_is_compared_with():
+    biased = [{"class_path": "ScaledCosine", "init_args": {"bias": b}} for b in (10, -10)]
+    names = [head.name for head in heads_of(["ScaledCosine", *biased], {})]
+    assert names == ["ScaledCosine", "ScaledCosine-bias-10", "ScaledCosine-bias--10"]
+    assert heads_of(biased[:1], {})[0].name == names[1]
+    alike = [{"class_path": "ScaledCosine", "init_args": {"pretrained": p}} for p in ("a b", "a,b")]
+    with pytest.raises(InputError, match="two heads whose runs would be named"):
+        heads_of(alike, {})
 
 
 def test_printed_commands_are_the_runs_that_are_compared_afterwards(

@@ -41,6 +41,19 @@ def test_runs_that_differ_in_the_seed_are_seeds_of_one_variant(tmp_path):
     ]
 
 
+def test_where_features_and_tokens_lie_is_no_difference(tmp_path):
+    def runs_of(root, seeds):
+        features = {"class_path": "itm_lightning.data.Precomputed", "init_args": {"root": root}}
+        text = {"class_path": "my.PretrainedText", "init_args": {"store": f"{root}/texts"}}
+        where = {"data.source": features, "model.text_encoder": text}
+        return [where | {"seed_everything": seed} for seed in seeds]
+
+    runs = outcomes(tmp_path, *runs_of("a", [3, 1]), *runs_of("b", [2]))
+    ((_, (variant,), notes)) = variants_of(runs)
+    assert [run.seed for run in variant.outcomes] == [1, 2, 3]  # in any order
+    assert not notes
+
+
 @pytest.mark.parametrize(
     ("changes", "factor", "labels"),
     [
@@ -138,6 +151,17 @@ def test_test_is_compared_where_every_run_has_been_tested(tmp_path):
     folders = [made_up_run(tmp_path / name, split="test") for name in "ab"]
     assert split_of(folders) == "test"
     assert split_of([*folders, made_up_run(tmp_path / "c")]) == "val"
+
+
+def test_what_cannot_be_measured_is_compared_all_the_same(tmp_path, monkeypatch):
+    def out_of_memory(*_):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(Measurements, "of", out_of_memory)
+    _, variants, _ = variants_of(outcomes(tmp_path, {}, BILINEAR))
+    findings = find("similarity", variants, [], Measurements(tmp_path / "measurements.json"))
+    assert findings.notes[0] == "Cosine was not measured: RuntimeError: out of memory."
+    assert len(findings.differences) == 3
 
 
 def test_disagreements_are_the_largest_of_each_variant_in_turn(tmp_path):

@@ -12,6 +12,11 @@ from itm_lightning.compare.workspace import checked_target, publish, report, wor
 from itm_lightning.errors import InputError
 
 wr = pytest.importorskip("wandb_workspaces.reports.v2")
+workspaces = pytest.importorskip("wandb_workspaces.workspaces")
+
+
+def no_login(self):
+    raise OSError("no\nlogin")
 
 
 @pytest.fixture
@@ -22,7 +27,8 @@ def findings(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         (folder / "run.json").write_text(json.dumps({"command": "fit", "wandb_id": f"id-{name}"}))
-        return Outcome(folder, 0, {}, {"scores": {"rsum": rsum}}, {}, [], 2.0)
+        config = {"trainer": {"logger": {"class_path": "WandbLogger"}}}
+        return Outcome(folder, 0, config, {"scores": {"rsum": rsum}}, {}, [], 2.0)
 
     variants = (
         Variant("Cosine", (outcome("a", 200.0), outcome("b", 210.0))),
@@ -67,9 +73,21 @@ def test_without_w_and_b_one_line_names_the_local_report(findings, tmp_path, mon
     said = publish(findings, "team", "itm", path)
     assert said == f"no report in W&B, which is offline here: the same views are in {path}"
     monkeypatch.delenv("WANDB_MODE")
-    monkeypatch.setattr(wr.Report, "save", lambda self: (_ for _ in ()).throw(OSError("no\nlogin")))
+    monkeypatch.setattr(wr.Report, "save", no_login)
     said = publish(findings, "team", "itm", path)
     assert said == f"no report in W&B (no login): the same views are in {path}"
+    monkeypatch.setattr(wr.Report, "save", lambda self: self)
+    monkeypatch.setattr(wr.Report, "url", "https://wandb.example/report")
+    monkeypatch.setattr(workspaces.Workspace, "save", no_login)
+    saved, missing = publish(findings, "team", "itm", path).splitlines()
+    assert saved.startswith("report in W&B: https://")
+    assert missing == f"no workspace in W&B (no login): the same views are in {path}"
+    unlogged = [
+        replace(variant, outcomes=tuple(replace(run, config={}) for run in variant.outcomes))
+        for variant in findings.variants
+    ]
+    said = publish(replace(findings, variants=tuple(unlogged)), "team", "itm", path)
+    assert said.startswith("no report in W&B, to which none of the runs was logged: ")
 
 
 @pytest.mark.parametrize("target", ["itm", "team/itm/more", "/itm", "team /itm"])
