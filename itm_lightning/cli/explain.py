@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,13 @@ from itm_lightning.cli.checkpoint_config import read_checkpoint
 from itm_lightning.cli.early_args import option
 from itm_lightning.cli.errors import CommandParser, OneLineParser
 from itm_lightning.errors import InputError
-from itm_lightning.explain import METHODS, Explanation, explain
+from itm_lightning.explain import METHODS, Explanation, RegionImage, explain
 from itm_lightning.explain.definitions import definitions, picture, table
 from itm_lightning.explain.explanation import method_for
-from itm_lightning.explain.measures import measure_explanations
+from itm_lightning.explain.measures import Measures
 from itm_lightning.explain.page import write_pages
-from itm_lightning.explain.pairs import pairs_of_split
+from itm_lightning.explain.pairs import explained_records, image_of
+from itm_lightning.utils.atomic_files import write_json
 from itm_lightning.utils.images import as_image
 from itm_lightning.utils.progress_bars import progress_bar
 
@@ -35,6 +36,8 @@ text. Or those of a split: --split val --queries 20, with the data of the checkp
 also says how good the maps are, and writes measures.json and measures.png.
 """
 
+_QUERIES = 20
+
 
 def _parser() -> CommandParser:
     parser = CommandParser("explain", _DESCRIPTION)
@@ -43,7 +46,7 @@ def _parser() -> CommandParser:
     add("--images", nargs="+", default=[], metavar="FILE", help="your own images")
     add("--texts", nargs="+", default=[], metavar="TEXT", help="your own sentences")
     add("--split", choices=("train", "val", "test"), help="take pairs of a split instead")
-    add("--queries", type=int, default=20, help="how many pairs of the split (default: 20)")
+    add("--queries", type=int, help=f"how many pairs of the split (default: {_QUERIES})")
     add("--config", action="append", default=[], help="YAML with a section data, for --split")
     add("--measure", action="store_true", help="measure the explanations of --split, too")
     add("--output", type=Path, default=Path("explanations"), help="folder (default: explanations)")
@@ -65,30 +68,75 @@ def main(args: list[str]) -> None:
         InputError: a checkpoint, image, text or flag is at fault.
     """
     flags, others = _parser().parse_known_args(args)
-    if unknown := [arg for arg in others if arg.startswith("--") and not arg.startswith("--data")]:
-        raise InputError(f"{unknown[0]} is no flag of explain: see `lightning explain --help`")
+    _check(flags, others)
     checkpoints = [read_checkpoint(Path(path), "--ckpt_path") for path in flags.ckpt_path]
     matchers = [Matcher.load_from_checkpoint(path) for path in flags.ckpt_path]
     for matcher in matchers:
         method_for(matcher.similarity, flags.method)
-    data = _data_of_split(flags, others, checkpoints[0], matchers) if flags.split else None
-    pairs = pairs_of_split(data, flags.split, flags.queries) if data else _own(flags)
     labels = _labels(flags.ckpt_path, matchers)
+    if not flags.split:
+        pairs = _own(flags)
+        explained = _explained(matchers, pairs, len(pairs), flags.method)
+        print(f"{len(pairs)} pairs: {write_pages(explained, len(pairs), labels, flags.output)}")
+        return
+    count = flags.queries or _QUERIES
+    data = _data(flags.config, others, checkpoints[0])
+    data.connect(*(matcher.image_encoder for matcher in matchers))
+    records, _ = explained_records(data, flags.split, count)
+    measures = [
+        Measures(matcher, data, flags.split, count, flags.method)
+        for matcher in (matchers if flags.measure else ())
+    ]
+    of_split = ((image_of(data.source, record), record.texts[0]) for record in records)
+    explained = _explained(matchers, of_split, len(records), flags.method, measures)
+    print(f"{len(records)} pairs: {write_pages(explained, len(records), labels, flags.output)}")
     if flags.measure:
-        _measure(flags, data, dict(zip(labels, matchers, strict=True)))
-    explained: list[list[Explanation]] = []
-    for image, text in progress_bar(pairs, desc="explain", unit="pair"):
-        explained.append([explain(each, image, text, flags.method)[0] for each in matchers])
-    index = write_pages(explained, labels, flags.output)
-    print(f"{len(explained)} pairs: {index}")
+        means = (each.means() for each in measures)
+        _write_measures(dict(zip(labels, means, strict=True)), flags.output)
 
 
-def _own(flags: argparse.Namespace) -> list[tuple[Image.Image, str]]:
-    """The pairs of ``--images`` and ``--texts``, all of which can be read."""
+def _check(flags: argparse.Namespace, others: Sequence[str]) -> None:
+    """Refuses flags that say nothing, alone or beside the others."""
+    for arg in others:
+        if not flags.split or re.match(r"--?(?!data\b)[a-z]", arg):
+            why = "" if flags.split else " without --split"
+            raise InputError(f"{arg} is no flag of explain{why}: see `lightning explain --help`")
+    if flags.split:
+        if flags.images or flags.texts:
+            raise InputError("--split takes images and texts of its own: leave --images, --texts")
+        if flags.queries is not None and flags.queries < 1:
+            raise InputError(f"--queries is {flags.queries}; it must be at least 1")
+        return
+    if flags.measure:
+        raise InputError("--measure takes a split, such as --split val")
+    for name in ("config", "queries"):
+        if getattr(flags, name) not in (None, []):
+            raise InputError(f"--{name} is for --split, such as --split val")
     if not (flags.images and flags.texts):
         raise InputError("give --images and --texts, or --split val")
     if any(not text.strip() for text in flags.texts):
         raise InputError("a text of --texts is empty: give a sentence")
+
+
+def _explained(
+    matchers: Sequence[Matcher],
+    pairs: Iterable[tuple[Image.Image | RegionImage, str]],
+    count: int,
+    method: str,
+    measures: Sequence[Measures] = (),
+) -> Iterator[list[Explanation]]:
+    """Each pair's explanations by all Matchers, which are measured on the way."""
+    bar = progress_bar(pairs, desc="explain", unit="pair", total=count)
+    for number, (image, text) in enumerate(bar):
+        explained = [explain(matcher, image, text, method)[0] for matcher in matchers]
+        for each, explanation in zip(measures, explained, strict=bool(measures)):
+            assert isinstance(image, Image.Image)  # of a source of images
+            each.add(number, image, explanation)
+        yield explained
+
+
+def _own(flags: argparse.Namespace) -> list[tuple[Image.Image, str]]:
+    """The pairs of ``--images`` and ``--texts``, all of which can be read."""
     images = [as_image(path) for path in flags.images]
     if len(images) == len(flags.texts):
         return list(zip(images, flags.texts, strict=True))
@@ -107,34 +155,10 @@ def _labels(paths: Sequence[str], matchers: Sequence[Matcher]) -> list[str]:
 # -- pairs of a split -------------------------------------------------------------------------
 
 
-def _data_of_split(
-    flags: argparse.Namespace,
-    others: Sequence[str],
-    checkpoint: dict[str, Any],
-    matchers: Sequence[Matcher],
-) -> ITMDataModule:
-    """The data of ``--split``."""
-    if flags.images or flags.texts:
-        raise InputError("--split takes images and texts of its own: leave --images and --texts")
-    if flags.queries < 1:
-        raise InputError(f"--queries is {flags.queries}; it must be at least 1")
-    data = _data(flags.config, others, checkpoint)
-    return data.connect(*(matcher.image_encoder for matcher in matchers))
-
-
-def _measure(
-    flags: argparse.Namespace, data: ITMDataModule | None, matchers: dict[str, Matcher]
-) -> None:
-    """Measures the explanations of the split's pairs; prints and keeps the numbers."""
-    if data is None:
-        raise InputError("--measure takes a split, such as --split val")
-    measured = {
-        label: measure_explanations(matcher, data, flags.split, flags.queries, flags.method)
-        for label, matcher in matchers.items()
-    }
-    flags.output.mkdir(parents=True, exist_ok=True)
-    (flags.output / "measures.json").write_text(json.dumps(measured, indent=2))
-    picture(measured, flags.output / "measures.png")
+def _write_measures(measured: dict[str, dict[str, float]], folder: Path) -> None:
+    """Prints the measures of every Matcher, and keeps them beside the pages."""
+    write_json(folder / "measures.json", measured)
+    picture(measured, folder / "measures.png")
     for label, values in measured.items():
         print(f"{label}: {table(values)}")
     print(f"\n{definitions(measured)}\n")

@@ -81,15 +81,14 @@ def set_prediction(
 
 
 def _listed(values: Sequence[str]) -> Iterator[str]:
-    """The values; what looks like a JSON list counts as the values in it."""
+    """The values; one that is a JSON list of strings counts as these strings."""
     for value in values:
-        if value.startswith("["):
-            try:
-                yield from map(str, json.loads(value))
-            except json.JSONDecodeError as error:
-                raise InputError(f"{value} is no JSON list: {error}") from error
-        else:
-            yield value
+        try:
+            listed = json.loads(value)
+        except json.JSONDecodeError:  # a text such as "[blurry] a dog"
+            listed = None
+        is_list = isinstance(listed, list) and all(isinstance(each, str) for each in listed)
+        yield from listed if is_list else [value]
 
 
 def _lines(item: str) -> list[str]:

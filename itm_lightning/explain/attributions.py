@@ -14,7 +14,8 @@ from torch import Tensor
 
 from itm_lightning.encoders import LinearProjection, NoProjection
 from itm_lightning.errors import InputError, one_line
-from itm_lightning.explain.inputs import Seen, TextInputs
+from itm_lightning.explain.inputs import Seen
+from itm_lightning.explain.words import TextInputs
 from itm_lightning.matcher import Matcher
 from itm_lightning.pooling import MeanPooling
 from itm_lightning.similarity import Additive, Aligning, Bilinear, Cosine, DotProduct, ScaledCosine
@@ -150,7 +151,7 @@ def second_order(matcher: Matcher, image: Seen, text: TextInputs) -> Parts:
 
     ``a`` are the image encoder's tokens, and ``a₀`` those of an image of the mean colour (zeros
     where there are only regions); ``b`` are the text's inputs, and ``b₀`` the same with all words
-    hidden, see :class:`~itm_lightning.explain.inputs.TextInputs`. So pooling, projections, head and
+    hidden, see :class:`~itm_lightning.explain.words.TextInputs`. So pooling, projections, head and
     the whole text encoder are explained, but not what the image encoder's tokens look at. The
     integrals are by Gauss and Legendre, with 16 nodes and up to 256, until parts and residue are
     within :data:`TOLERANCE` of the score; what is missing even then, the meaning says.

@@ -2,8 +2,8 @@
 
 Their values come as a dictionary. ``pointing`` is a measure, ``pointing_random`` the same of a
 baseline, ``pointing/shape`` and ``pointing_random/shape`` both for one class of words; without a
-class it is the mean over the classes. ``images`` is the number of images, and ``words/shape`` that
-of the words of a class.
+class it is the mean over the classes. ``images`` is the number of images, ``words/shape`` that of
+the words of a class, and ``pairs/deletion`` that of the pairs over which a measure is the mean.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 GALLERY = 100  # texts, of one image each, among which the true one is ranked
 LARGEST = 0.5  # share of the image; larger objects can hardly be missed
+_TIES = "in one random order for all heads"
+_FLAT = "Pairs are left out whose score at 1 is not above that at 0; the table counts the others"
 
 
 class Measure(NamedTuple):
@@ -38,8 +40,9 @@ MEASURES = {
     ),
     "deletion": Measure(
         "area under the pair's score while its first pixels by the map become the mean colour, a "
-        "20th at a time; the score on a scale from the empty image (0) to the whole (1), clipped. "
-        "Low is good. random: cells in random order; centre: from the centre outwards",
+        f"20th at a time, equal values {_TIES}; the score on a scale from the empty image (0) to "
+        f"the whole (1), clipped to these. {_FLAT}. Low is good. random: cells in random order; "
+        "centre: from the centre outwards",
         ("random", "centre"),
     ),
     "deletion_rank": Measure(
@@ -49,7 +52,8 @@ MEASURES = {
     ),
     "insertion": Measure(
         "area under the pair's score while the first pixels come back into the blurred image "
-        "(Gaussian, 11 pixels, σ 5); from the blurred image (0) to the whole (1). High is good",
+        "(Gaussian, 11 pixels, σ 5), equal values likewise; from the blurred image (0) to the "
+        f"whole (1), clipped to these. {_FLAT}. High is good",
         ("random", "centre"),
     ),
     "insertion_rank": Measure(
@@ -58,7 +62,8 @@ MEASURES = {
     ),
     "words_deletion": Measure(
         "area under the pair's score while the first words by the map are hidden (unknown, "
-        "or masked), one at a time; from none left (0) to all (1). Low is good",
+        f"or masked), one at a time, equal values {_TIES}; from none left (0) to all (1), clipped "
+        f"to these. {_FLAT}. Low is good",
         ("random",),
     ),
     "other_word": Measure(
@@ -93,10 +98,12 @@ def table(measured: Mapping[str, float]) -> str:
     """The measures, each beside its baselines."""
     lines = [f"explanations of {measured['images']:.0f} pairs"]
     for name, value, beside in rows(measured):
-        count = measured.get(f"words/{name.partition('/')[2]}")
-        words = "" if count is None else f"{count:.0f} words"
+        word_class = name.partition("/")[2]
+        unit, key = ("words", word_class) if word_class else ("pairs", name)
+        count = measured.get(f"{unit}/{key}")
+        of = "" if count is None else f"{count:.0f} {unit}"
         others = " · ".join(f"{baseline} {number:.3f}" for baseline, number in beside.items())
-        lines.append(f"  {name:24}{value:6.3f}  {words:>10}  {others}".rstrip())
+        lines.append(f"  {name:24}{value:6.3f}  {of:>10}  {others}".rstrip())
     return "\n".join(lines)
 
 

@@ -18,8 +18,10 @@ from itm_lightning.explain.attributions import (
     projected,
     second_order,
 )
-from itm_lightning.explain.inputs import Word, joined, seen, text_inputs
+from itm_lightning.explain.inputs import seen
+from itm_lightning.explain.localisation import cells
 from itm_lightning.explain.perturbations import gradient, occlusion
+from itm_lightning.explain.words import Word, joined, text_inputs
 from itm_lightning.matcher import Matcher
 from itm_lightning.similarity import Additive, Aligning, PooledSimilarity, Similarity
 
@@ -66,6 +68,11 @@ class Explanation:
     def shares(self) -> Tensor:
         """Every word's sum over the image, ``(W,)``."""
         return self.maps.sum(dim=1) + self.unplaced
+
+    @property
+    def places(self) -> Tensor | None:
+        """The places as boxes ``(R, 4)``, cells of the grid or regions; ``None`` if unknown."""
+        return self.boxes if self.grid is None else cells(self.grid.rows, self.grid.columns)
 
 
 def explain(

@@ -8,8 +8,7 @@ depend on them (Adebayo et al., Sanity checks for saliency maps, NeurIPS 2018).
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
@@ -24,7 +23,18 @@ BLUR_SIZE, BLUR_SIGMA = 11, 5.0  # pixels, as in RISE's code
 _IMAGES_AT_ONCE = 64
 
 
-def first_pixels(maps: Tensor, height: int, width: int) -> Tensor:
+def in_order(values: Tensor, seed: int) -> Tensor:
+    """Indices ``(…, n)`` of values ``(…, n)``, the largest first.
+
+    Equal values come in a random order, the same for all: maps of exact zeros are common, and in
+    the image's own order they would go from its top to its bottom.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    at_random = torch.randperm(values.shape[-1], generator=generator).to(values.device)
+    return at_random[values[..., at_random].argsort(descending=True, stable=True)]
+
+
+def first_pixels(maps: Tensor, height: int, width: int, seed: int) -> Tensor:
     """The pixels that come first by each map, in growing numbers.
 
     Args:
@@ -32,13 +42,14 @@ def first_pixels(maps: Tensor, height: int, width: int) -> Tensor:
             interpolated linearly.
         height: of the image, in pixels.
         width: of the image, in pixels.
+        seed: of the order of equal values, see :func:`in_order`.
 
     Returns:
         ``(N, STEPS + 1, height, width)`` bool: none, then a 20th more in each step, at last all.
     """
     size = height, width
     fine = F.interpolate(maps[:, None].double(), size, mode="bilinear", align_corners=False)
-    ranks = fine.flatten(1).argsort(descending=True, stable=True).argsort()
+    ranks = in_order(fine.flatten(1), seed).argsort()
     counts = height * width * torch.arange(STEPS + 1, device=maps.device) // STEPS
     return (ranks[:, None] < counts[:, None]).unflatten(2, size)
 
@@ -108,23 +119,6 @@ def scores_of_pixels(matcher: Matcher, pixels: Tensor, texts: Rows) -> Tensor:
         images = head.prepare_images(matcher.encode_images(some.to(matcher.device)))
         scores.append(head.score(images, texts).float().cpu())
     return torch.cat(scores).unflatten(0, pixels.shape[:-3])
-
-
-def spans_of(words: Sequence[str], text: str) -> list[tuple[int, int] | None]:
-    """Where a text's words stand in it: first character and the one after the last.
-
-    Args:
-        words: in the text's order, in any case; one that is not found (a mark, or an unknown word)
-            has no span.
-        text: raw.
-    """
-    spans: list[tuple[int, int] | None] = []
-    start = 0
-    for word in words:
-        found = re.compile(re.escape(word), re.IGNORECASE).search(text, start) if word else None
-        spans.append(found.span() if found else None)
-        start = found.end() if found else start
-    return spans
 
 
 @contextmanager

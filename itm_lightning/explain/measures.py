@@ -15,93 +15,125 @@ from itm_lightning.data import ITMDataModule
 from itm_lightning.data.source import ImageSource, Mention
 from itm_lightning.errors import InputError
 from itm_lightning.explain.attributions import projected
-from itm_lightning.explain.definitions import GALLERY, LARGEST
+from itm_lightning.explain.definitions import GALLERY, LARGEST, MEASURES
 from itm_lightning.explain.explanation import Explanation, explain
 from itm_lightning.explain.faithfulness import (
     area_under,
     baselines,
     deleted,
     first_pixels,
+    in_order,
     inserted,
     outranked,
     relative,
     scores_of_pixels,
     shuffled_weights,
-    spans_of,
 )
-from itm_lightning.explain.inputs import crop_of, joined, text_inputs
+from itm_lightning.explain.inputs import crop_of
 from itm_lightning.explain.localisation import (
     areas,
-    cells,
     centres_inside,
     covered,
     mass_inside,
     pointing_game,
     rank_correlation,
 )
-from itm_lightning.explain.pairs import spread
+from itm_lightning.explain.pairs import explained_records, spread
+from itm_lightning.explain.words import joined, spans_of, text_inputs
 from itm_lightning.matcher import Matcher
 from itm_lightning.types import Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
 
-def measure_explanations(
-    matcher: Matcher, data: ITMDataModule, split: str, n_images: int = 50, method: str = "auto"
-) -> dict[str, float]:
-    """Explains pairs of a split, and measures the explanations.
+class Measures:
+    """Measures the explanations of one Matcher, pair by pair.
 
     Args:
         matcher: in evaluation mode.
         data: its source has images; boxes are measured where it has
             :meth:`~itm_lightning.data.source.ImageSource.mentions`.
         split: ``"train"``, ``"val"`` or ``"test"``.
-        n_images: how many images, spread evenly over the split, each with its first text.
+        count: of the images, see :func:`~itm_lightning.explain.pairs.explained_records`.
         method: see :func:`~itm_lightning.explain.explanation.explain`.
 
-    Returns:
-        The mean of each measure over words or pairs, by the keys of
-        :mod:`~itm_lightning.explain.definitions`. Those that the model or the source does not allow
-        are left out.
+    Attributes:
+        source: of the images.
+        records: those that are explained.
 
     Raises:
         InputError: the source has no images, or the split has no texts.
     """
-    source = data.source
-    if not isinstance(source, ImageSource):
-        raise InputError(
-            f"explanations are measured on images, and {type(source).__name__} has only their "
-            "regions: give a source of images"
-        )
-    with_texts = [record for record in data.records(split) if record.texts]
-    ranked = spread(with_texts, max(GALLERY, n_images))
-    with torch.no_grad():
-        gallery = matcher.similarity.prepare_texts(
-            matcher.encode_texts([record.texts[0] for record in ranked])
-        )
-    found: dict[str, list[Tensor]] = defaultdict(list)
-    numbers = spread(range(len(ranked)), n_images)
-    for number in progress_bar(numbers, desc="measure explanations", leave=False):
-        record = ranked[number]
-        pair = source.image(record), record.texts[0]
-        (explanation,) = explain(matcher, *pair, method)
-        shuffled: list[Explanation] = []
+
+    def __init__(
+        self, matcher: Matcher, data: ITMDataModule, split: str, count: int, method: str
+    ) -> None:
+        if not isinstance(data.source, ImageSource):
+            raise InputError(
+                f"explanations are measured on images, and {type(data.source).__name__} has only "
+                "their regions: give a source of images"
+            )
+        self.source = data.source
+        self.records, others = explained_records(data, split, count)
+        self._matcher, self._method = matcher.eval(), method
+        ranked = [*self.records, *spread(others, max(0, GALLERY - len(self.records)))]
+        with torch.no_grad():
+            self._gallery = matcher.similarity.prepare_texts(
+                matcher.encode_texts([record.texts[0] for record in ranked])
+            )
+        self._found: dict[str, list[Tensor]] = defaultdict(list)
+
+    def add(self, number: int, image: Image.Image, explanation: Explanation) -> None:
+        """Measures an explanation.
+
+        Args:
+            number: of its record.
+            image: the record's, as the source gives it.
+            explanation: of the image and the record's first text.
+        """
+        matcher, shuffled = self._matcher, []
         # a method that integrates the head may fail on weights that nobody trained
         with suppress(InputError), shuffled_weights(matcher) as any_weights:
-            shuffled = explain(matcher, *pair, method) if any_weights else []
-        mentioned = _boxes(matcher, pair[0], source.mentions(record)[0])
+            shuffled = (
+                explain(matcher, image, explanation.text, self._method) if any_weights else []
+            )
+        pixels = matcher.image_encoder.pixels([image])
+        assert isinstance(pixels, Tensor)  # of an image
+        mentions = self.source.mentions(self.records[number])[0]
         for values in (
-            _of_boxes(explanation, mentioned),
-            _of_pixels(matcher, explanation, gallery, number),
-            _of_words(matcher, explanation, number),
+            _of_boxes(explanation, _boxes(matcher, image, mentions)),
+            _of_pixels(matcher, explanation, pixels[0], self._gallery, number),
+            _of_words(matcher, explanation, pixels, number),
             _of_maps(explanation, shuffled),
         ):
             for key, value in values.items():
-                found[key].append(value.flatten())
-    return {"images": len(numbers)} | _means(found)
+                self._found[key].append(value.flatten())
+
+    def means(self) -> dict[str, float]:
+        """The mean of each measure over words or pairs.
+
+        By the keys of :mod:`~itm_lightning.explain.definitions`; those that the model or the source
+        does not allow are left out.
+        """
+        return {"images": len(self.records)} | _means(self._found)
+
+
+def measure_explanations(
+    matcher: Matcher, data: ITMDataModule, split: str, n_images: int = 50, method: str = "auto"
+) -> dict[str, float]:
+    """Explains pairs of a split, and measures the explanations; see :class:`Measures`."""
+    measures = Measures(matcher, data, split, n_images, method)
+    bar = progress_bar(measures.records, desc="measure explanations", leave=False)
+    for number, record in enumerate(bar):
+        image = measures.source.image(record)
+        measures.add(number, image, explain(matcher, image, record.texts[0], method)[0])
+    return measures.means()
 
 
 def _means(found: dict[str, list[Tensor]]) -> dict[str, float]:
-    """The mean of each measure, NaN left out; where there are classes of words, also over them."""
+    """The mean of each measure, NaN left out, and of how many values it is one.
+
+    Where there are classes of words, also the mean over them.
+    """
     values = {key: torch.cat(each) for key, each in found.items()}
     means = {key: float(v.nanmean()) for key, v in values.items() if not v.isnan().all()}
     classes: dict[str, list[float]] = defaultdict(list)
@@ -110,9 +142,11 @@ def _means(found: dict[str, list[Tensor]]) -> dict[str, float]:
         if word_class:
             classes[measure].append(means[key])
     counts = {
-        f"words/{key.partition('/')[2]}": float(len(values[key]))
+        f"words/{key.partition('/')[2]}" if "/" in key else f"pairs/{key}": float(
+            len(values[key]) - values[key].isnan().sum()
+        )
         for key in means
-        if key.startswith("pointing/")
+        if key.partition("/")[0] in MEASURES
     }
     return {m: sum(each) / len(each) for m, each in classes.items()} | means | counts
 
@@ -141,7 +175,7 @@ def _of_boxes(
         for span, map_ in zip(_spans(explanation), explanation.maps, strict=True)
         if span is not None
     }
-    places = _places(explanation)
+    places = explanation.places
     told = [(mention, boxes) for mention, boxes in mentioned if mention.start in words]
     if places is None or not told:
         return {}
@@ -165,25 +199,24 @@ def _of_boxes(
 
 
 def _of_pixels(
-    matcher: Matcher, explanation: Explanation, gallery: Rows, true: int
+    matcher: Matcher, explanation: Explanation, pixels: Tensor, gallery: Rows, true: int
 ) -> dict[str, Tensor]:
     """Deletion and insertion, where the places are a grid on an image.
 
     Args:
         matcher: in evaluation mode.
         explanation: of the pair.
+        pixels: of the image, as the encoder reads it, ``(3, H, W)`` uint8.
         gallery: texts, as the head prepared them.
-        true: which of them is the pair's; the random order's seed, too.
+        true: which of them is the pair's; the seed of all random orders, too.
     """
     grid = explanation.grid
     if grid is None or grid.rows * grid.columns == 1:
         return {}
     size = grid.rows, grid.columns
     orders = torch.cat([explanation.maps.sum(dim=0).view(1, *size), baselines(*size, seed=true)])
-    batch = matcher.image_encoder.pixels([explanation.image])
-    assert isinstance(batch, Tensor)  # of an image
-    pixels = batch[0]
-    first = first_pixels(orders, *pixels.shape[1:])
+    height, width = pixels.shape[1:]
+    first = first_pixels(orders, height, width, seed=true)
     measured = {}
     for measure, change in (("deletion", deleted), ("insertion", inserted)):
         scores = scores_of_pixels(matcher, change(pixels, first), gallery)
@@ -197,29 +230,32 @@ def _of_pixels(
 
 
 @torch.no_grad()
-def _of_words(matcher: Matcher, explanation: Explanation, seed: int) -> dict[str, Tensor]:
-    """Deletion of words, where the text encoder has embeddings that can be hidden."""
+def _of_words(
+    matcher: Matcher, explanation: Explanation, pixels: Tensor, seed: int
+) -> dict[str, Tensor]:
+    """Deletion of words, where the text encoder has embeddings that can be hidden.
+
+    Args:
+        matcher: in evaluation mode.
+        explanation: of the pair.
+        pixels: of the image, as the encoder reads it, ``(1, 3, H, W)`` uint8.
+        seed: of all random orders.
+    """
     try:
         inputs = text_inputs(matcher.text_encoder, explanation.text)
     except InputError:
         return {}
     (tokens,) = matcher.text_encoder.words([explanation.text])
-    words = [number for number, special in enumerate(explanation.special) if not special]
-    rows = [[token - inputs.first for token in word.tokens] for word in joined(tokens)]
-    shares = explanation.shares[words]
-    generator = torch.Generator().manual_seed(seed)
-    encoder = matcher.image_encoder
-    encoded = encoder(encoder.pixels([explanation.image]))
+    words = [word for word in joined(tokens) if not word.special]
+    shares = explanation.shares[[not special for special in explanation.special]]
+    encoded = matcher.image_encoder(pixels)
     measured = {}
-    for name, order in (
-        ("words_deletion", shares.argsort(descending=True, stable=True)),
-        ("words_deletion_random", torch.randperm(len(words), generator=generator)),
+    for name, values in (
+        ("words_deletion", shares),
+        ("words_deletion_random", torch.zeros(len(words))),
     ):
-        versions = [inputs.values]
-        for number in order.tolist():
-            hidden = rows[words[number]]
-            versions.append(versions[-1].clone())
-            versions[-1][hidden] = inputs.hidden[hidden]
+        first = [words[number] for number in in_order(values, seed).tolist()]
+        versions = [inputs.without(first[:count]) for count in range(len(first) + 1)]
         pair = projected(matcher, encoded, inputs.encode(torch.stack(versions)))
         curve = matcher.similarity(*pair)[0].float().cpu()
         measured[name] = area_under(relative(curve.flip(-1)))
@@ -241,9 +277,3 @@ def _of_maps(explanation: Explanation, shuffled: Sequence[Explanation]) -> dict[
 def _spans(explanation: Explanation) -> list[tuple[int, int] | None]:
     words = zip(explanation.words, explanation.special, strict=True)
     return spans_of(["" if special else word for word, special in words], explanation.text)
-
-
-def _places(explanation: Explanation) -> Tensor | None:
-    if explanation.grid is None:
-        return explanation.boxes
-    return cells(explanation.grid.rows, explanation.grid.columns)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.explain.explanation import Explanation
 from itm_lightning.utils.atomic_files import write_text
 from itm_lightning.utils.pages import data_uri, rendered
@@ -20,35 +22,60 @@ ABOVE, BELOW = (255, 106, 0), (0, 96, 255)
 _DARKEST = 0.75  # opacity of the largest value: the image still shows
 _WIDEST = 900  # pixels of the image in a page
 _LABELLED = 0.15  # places are labelled with a word from this share of the largest value on
+_NARROWEST, _BROADEST = 1 / 4, 8  # width by height; an image beyond is stretched
+_OURS = re.compile(r"index\.html|pair-\d+\.(html|png)|measures\.(json|png)")
 
 
 def write_pages(
-    pairs: Sequence[Sequence[Explanation]], labels: Sequence[str], folder: Path
+    pairs: Iterable[Sequence[Explanation]], count: int, labels: Sequence[str], folder: Path
 ) -> Path:
     """Writes ``pair-<n>.html`` and ``pair-<n>.png`` of every pair, and ``index.html``.
 
+    Each pair is written as it comes, and the index at last; also where a later pair fails.
+
     Args:
         pairs: of each pair, the explanation of every Matcher.
+        count: how many pairs come.
         labels: what the Matchers are called.
-        folder: made where there is none.
+        folder: made where there is none; what an earlier run wrote there is removed.
 
     Returns:
         The index.
+
+    Raises:
+        InputError: the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    names = [f"pair-{number:0{len(str(len(pairs)))}d}" for number in range(1, len(pairs) + 1)]
-    for number, (name, pair) in enumerate(zip(names, pairs, strict=True)):
-        before, after = names[number - 1 : number], names[number + 1 : number + 2]
-        views = [_view(each, label) for each, label in zip(pair, labels, strict=True)]
-        links = {"before": before, "after": after, "png": f"{name}.png"}
-        html = _render(text=pair[0].text, views=views, links=links, pairs=None)
-        write_text(folder / f"{name}.html", html)
-        picture_of(pair, labels).save(folder / f"{name}.png")
-    listed = [
-        {"name": name, "text": pair[0].text, "photo": _uri(pair[0].image, 240), "all": pair}
-        for name, pair in zip(names, pairs, strict=True)
-    ]
-    write_text(folder / "index.html", _render(text=None, views=[], links={}, pairs=listed))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if _OURS.fullmatch(path.name):
+                path.unlink()
+    except OSError as error:
+        raise InputError(
+            f"--output {folder} is no folder to write in: {one_line(error)}"
+        ) from error
+    names = [f"pair-{number:0{len(str(count))}d}" for number in range(1, count + 1)]
+    listed: list[dict[str, Any]] = []
+    try:
+        for number, (name, pair) in enumerate(zip(names, pairs, strict=True)):
+            before, after = names[number - 1 : number], names[number + 1 : number + 2]
+            views = [_view(each, label) for each, label in zip(pair, labels, strict=True)]
+            links = {"before": before, "after": after, "png": f"{name}.png"}
+            html = _render(text=pair[0].text, views=views, links=links, pairs=None)
+            write_text(folder / f"{name}.html", html)
+            picture_of(pair, labels).save(folder / f"{name}.png")
+            listed.append(
+                {
+                    "name": name,
+                    "text": pair[0].text,
+                    "photo": _uri(pair[0].image, 240),
+                    "width": pair[0].image.width,
+                    "scores": [(each.head, each.score) for each in pair],
+                }
+            )
+    finally:
+        html = _render(text=None, views=[], links={}, pairs=listed)
+        write_text(folder / "index.html", html)
     return folder / "index.html"
 
 
@@ -79,10 +106,10 @@ def _view(explanation: Explanation, label: str) -> dict[str, Any]:
         "label": label,
         "explanation": explanation,
         "photo": _uri(explanation.image, _WIDEST),
-        "ratio": explanation.image.width / explanation.image.height,
+        "ratio": _ratio(explanation.image),
         "words": words,
         "whole": _overlay(explanation, explanation.maps.sum(0), largest(explanation.maps.sum(0))),
-        "places": _places(explanation),
+        "places": _places(explanation, limit),
         "sum": float(shares.sum()),
         "unplaced": float(explanation.unplaced.sum()),
         "limit": limit,
@@ -108,18 +135,9 @@ def css(strength: float) -> str:
     return f"rgb({colour[0]} {colour[1]} {colour[2]} / {min(1.0, abs(strength)) * 0.6:.3f})"
 
 
-def boxes_of(explanation: Explanation) -> list[tuple[float, float, float, float]]:
-    """The places as left, top, right and bottom, shares of the image's sides; none if unknown."""
-    if explanation.boxes is not None:
-        return [tuple(box) for box in explanation.boxes.tolist()]
-    if explanation.grid is None:
-        return []
-    rows, columns, _ = explanation.grid
-    return [
-        (column / columns, row / rows, (column + 1) / columns, (row + 1) / rows)
-        for row in range(rows)
-        for column in range(columns)
-    ]
+def _ratio(image: Image.Image) -> float:
+    """The width by the height with which an image is shown."""
+    return min(max(_NARROWEST, image.width / image.height), _BROADEST)
 
 
 def _overlay(explanation: Explanation, values: Tensor, limit: float) -> dict[str, Any]:
@@ -128,10 +146,10 @@ def _overlay(explanation: Explanation, values: Tensor, limit: float) -> dict[str
     if explanation.grid is not None:
         rows, columns, _ = explanation.grid
         return {"uri": data_uri(Image.fromarray(colours.reshape(rows, columns, 4))), "boxes": []}
-    order = values.abs().argsort().tolist()  # the strongest on top
-    places = boxes_of(explanation)
-    boxes = [(places[i], _css_of(colours[i])) for i in order] if places else []
-    return {"uri": None, "boxes": boxes}
+    if explanation.boxes is None:
+        return {"uri": None, "boxes": []}
+    boxes, order = explanation.boxes.tolist(), values.abs().argsort()  # the strongest on top
+    return {"uri": None, "boxes": [(boxes[i], _css_of(colours[i])) for i in order.tolist()]}
 
 
 def _css_of(colour: NDArray[np.uint8]) -> str:
@@ -139,12 +157,13 @@ def _css_of(colour: NDArray[np.uint8]) -> str:
     return f"rgb({red} {green} {blue} / {opacity / 255:.2f})"
 
 
-def _places(explanation: Explanation) -> list[dict[str, Any]]:
-    """Of every place its box, its values by word, and the word of the largest."""
-    limit = largest(explanation.maps)
+def _places(explanation: Explanation, limit: float) -> list[dict[str, Any]]:
+    """Of every place its box, its values by word as shares of a limit, and the largest's word."""
+    if explanation.places is None:
+        return []
     real = [i for i, special in enumerate(explanation.special) if not special]
     places = []
-    for box, column in zip(boxes_of(explanation), explanation.maps.T, strict=False):
+    for box, column in zip(explanation.places.tolist(), explanation.maps.T, strict=True):
         best = max(real, key=lambda i: float(column[i]), default=None)
         value = 0.0 if best is None else float(column[best])
         label = explanation.words[best] if best is not None and value > _LABELLED * limit else ""
@@ -186,7 +205,7 @@ def _tiles_of(explanation: Explanation, label: str) -> Image.Image:
 
     fonts = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     title, small = (ImageFont.truetype(str(fonts), size) for size in (16, 13))
-    height = max(1, round(_TILE * explanation.image.height / explanation.image.width))
+    height = round(_TILE / _ratio(explanation.image))
     image = explanation.image.convert("RGB").resize((_TILE, height))
     limit, shares = largest(explanation.maps), explanation.shares.tolist()
     tiles = [("", image)]
@@ -216,9 +235,9 @@ def _with_map(
         return Image.alpha_composite(grey, small.resize(image.size)).convert("RGB")
     layer = Image.new("RGBA", image.size)
     draw, (width, height) = ImageDraw.Draw(layer), image.size
-    places = boxes_of(explanation)
-    for place in values.abs().argsort().tolist() if places else ():
-        left, top, right, bottom = places[place]
+    boxes = [] if explanation.boxes is None else explanation.boxes.tolist()
+    for place in values.abs().argsort().tolist() if boxes else ():
+        left, top, right, bottom = boxes[place]
         corners = left * width, top * height, right * width, bottom * height
         draw.rectangle(corners, outline=tuple(colours[place].tolist()), width=3)
     return Image.alpha_composite(grey, layer).convert("RGB")

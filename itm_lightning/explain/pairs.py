@@ -21,24 +21,30 @@ from itm_lightning.utils.images import as_image
 ItemT = TypeVar("ItemT")
 
 
-def pairs_of_split(
+def explained_records(
     data: ITMDataModule, split: str, count: int
-) -> list[tuple[Image.Image | RegionImage, str]]:
-    """Images spread evenly over a split, each with its first text.
+) -> tuple[list[Record], list[Record]]:
+    """The images of a split that are explained, each with its first text, and the other images.
 
     Args:
-        data: connected to the image encoder that reads its images.
+        data: the data. All images of the split are checked only where bad ones are to be skipped;
+            else the few that are explained are read, and a bad one of these is refused then.
         split: ``"train"``, ``"val"`` or ``"test"``.
         count: the number of pairs; all where there are fewer images with texts.
+
+    Returns:
+        Images spread evenly over the split, and the rest; none without texts.
 
     Raises:
         InputError: the split has no texts.
     """
-    records = [record for record in data.source.records(split) if record.texts]
+    all_of_it = data.records if data.on_bad_image == "skip" else data.source.records
+    records = [record for record in all_of_it(split) if record.texts]
     if not records:
         raise InputError(f"{type(data.source).__name__} has no texts for the split {split}")
-    chosen = spread(records, count)
-    return [(image_of(data.source, record), record.texts[0]) for record in chosen]
+    chosen = spread(range(len(records)), count)
+    others = sorted(set(range(len(records))) - set(chosen))
+    return [records[number] for number in chosen], [records[number] for number in others]
 
 
 def spread(items: Sequence[ItemT], count: int) -> list[ItemT]:

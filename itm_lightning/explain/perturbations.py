@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from itm_lightning.errors import InputError
 from itm_lightning.explain.attributions import Parts, projected
-from itm_lightning.explain.inputs import Seen, TextInputs, Word
+from itm_lightning.explain.inputs import Seen
+from itm_lightning.explain.words import TextInputs, Word
 from itm_lightning.matcher import Matcher
 from itm_lightning.types import Features
 
@@ -22,14 +23,14 @@ def occlusion(matcher: Matcher, image: Seen, text: TextInputs, words: Sequence[W
 
     What the place and the word add to the score together, and neither without the other. A place is
     hidden by the mean colour in its cell (a region is left out), and a word as
-    :class:`~itm_lightning.explain.inputs.TextInputs` says. It is the second-order difference that
+    :class:`~itm_lightning.explain.words.TextInputs` says. It is the second-order difference that
     second-order attributions integrate, and asks nothing of encoders and head. After Zeiler,
     Fergus: "Visualizing and Understanding Convolutional Networks", ECCV 2014 (section 4.2).
 
     Returns:
         Values ``(places, words)``.
     """
-    texts = text.encode(torch.stack([text.values, *_hidden(text, words)]))
+    texts = text.encode(_with_hidden_words(text, words))
     scores = []
     for part in _with_hidden_places(matcher, image).split(_AT_ONCE):
         pair = projected(matcher, _encoded(matcher, image, part), texts)
@@ -40,15 +41,9 @@ def occlusion(matcher: Matcher, image: Seen, text: TextInputs, words: Sequence[W
     return Parts(values, None, meaning)
 
 
-def _hidden(text: TextInputs, words: Sequence[Word]) -> list[Tensor]:
-    """The text's inputs with each word hidden in turn."""
-    versions = []
-    for word in words:
-        rows = [token - text.first for token in word.tokens if token >= text.first]
-        version = text.values.clone()
-        version[rows] = text.hidden[rows]
-        versions.append(version)
-    return versions
+def _with_hidden_words(text: TextInputs, words: Sequence[Word]) -> Tensor:
+    """The text's inputs ``(1 + W, L, D)``: the whole, then each word hidden."""
+    return torch.stack([text.values, *(text.without([word]) for word in words)])
 
 
 def _with_hidden_places(matcher: Matcher, image: Seen) -> Tensor:
@@ -110,7 +105,7 @@ def gradient(matcher: Matcher, image: Seen, text: TextInputs, words: Sequence[Wo
     Selvaraju et al.: "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based
     Localization", ICCV 2017 (equation 1, without the ReLU), by captum. What a word adds is
     ``s(a, b) - s(a, b∖w)``, the score without it subtracted; words are hidden as
-    :class:`~itm_lightning.explain.inputs.TextInputs` says.
+    :class:`~itm_lightning.explain.words.TextInputs` says.
 
     Returns:
         Values ``(places, words)``.
@@ -123,7 +118,7 @@ def gradient(matcher: Matcher, image: Seen, text: TextInputs, words: Sequence[Wo
     except ImportError as error:
         raise InputError("--method gradient needs captum: pip install captum") from error
     with torch.no_grad():
-        texts = text.encode(torch.stack([text.values, *_hidden(text, words)]))
+        texts = text.encode(_with_hidden_words(text, words))
     tokens = image.tokens
     places = tokens.detach()[:, image.first :].mT
     size = image.grid[:2] if image.grid else (places.shape[-1], 1)

@@ -87,13 +87,25 @@ def test_bad_input_is_named(checkpoints, tmp_path, refuse):
     head = ["explain", "--ckpt_path", ckpt(checkpoints, "Cosine")]
     photo = str(checkpoints / "0.png")
     (tmp_path / "broken.jpg").write_bytes(b"no image")
-    assert "broken.jpg" in refuse(*head, "--images", "broken.jpg", "--texts", "a ring")
+    assert "broken.jpg does not decode" in refuse(
+        *head, "--images", "broken.jpg", "--texts", "a ring"
+    )
     assert "there is no image file gone.jpg" in refuse(
         *head, "--images", "gone.jpg", "--texts", "a"
     )
     assert "--texts is empty" in refuse(*head, "--images", photo, "--texts", "")
     assert "--images and --texts, or --split" in refuse(*head, "--images", photo)
     assert "--nonsense" in refuse(*head, "--split", "val", "--nonsense", "1")
+    assert "-k is no flag" in refuse(*head, "--split", "val", "-k", "3")
+    own = *head, "--images", photo, "--texts", "a ring"
+    assert "-k is no flag of explain without --split" in refuse(*own, "-k", "3")
+    assert "--data.batch_size is no flag" in refuse(*own, "--data.batch_size", "3")
+    assert "--config is for --split" in refuse(*own, "--config", "gone.yaml")
+    assert "--queries is for --split" in refuse(*own, "--queries", "0")
+    assert "--queries is 0" in refuse(*head, "--split", "val", "--queries", "0")
+    (tmp_path / "file").write_text("")
+    for output in ("file", "file/in"):
+        assert f"--output {output} is no folder" in refuse(*own, "--output", output)
     aligned = "--images", photo, "--texts", "a ring", "--method", "alignment"
     assert "Cosine aligns no words" in refuse(*head, *aligned)
     assert "no such file" in refuse("explain", "--ckpt_path", "gone.ckpt", "--split", "val")

@@ -116,7 +116,6 @@ def test_own_texts_and_images_search_the_test_split(predict, fitted, tmp_path):
         ("predict", {"images": ["a.jpg"]}, "--predict.images: there is no file a.jpg"),
         ("predict", {"texts": ["a.txt"]}, "--predict.texts: a.txt cannot be read as text"),
         ("predict", {"texts": ["a", " "]}, "--predict.texts has an empty text"),
-        ("predict", {"texts": ['["a"']}, "is no JSON list"),
         ("test", {"k": 5}, "--predict.k is for predict; the command is test"),
     ],
 )
@@ -125,6 +124,16 @@ def test_what_cannot_be_predicted_is_refused(command, flags, message):
     data = ITMDataModule(Scenes(train=1, val=1, test=1))
     with pytest.raises(InputError, match=re.escape(message)):
         set_prediction(flags, command, Matcher.__new__(Matcher), data)
+
+
+def test_a_text_in_brackets_is_a_text_unless_it_is_a_list():
+    texts = ["[blurry] a dog", '["a star", "a [red] ring"]', "[1] a cat", "[2]"]
+    flags = {"split": None, "k": 10, "images": None, "texts": texts}
+    module = Matcher.__new__(Matcher)
+    torch.nn.Module.__init__(module)
+    set_prediction(flags, "predict", module, ITMDataModule(Scenes(train=1, val=1, test=1)))
+    expected = "[blurry] a dog", "a star", "a [red] ring", "[1] a cat", "[2]"
+    assert module.own_queries.texts == expected
 
 
 def test_bad_flags_are_refused_before_the_run(refuse, tiny_config):

@@ -6,7 +6,7 @@ import torch
 from itm_lightning.encoders import PretrainedText, pretrained_text
 from itm_lightning.encoders.stored_tokens import StoredTokens
 from itm_lightning.errors import InputError
-from itm_lightning.explain.inputs import text_inputs
+from itm_lightning.explain.words import text_inputs
 from tests.encoders.conftest import TEXTS
 
 

@@ -19,7 +19,7 @@ from itm_lightning.encoders import (
 )
 from itm_lightning.errors import InputError
 from itm_lightning.explain import RegionImage, explain
-from itm_lightning.explain.inputs import text_inputs
+from itm_lightning.explain.words import text_inputs
 from itm_lightning.types import Features
 from tests.encoders.conftest import clip
 from tests.made_up import made_up_features

@@ -13,13 +13,14 @@ from itm_lightning.explain.faithfulness import (
     baselines,
     deleted,
     first_pixels,
+    in_order,
     inserted,
     outranked,
     relative,
     scores_of_pixels,
     shuffled_weights,
-    spans_of,
 )
+from itm_lightning.explain.words import spans_of
 from itm_lightning.matcher import Matcher
 from itm_lightning.similarity import Bilinear
 
@@ -35,7 +36,7 @@ def matcher():
 
 def test_pixels_come_in_equal_steps_and_in_the_maps_order():
     maps = torch.tensor([[[0.0, 1.0], [3.0, 2.0]]])
-    first = first_pixels(maps, 10, 10)
+    first = first_pixels(maps, 10, 10, seed=0)
     assert first.shape == (1, STEPS + 1, 10, 10)
     assert first.sum(dim=(2, 3)).tolist() == [[5 * step for step in range(STEPS + 1)]]
     assert (first[:, 1:] >= first[:, :-1]).all()  # what has gone stays away
@@ -44,9 +45,22 @@ def test_pixels_come_in_equal_steps_and_in_the_maps_order():
 
 
 def test_a_maps_x_is_the_images_x():
-    first = first_pixels(torch.tensor([[[0.0, 0.0, 5.0]]]), 6, 12)
+    first = first_pixels(torch.tensor([[[0.0, 0.0, 5.0]]]), 6, 12, seed=0)
     assert first[0, 5, :, 9:].sum() == 18
     assert first[0, 5, :, :8].sum() == 0
+
+
+def test_equal_values_come_in_one_random_order_and_not_from_the_top():
+    flat = torch.zeros(1, 4, 4)
+    first = first_pixels(flat, 40, 40, seed=3)
+    quarter = first[0, 5].float().view(4, 10, 40).mean(dim=(1, 2))
+    assert quarter.tolist() == pytest.approx([0.25] * 4, abs=0.1)  # from everywhere alike
+    some, others = (first_pixels(flat, 40, 40, seed=seed)[0, 10] for seed in (3, 4))
+    assert (some == first[0, 10]).all()
+    assert (some != others).any()
+    ranks = in_order(torch.tensor([[0.0] * 9, [0.0] * 8 + [1.0]]), seed=5).tolist()
+    assert ranks[1] == [8, *(index for index in ranks[0] if index != 8)]  # the same for all maps
+    assert ranks[0] != list(range(9))
 
 
 def test_deletion_leaves_the_mean_colour_and_insertion_starts_blurred():

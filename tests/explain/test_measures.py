@@ -4,17 +4,21 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torchvision.transforms import v2
 
 from itm_lightning.data import ITMDataModule, Precomputed, Scenes
 from itm_lightning.data.sources.scenes.render import GRAIN
 from itm_lightning.data.sources.scenes.world import COLOURS
 from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.encoders.base import Grid
+from itm_lightning.encoders.transforms import ToPixels
 from itm_lightning.errors import InputError
 from itm_lightning.explain import measures
 from itm_lightning.explain.definitions import MEASURES, definitions, picture, table
 from itm_lightning.explain.explanation import Explanation
+from itm_lightning.explain.faithfulness import scores_of_pixels
 from itm_lightning.explain.measures import measure_explanations
+from itm_lightning.explain.pairs import explained_records
 from itm_lightning.matcher import Matcher
 from itm_lightning.similarity import CrossAttention
 
@@ -85,6 +89,66 @@ def test_large_boxes_are_left_out(data, matcher, monkeypatch):
     small = measure_explanations(matcher, data, "val", n_images=2)
     assert small["mass_area/shape"] < 0.05
     assert "pointing/count" not in small  # two things are larger
+
+
+class Cropping(TorchvisionCNN):
+    """Keeps the middle quarter of an image."""
+
+    def transform(self, train):
+        return ToPixels([v2.Resize((128, 128)), v2.CenterCrop(64)])
+
+
+def test_an_image_is_cropped_once(data, matcher, monkeypatch):
+    """What is deleted and inserted is what the encoder reads, whose part the map covers."""
+    image_encoder = Cropping("squeezenet1_1")
+    cropping = Matcher(image_encoder, matcher.text_encoder, CrossAttention(), dim=16)
+    whole, encoded = [], []
+
+    def scores(matcher, pixels, texts):
+        whole.append(pixels[:, 0] if len(whole) == 0 else pixels[:, -1])  # deleted, inserted
+        return scores_of_pixels(matcher, pixels, texts)
+
+    monkeypatch.setattr(measures, "scores_of_pixels", scores)
+    monkeypatch.setattr(
+        measures, "_of_words", lambda m, e, pixels, seed: encoded.append(pixels) or {}
+    )
+    measured = measure_explanations(cropping, data, "val", n_images=1)
+    assert "deletion_rank" in measured
+    read = image_encoder.pixels([data.source.image(data.records("val")[0])])
+    for pixels in (*whole, *encoded):
+        assert (pixels == read).all()
+    assert len(whole) == 2
+
+
+class TwoBad(Scenes):
+    """Scenes whose first two images do not decode."""
+
+    def verify(self, record):
+        if record.image_id in [each.image_id for each in self.records("val")[:2]]:
+            raise InputError(f"photo {record.location} does not decode")
+
+
+def test_bad_images_that_are_skipped_are_not_explained():
+    data = ITMDataModule(TwoBad(train=1, val=6, test=1), on_bad_image="skip")
+    with pytest.warns(UserWarning, match="skipped 2 bad of 6 photos"):
+        chosen, others = explained_records(data, "val", 2)
+    every = data.source.records("val")
+    assert [record.image_id for record in chosen] == [every[2].image_id, every[4].image_id]
+    assert [record.image_id for record in others] == [every[3].image_id, every[5].image_id]
+
+
+def test_the_table_counts_the_pairs_whose_curves_rise():
+    found = {
+        "deletion": [torch.tensor([0.5]), torch.tensor([torch.nan]), torch.tensor([1.0])],
+        "deletion_random": [torch.tensor([0.5])] * 3,
+        "pointing/shape": [torch.tensor([1.0, 0.0])],
+    }
+    means = measures._means(found)
+    assert means["deletion"] == 0.75
+    counts = {key: value for key, value in means.items() if key.startswith(("pairs/", "words/"))}
+    assert counts == {"pairs/deletion": 2, "words/shape": 2}
+    (line,) = [line for line in table({"images": 3, **means}).splitlines() if "deletion" in line]
+    assert line.split()[:4] == ["deletion", "0.750", "2", "pairs"]
 
 
 def test_the_real_maps_of_a_model_are_measured_the_same_each_time(data, matcher):
