@@ -85,7 +85,8 @@ def test_a_stream_reads_each_row_group_once_and_text_alone(folder, monkeypatch):
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", batches)
     hub = Flickr30k(**folder, streaming=True)
     records = hub.records("train")
-    assert read == [["caption", "img_id", "sentids", "split"]] * 2  # two files
+    text = ["caption", "img_id", "sentids", "split"]
+    assert read == [["image.path"], text] * 2  # two files
     read.clear()
     for record in records:
         hub.encoded(record)
@@ -123,7 +124,8 @@ def test_the_hubs_own_splits_can_be_the_splits(tmp_path, rows):
 @pytest.mark.parametrize("content", ["bytes", "text"])
 def test_images_may_be_plain_bytes_and_a_text_may_stand_alone(tmp_path, rows, streaming, content):
     for row in rows:
-        row["image"] = row["image"]["bytes"] if content == "bytes" else "a path"
+        gone = f"gone/{row['filename']}"
+        row["image"] = row["image"]["bytes"] if content == "bytes" else gone
         row["caption"], row["sentids"] = row["caption"][0], row["sentids"][0]
     layouts.write_parquet(rows, tmp_path / "d" / "train-00000-of-00001.parquet")
     hub = Flickr30k(str(tmp_path / "d"), streaming=streaming)

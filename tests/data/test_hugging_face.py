@@ -176,6 +176,55 @@ def test_what_lies_on_disk_in_other_forms(tmp_path):
     assert others == [expected] * 3
 
 
+def photos_of_five_rows(folder, kind):
+    """Ten photos, each in five rows that lie apart, in a file or folder of some kind."""
+    rows = [(number % 10, f"photo {number % 10}, text {number // 10}") for number in range(50)]
+    if kind == "parquet":
+        cells = [{"image": {"bytes": png(n), "path": f"{n}.png"}, "caption": t} for n, t in rows]
+        write_parquet(cells, folder / "train-00000-of-00001.parquet", ["image"])
+        return str(folder)
+    folder.mkdir()
+    for number in range(10):
+        (folder / f"{number}.png").write_bytes(png(number))
+    lines = ["image,caption", *(f'{n}.png,"{t}"' for n, t in rows)]
+    (folder / "captions.csv").write_text("\n".join(lines))
+    return str(folder / "captions.csv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "streaming"), [("csv", False), ("parquet", False), ("parquet", True)]
+)
+def test_the_rows_of_one_photo_are_one_image_in_one_split(tmp_path, kind, streaming):
+    source_of = photos_of_five_rows(tmp_path / "d", kind)
+    found, (said,) = made_splits(source_of, streaming=streaming)
+    assert "its 10 images" in said
+    assert sorted(found["train"] + found["val"] + found["test"]) == list(range(10))
+    source = HuggingFace(source_of, streaming=streaming)
+    with pytest.warns(UserWarning, match="no val and no test split"):
+        records = [record for split in found for record in source.records(split)]
+    for record in records:
+        number = red(source, record)
+        assert record.texts == tuple(f"photo {number}, text {text}" for text in range(5))
+    ids = [number for record in source.records("train") for number in record.text_ids]
+    assert len(set(ids)) == len(ids) == 5 * 8
+    few = HuggingFace(source_of, streaming=streaming, texts_per_image=2)
+    with pytest.warns(UserWarning, match="8 for train"):
+        assert {len(record.texts) for record in few.records("train")} == {2}
+
+
+def test_photos_of_one_name_and_other_sizes_or_without_names_stay_apart(tmp_path):
+    def same_name(number):
+        return {"image": {"bytes": png(0) + b"0" * number, "path": "a.png"}, **caption(number)}
+
+    def no_name(number):
+        return {"image": {"bytes": png(0), "path": None}, **caption(number)}
+
+    for name, cells in (("a", same_name), ("b", no_name)):
+        file = tmp_path / name / "test-00000-of-00001.parquet"
+        write_parquet([cells(number) for number in range(3)], file, ["image"])
+        assert len(HuggingFace(str(tmp_path / name)).records("test")) == 3
+
+
 def test_a_file_that_is_no_table_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("a")
     with pytest.raises(InputError, match=r"is a file of no kind in \.parquet, \.jsonl, \.json"):

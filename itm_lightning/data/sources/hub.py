@@ -17,12 +17,12 @@ from itm_lightning.errors import InputError
 
 Columns = dict[str, str | list[str] | None]
 """Column by flag; several where a flag takes a list."""
-Located = tuple[str, Row]
-"""A row and its location."""
+Located = tuple[str, list[Row]]
+"""The rows of one image, and the location of the first."""
 
 
 class HubSource(ImageSource):
-    """A dataset in a repository on the Hub, with the texts of one image in each row.
+    """A dataset in a repository on the Hub, with texts of one image in each row.
 
     Args:
         repository: where the rows are.
@@ -101,32 +101,40 @@ class HubSource(ImageSource):
         if column is None:
             self.splits.check(hub_splits, self._name)
             names = [name for name in hub_splits if name in self.splits[split]]
-            return {split: [row for name in names for row in self._located(name)]}
-        rows = [row for name in hub_splits for row in self._located(name)]
-        self.splits.check((row[column] for _, row in rows), self._name)
+            return {split: [image for name in names for image in self.located(name)]}
+        images = [image for name in hub_splits for image in self.located(name)]
+        self.splits.check((rows[0][column] for _, rows in images), self._name)
         return {
-            name: [(location, row) for location, row in rows if row[column] in self.splits[name]]
+            name: [image for image in images if image[1][0][column] in self.splits[name]]
             for name in SPLITS
         }
 
-    def _located(self, hub_split: str) -> Iterator[Located]:
+    def located(self, hub_split: str) -> Iterator[Located]:
+        """The images of a Hub split: each row is one."""
         for number, row in enumerate(self.table.rows(hub_split, self.text_columns())):
-            yield f"{hub_split}/{number}", row
+            yield f"{hub_split}/{number}", [row]
 
-    def _record(self, position: int, location: str, row: Row, text_ids: Iterator[int]) -> Record:
-        texts = tuple(t for c in _listed(self.columns["text_column"]) for t in as_texts(row[c]))
-        ids = self._whole_numbers(row, "text_id_column", location)
-        if ids is None:
-            ids = list(itertools.islice(text_ids, len(texts)))
-        if len(ids) != len(texts):
-            raise InputError(
-                f"row {location} of {self._name} has {len(texts)} captions but {len(ids)} ids: "
-                "set data.source.text_id_column to null to number them"
-            )
+    def _record(
+        self, position: int, location: str, rows: Sequence[Row], text_ids: Iterator[int]
+    ) -> Record:
+        texts: list[str] = []
+        ids: list[int] = []
+        for row in rows:
+            new = [t for c in _listed(self.columns["text_column"]) for t in as_texts(row[c])]
+            own = self._whole_numbers(row, "text_id_column", location)
+            if own is None:
+                own = list(itertools.islice(text_ids, len(new)))
+            if len(own) != len(new):
+                raise InputError(
+                    f"row {location} of {self._name} has {len(new)} captions but {len(own)} ids: "
+                    "set data.source.text_id_column to null to number them"
+                )
+            texts += new
+            ids += own
         kept = slice(self.texts_per_image)
-        image_ids = self._whole_numbers(row, "id_column", location) or [position]
-        record = Record(image_ids[0], texts[kept], tuple(ids[kept]), location)
-        return self.completed(record, row)
+        image_ids = self._whole_numbers(rows[0], "id_column", location) or [position]
+        record = Record(image_ids[0], tuple(texts[kept]), tuple(ids[kept]), location)
+        return self.completed(record, rows[0])
 
     def _whole_numbers(self, row: Row, flag: str, location: str) -> list[int] | None:
         """The cell's number or numbers, which may be text; ``None`` where there is no column."""

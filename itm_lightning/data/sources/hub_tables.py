@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from itm_lightning.data.sources.tables import Row
 from itm_lightning.errors import InputError, one_line
 
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,13 @@ class HubTable(ABC):
     def cell(self, split: str, row: int, column: str) -> Any:
         """One cell; an image is the bytes of its file, or ``{"bytes": …, "path": …}``."""
 
+    @abstractmethod
+    def image_names(self, split: str, column: str) -> Iterator[Hashable]:
+        """What tells the images of a column apart, row by row; ``None`` where they have no names.
+
+        No image is read.
+        """
+
 
 class StoredTable(HubTable):
     """A table that ``datasets`` downloads once and maps from its cache, for access to any row."""
@@ -117,6 +125,12 @@ class StoredTable(HubTable):
     def cell(self, split: str, row: int, column: str) -> Any:
         return self._splits[split][row][column]
 
+    @override
+    def image_names(self, split: str, column: str) -> Iterator[Hashable]:
+        rows = self._splits[split].select_columns([column]).with_format("arrow")
+        for batch in rows.iter(_ROWS_AT_ONCE):
+            yield from _image_names(batch.column(column))
+
 
 def _kinds(schema: Any) -> dict[str, str]:
     """What the columns of an Arrow schema hold; ``datasets`` keeps images as bytes and path."""
@@ -126,16 +140,37 @@ def _kinds(schema: Any) -> dict[str, str]:
 def _kind(type_: Any) -> str:
     import pyarrow.types as are
 
-    if are.is_struct(type_) and {type_.field(i).name for i in range(type_.num_fields)} == {
-        "bytes",
-        "path",
-    }:
+    if are.is_struct(type_) and _fields(type_) == {"bytes", "path"}:
         return "image"
     if are.is_binary(type_) or are.is_large_binary(type_):
         return "image"
     if are.is_list(type_) or are.is_large_list(type_):
         type_ = type_.value_type
     return "text" if are.is_string(type_) or are.is_large_string(type_) else "other"
+
+
+def _fields(struct: Any) -> set[str]:
+    return {struct.field(number).name for number in range(struct.num_fields)}
+
+
+def _image_names(images: Any) -> list[Hashable]:
+    """Names of an Arrow array of file names, or of images as bytes and path: path and size.
+
+    The size tells files of one name in different folders apart, of which ``datasets`` keeps the
+    name alone.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.types as are
+
+    if are.is_string(images.type) or are.is_large_string(images.type):
+        return images.to_pylist()
+    fields = _fields(images.type) if are.is_struct(images.type) else set()
+    if "path" not in fields:
+        return [None] * len(images)
+    paths, sizes = pc.struct_field(images, "path").to_pylist(), [0] * len(images)
+    if "bytes" in fields:
+        sizes = pc.binary_length(pc.struct_field(images, "bytes")).to_pylist()
+    return [path and (path, size) for path, size in zip(paths, sizes, strict=True)]
 
 
 def _undecoded(rows: Any) -> Any:
@@ -210,6 +245,20 @@ class StreamedTable(HubTable):
                 cells = file.read_row_group(group.number, columns=[column]).column(column)
             self._last = wanted, cells
         return cells[row - group.first_row].as_py()
+
+    @override
+    def image_names(self, split: str, column: str) -> Iterator[Hashable]:
+        import pyarrow.types as are
+
+        for path in self._files[split]:
+            with _parquet(path) as file:
+                type_ = file.schema_arrow.field(column).type
+                if are.is_binary(type_) or are.is_large_binary(type_):
+                    yield from [None] * file.metadata.num_rows
+                    continue
+                leaf = f"{column}.path" if are.is_struct(type_) else column
+                for batch in file.iter_batches(columns=[leaf]):
+                    yield from _image_names(batch.column(column))
 
 
 def _row_groups(files: Sequence[str]) -> Iterator[_RowGroup]:

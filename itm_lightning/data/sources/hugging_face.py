@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 from PIL import Image
@@ -32,8 +32,9 @@ _MOST_HELD_OUT = 1000  # as many images as Flickr30k's val and test have
 class HuggingFace(HubSource):
     """A dataset of the Hugging Face Hub, or of your disk, that ``datasets`` loads.
 
-    Each row has an image and its captions. Columns and splits that are not named are found where
-    they are plain:
+    Each row has an image and captions of it. Rows that have one image together count as one, with
+    the captions of all: those of a Hub split whose image files have the same name (and size, unless
+    they are streamed). Columns and splits that are not named are found where they are plain:
 
     - images: the one column of ``datasets``' images or of bytes, or else of image files' names;
     - captions: the one column of text, or of lists of it, whose name says caption, text, sentence,
@@ -117,18 +118,27 @@ class HuggingFace(HubSource):
             return rows
         return self._with_held_out(rows)
 
+    @override
+    def located(self, hub_split: str) -> Iterator[Located]:
+        """The images of a Hub split, in the order of their first rows."""
+        names = self.table.image_names(hub_split, str(self.columns["image_column"]))
+        images: dict[Hashable, Located] = {}
+        for name, (location, rows) in zip(names, super().located(hub_split), strict=True):
+            images.setdefault(location if name is None else name, (location, []))[1].extend(rows)
+        yield from images.values()
+
     def _known(self, names: Sequence[str]) -> set[str]:
         """The splits that the names stand for."""
         return {split for split in SPLITS for name in names if name in self.splits[split]}
 
     def _with_held_out(self, rows: dict[str, list[Located]]) -> dict[str, list[Located]]:
-        """Makes some of train's rows the val split, and others test where there is none."""
+        """Makes some of train's images the val split, and others test where there is none."""
         train, size = rows["train"], min(_MOST_HELD_OUT, max(1, len(rows["train"]) // 10))
         made = [split for split in ("val", "test") if not rows[split]]
         drawn = random.Random(self.seed).sample(range(len(train)), size * len(made))
         parts = {split: drawn[i * size :][:size] for i, split in enumerate(made)}
         parts["train"] = list(set(range(len(train))) - set(drawn))
-        rows |= {name: [train[row] for row in sorted(part)] for name, part in parts.items()}
+        rows |= {name: [train[number] for number in sorted(part)] for name, part in parts.items()}
         sizes = ", ".join(f"{len(rows[split])} for {split}" for split in SPLITS)
         warnings.warn(
             f"{self._name} has no {' and no '.join(made)} split: its {len(train)} images are "
