@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -98,42 +101,54 @@ def add_legend(axes: Axes, labels: Mapping[int, str]) -> None:
     )
 
 
-def place_labels(axes: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
-    """Writes each label beside its point: right, left, above or below, where it hides nothing."""
+def place_labels(
+    axes: Axes,
+    points: Sequence[tuple[float, float]],
+    labels: Sequence[str],
+    line: Sequence[tuple[float, float]],
+) -> None:
+    """Writes each label beside its point, on the side on which it hides least.
+
+    Args:
+        axes: with all that is drawn in them.
+        points: where they are.
+        labels: of one or several lines.
+        line: corners of a line that is not to be hidden, either.
+    """
     figure: Any = axes.figure
     figure.draw_without_rendering()  # the axes' limits and place are known only then
     at = axes.transData.transform(points)
-    per_point = figure.dpi / 72
-    frame = axes.get_window_extent()
+    frame, per_point = axes.get_window_extent(), figure.dpi / 72
+    corners = axes.transData.transform(line)
+    along = np.concatenate([np.linspace(*pair, 50) for pair in itertools.pairwise(corners)] or [at])
     taken = [(x - 5, y - 5, x + 5, y + 5) for x, y in at]
+    taken += [(x - 1, y - 1, x + 1, y + 1) for x, y in along]
+    sides = [(x, y, gap) for gap in (7, 16) for y in (0, 1, -1) for x in (1, -1, 0) if x or y]
     for (x, y), point, label in sorted(
         zip(at.tolist(), points, labels, strict=True), key=lambda item: -item[0][1]
     ):
-        width, height = 5.6 * per_point * len(label), 11 * per_point
-        gap = 7 * per_point
-        sides = {
-            (gap, 0, "left", "center"): (x + gap, y - height / 2),
-            (-gap, 0, "right", "center"): (x - gap - width, y - height / 2),
-            (0, gap, "center", "bottom"): (x - width / 2, y + gap),
-            (0, -gap, "center", "top"): (x - width / 2, y - gap - height),
-        }
-        boxes = {side: (a, b, a + width, b + height) for side, (a, b) in sides.items()}
+        rows = label.split("\n")
+        width = 5.3 * per_point * max(map(len, rows))
+        height = 11 * per_point * len(rows)
 
-        def hidden(side: tuple[Any, ...], boxes: dict[Any, Any] = boxes) -> float:
-            box = boxes[side]
-            outside = max(frame.x0 - box[0], 0) + max(box[2] - frame.x1, 0)
-            return outside + sum(_overlap(box, other) for other in taken)
-
-        side = min(sides, key=hidden)
-        taken.append(boxes[side])
-        right, up, horizontal, vertical = side
+        boxes = []
+        for right, up, gap in sides:
+            far = gap * per_point / (1.4 if right and up else 1)  # from a corner it looks farther
+            left = x + right * far - width * (1 - right) / 2
+            bottom = y + up * far - height * (1 - up) / 2
+            boxes.append((left, bottom, left + width, bottom + height))
+        inside = [_overlap(box, (frame.x0, frame.y0, frame.x1, frame.y1)) for box in boxes]
+        hidden = [sum(_overlap(box, other) for other in taken) for box in boxes]
+        best = boxes[int(np.argmin(np.subtract(hidden, inside)))]  # the nearest of equals
+        taken.append(best)
+        middle = (best[0] + best[2]) / 2, (best[1] + best[3]) / 2
         axes.annotate(
             label,
             point,
-            (right / per_point, up / per_point),
+            ((middle[0] - x) / per_point, (middle[1] - y) / per_point),
             textcoords="offset points",
-            ha=horizontal,
-            va=vertical,
+            ha="center",
+            va="center",
             fontsize=9,
             color=INK,
         )

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _MARKED = (1, 5, 10)  # those of rsum
 _KS = np.unique([*np.geomspace(1, 100, 40).round().astype(int), *_MARKED])
 _FEWEST = 30  # texts: the R@1 of fewer is within ± 18 points at best
+_FEW, _SHORT = 9, 18  # labels that have room beside their points, and their letters in a line
 _LENGTHS = 5  # groups of texts
 _WAYS = {"i2t": "image → text", "t2i": "text → image"}
 
@@ -50,7 +51,7 @@ def quality_against_cost(findings: Findings) -> Figure | None:
             shown["markeredgewidth"] = 1.8
         axes.errorbar(cost, score, row.get("rsum std"), elinewidth=1.2, **shown)
         points.append((cost, score))
-        labels.append(row["label"])
+        labels.append(_broken(row["label"]))
     if not points:
         return None
     axes.set_xscale("log")
@@ -58,19 +59,24 @@ def quality_against_cost(findings: Findings) -> Figure | None:
     axes.set_xlabel("ms per 1,000 pairs, on a log axis")
     axes.set_ylabel("rsum")
     _plain_log_axis(axes)
-    _draw_front(axes, points)
-    place_labels(axes, points, labels)
+    front = _front(points)
+    axes.plot(
+        *zip(*front, strict=True), color=QUIET, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1
+    )
+    if len(labels) <= _FEW and max(map(len, "\n".join(labels).split("\n"))) <= _SHORT:
+        place_labels(axes, points, labels, front)
+    else:
+        _add_legend(axes, findings)
     return _figure(axes)
 
 
-def _draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> None:
-    """A line through the variants than which none is both cheaper and better."""
+def _front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The variants than which none is both cheaper and better, the cheapest first."""
     front: list[tuple[float, float]] = []
     for cost, score in sorted(points, key=lambda point: (point[0], -point[1])):
         if not front or score > front[-1][1]:
             front.append((cost, score))
-    xs, ys = zip(*front, strict=True)
-    axes.plot(xs, ys, color=QUIET, linewidth=0.9, linestyle=(0, (3, 3)), zorder=1)
+    return front
 
 
 def recall_curve(findings: Findings, way: str) -> Figure | None:
@@ -228,8 +234,8 @@ def _figure(axes: Axes) -> Figure:
 
 
 def _broken(label: str) -> str:
-    """A class's arguments on a line of their own, beside an axis."""
-    return label.replace("(", "\n(", 1)
+    """A class's arguments on lines of their own."""
+    return label.replace("(", "\n(", 1).replace(", ", ",\n")
 
 
 def _with_outcomes(findings: Findings) -> list[tuple[int, Variant]]:

@@ -104,17 +104,18 @@ def labels_of(parts: Sequence[Any]) -> list[str]:
 
 
 def _with_arguments(name: str, own: Mapping[str, Any], alike: Sequence[Mapping[str, Any]]) -> str:
-    """The name with as many of the arguments as tell all of its class apart."""
+    """The name with as many of the arguments as tell it from all others of its class."""
     keys: list[str] = []
+    others = [each for each in alike if each is not own]
     for key in differing(alike):
-        if len({repr([each.get(k) for k in keys]) for each in alike}) == len(alike):
+        if not any(all(each.get(k) == own.get(k) for k in keys) for each in others):
             break
         keys.append(key)
     shown = {}
     for key in keys:
-        others = {str(each[key]) for each in alike if each.get(key) is not None}
+        values = {str(each[key]) for each in alike if each.get(key) is not None}
         if own.get(key) is not None:
-            tells_apart = len(set(map(_short, others))) == len(others)
+            tells_apart = len(set(map(_short, values))) == len(values)
             shown[key] = _short(own[key]) if tells_apart else str(own[key])
     return _called(name, shown)
 
