@@ -177,12 +177,7 @@ def second_order(matcher: Matcher, image: Seen, text: TextInputs) -> Parts:
     (score, without_words), (without_image, without_both) = scores.tolist()
     residue = without_image + without_words - without_both
     for steps in _STEPS:
-        try:
-            values = _integrated(matcher, image, reference, text, steps)
-        except RuntimeError as error:
-            raise InputError(
-                f"{name} cannot be differentiated twice ({one_line(error)}): use --method occlusion"
-            ) from error
+        values = _integrated(matcher, image, reference, text, steps)
         gap = score - float(values.sum()) - residue
         if abs(gap) < TOLERANCE / 2 * max(1.0, abs(score)):
             break
@@ -266,20 +261,25 @@ def _slopes(
         by_place: their derivative ``(R, N, E)`` by the gate of each place.
         right: the texts' vectors ``(N, E')``.
         weights: of the nodes, ``(N,)``.
+
+    Raises:
+        InputError: the head cannot be differentiated twice.
     """
     left, right = left.requires_grad_(), right.requires_grad_()
-    scores = weights @ head(Features.from_pooled(left), Features.from_pooled(right)) * weights
-    changes = torch.stack(
-        [
-            torch.einsum(
-                "rne,ne->r", by_place, torch.autograd.grad(score, left, create_graph=True)[0]
-            )
-            for score in scores
-        ]
-    ).sum(dim=0)
-    return torch.stack(
-        [torch.autograd.grad(change, right, retain_graph=True)[0] for change in changes]
-    )
+    scores = head(Features.from_pooled(left), Features.from_pooled(right))
+    try:
+        (slope,) = torch.autograd.grad(weights @ scores @ weights, left, create_graph=True)
+        changes = torch.einsum("rne,ne->r", by_place, slope)
+        return torch.stack(
+            [torch.autograd.grad(change, right, retain_graph=True)[0] for change in changes]
+        )
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
+        raise InputError(
+            f"{type(head).__name__} cannot be differentiated twice ({one_line(error)}): use "
+            "--method occlusion"
+        ) from error
 
 
 def _gauss_legendre(steps: int, like: Tensor) -> tuple[Tensor, Tensor]:

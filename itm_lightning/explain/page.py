@@ -21,6 +21,7 @@ from itm_lightning.utils.pages import data_uri, rendered
 ABOVE, BELOW = (255, 106, 0), (0, 96, 255)
 _DARKEST = 0.75  # opacity of the largest value: the image still shows
 _WIDEST = 900  # pixels of the image in a page
+_COMPRESSION = 3  # of PNGs: half the time of 6, and files a fifth larger
 _LABELLED = 0.15  # places are labelled with a word from this share of the largest value on
 _NARROWEST, _BROADEST = 1 / 4, 8  # width by height; an image beyond is stretched
 _OURS = re.compile(r"index\.html|pair-\d+\.(html|png)|measures\.(json|png)")
@@ -63,7 +64,7 @@ def write_pages(
             links = {"before": before, "after": after, "png": f"{name}.png"}
             html = _render(text=pair[0].text, views=views, links=links, pairs=None)
             write_text(folder / f"{name}.html", html)
-            picture_of(pair, labels).save(folder / f"{name}.png")
+            picture_of(pair, labels).save(folder / f"{name}.png", compress_level=_COMPRESSION)
             listed.append(
                 {
                     "name": name,

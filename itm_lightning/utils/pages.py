@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import functools
 import io
 from typing import Any
 
@@ -16,16 +17,20 @@ def rendered(template: str, **values: Any) -> str:
         template: of Jinja, by its path within the package; it may include ``utils/page_head.html``.
         values: what it names, escaped; one that is missing is an error.
     """
+    return _environment().get_template(template).render(**values)
+
+
+@functools.cache  # with the templates that it has compiled
+def _environment() -> Any:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    environment = Environment(
+    return Environment(
         loader=PackageLoader("itm_lightning", ""),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
 
 
 def data_uri(image: Image.Image, kind: str = "png", **options: Any) -> str:

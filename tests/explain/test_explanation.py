@@ -179,6 +179,26 @@ def test_a_head_without_the_method_is_named(head, method, said, image):
         explain(matcher_of(head), image, TEXTS[0], method)
 
 
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_what_fails_elsewhere_is_not_blamed_on_the_head(error, image, monkeypatch):
+    def fails(*_):
+        raise error("no room")
+
+    matcher = matcher_of(similarity.Cosine())
+    monkeypatch.setattr("itm_lightning.explain.attributions._integrated", fails)
+    with pytest.raises(error, match="no room"):
+        explain(matcher, image, TEXTS[0])
+
+
+def test_memory_that_runs_out_is_not_blamed_on_the_head(image, monkeypatch):
+    def fails(*_, **__):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr("itm_lightning.explain.attributions.torch.autograd.grad", fails)
+    with pytest.raises(torch.OutOfMemoryError, match="no room"):
+        explain(matcher_of(similarity.Cosine()), image, TEXTS[0])
+
+
 def test_what_is_no_pair_is_refused(image):
     matcher = matcher_of(similarity.MaxSim())
     with pytest.raises(InputError, match="text 2 is empty"):
