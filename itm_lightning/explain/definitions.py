@@ -16,7 +16,9 @@ from typing import NamedTuple
 GALLERY = 100  # texts, of one image each, among which the true one is ranked
 LARGEST = 0.5  # share of the image; larger objects can hardly be missed
 _TIES = "in one random order for all heads"
-_FLAT = "Pairs are left out whose score at 1 is not above that at 0; the table counts the others"
+_FLAT = (
+    "Pairs are left out whose score at 1 is not above that at 0; the table counts those that stay"
+)
 
 
 class Measure(NamedTuple):
@@ -46,8 +48,8 @@ MEASURES = {
         ("random", "centre"),
     ),
     "deletion_rank": Measure(
-        f"the same of the share of the other texts, of {GALLERY} in all, that the true one "
-        "outranks. Low is good",
+        f"area under the share of the other texts, of {GALLERY} in all, that the true one "
+        "outranks over the same steps; of every pair. Low is good",
         ("random", "centre"),
     ),
     "insertion": Measure(
@@ -57,7 +59,8 @@ MEASURES = {
         ("random", "centre"),
     ),
     "insertion_rank": Measure(
-        "the same of the share of the other texts that the true one outranks. High is good",
+        "area under the share of the other texts that the true one outranks over the same steps; "
+        "of every pair. High is good",
         ("random", "centre"),
     ),
     "words_deletion": Measure(
