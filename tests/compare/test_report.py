@@ -1,3 +1,4 @@
+import itertools
 import re
 import shutil
 import subprocess
@@ -6,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from itm_lightning.compare import report
+from itm_lightning.compare.drawing import new_axes, place_labels
 from itm_lightning.compare.pictures import PICTURES, save_pictures
 from itm_lightning.compare.report import summary, write_report
 from tests.compare.made_up import image_of, made_up_findings
@@ -88,6 +90,23 @@ def test_without_records_the_texts_are_ids(findings, tmp_path):
     page = written(replace(findings, records=()), tmp_path / "report.html", lambda _: None)
     assert "text 3" in page
     assert "By the text" in page.split("Not drawn")[1]
+
+
+def test_labels_beside_points_hide_nothing():
+    axes = new_axes()
+    points = [(0.1, 10.0), (0.12, 11.0), (0.9, 10.4), (0.95, 10.6)]
+    axes.plot(*zip(*points, strict=True), linestyle="none", marker="o")
+    axes.margins(0.15)
+    place_labels(axes, points, ["Cosine", "Bilinear", "MaxSim", "Long\n(a=1,\nb=2)"], points[:2])
+    axes.figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    frame = axes.get_window_extent()
+    for box, other in itertools.combinations(boxes, 2):
+        assert not box.overlaps(other)
+    for box in boxes:
+        assert (frame.x0, frame.y0) < (box.x0, box.y0)
+        assert (box.x1, box.y1) < (frame.x1, frame.y1)
+        assert not any(box.contains(*at) for at in axes.transData.transform(points))
 
 
 def test_pictures_are_stored(tmp_path):
