@@ -149,7 +149,10 @@ def _check_photos(source: Source, chosen: argparse.Namespace) -> None:
     if chosen.images is not None and not chosen.images.is_dir():
         raise InputError(f"--images {chosen.images} is not a folder: give the one with the photos")
     if chosen.explanations and not isinstance(source, ImageSource):
-        raise InputError(f"--explanations needs photos; {type(source).__name__} has only regions")
+        raise InputError(
+            f"--explanations needs photos, and {type(source).__name__} has only regions: compare "
+            "with --config, whose source has them, or run lightning explain --measure"
+        )
 
 
 def _image_of(findings: Findings, source: Source, folder: Path | None) -> ImageOf:
