@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 from pathlib import Path
 
 # One thread: several small networks at a time are the tests' load, and results do not depend on it.
@@ -35,6 +36,18 @@ TINY_TRAINER = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+
+
+@pytest.fixture(scope="session")
+def free_port():
+    """Gives a port that nothing listens on; tests that run at once get others."""
+
+    def _free_port():
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            return free.getsockname()[1]
+
+    return _free_port
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def scontrol(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def job(tmp_path, tiny_config):
+def job(tmp_path, tiny_config, free_port):
     """Starts the tasks of a job as ``srun lightning fit`` would; returns them."""
     tiny_config["trainer"].update(max_epochs=100, log_every_n_steps=1)
     tiny_config["trainer"]["logger"] = {"class_path": "WandbLogger"}
@@ -48,9 +48,10 @@ def job(tmp_path, tiny_config):
 
     def _job(*args, tasks=1):
         count = {"SLURM_NTASKS": str(tasks), "SLURM_NTASKS_PER_NODE": str(tasks)}
+        port = {"MASTER_PORT": str(free_port())}  # not the job number's, the same in all
         for task in map(str, range(tasks)):
             number = {"SLURM_PROCID": task, "SLURM_LOCALID": task}
-            environment = {**os.environ, "PYTHONPATH": str(REPO), **JOB, **count, **number}
+            environment = {**os.environ, "PYTHONPATH": str(REPO), **JOB, **port, **count, **number}
             command = [sys.executable, "-m", "itm_lightning", "fit", "--config", config, *args]
             output = (tmp_path / f"out-{task}.txt").open("a")
             started.append(

@@ -3,7 +3,6 @@
 import copy
 import json
 import os
-import socket
 import subprocess
 import sys
 
@@ -138,15 +137,12 @@ def test_processes_retrieve_as_one(fitted, tmp_path, own):
 
 
 @pytest.mark.slow
-def test_two_nodes_of_two_score_as_one(fitted, tmp_path):
+def test_two_nodes_of_two_score_as_one(fitted, tmp_path, free_port):
     checkpoint, metrics = fitted[tokens]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
     flags = [*PROCESSES, *CORRECTED, "--trainer.devices=2", "--trainer.num_nodes=2"]
     command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
     torchrun = "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=2"
-    where = "--master_addr=127.0.0.1", f"--master_port={port}"
+    where = "--master_addr=127.0.0.1", f"--master_port={free_port()}"
     nodes = [
         start(tmp_path, *torchrun, f"--node_rank={node}", *where, *command) for node in range(2)
     ]

@@ -3,7 +3,6 @@
 import faulthandler
 import functools
 import multiprocessing
-import socket
 from pathlib import Path
 
 import pytest
@@ -60,17 +59,14 @@ def folder(tmp_path_factory, folders):
 
 
 @pytest.fixture(scope="module")
-def outcomes_of(folder, folders):
+def outcomes_of(folder, folders, free_port):
     """Every process's outcomes of some fits, by fit and strategy."""
 
     @functools.cache
     def _of(names):
-        with socket.socket() as free:
-            free.bind(("localhost", 0))
-            port = free.getsockname()[1]
         # a server that has imported everything once starts both, instead of two imports
         multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-        arguments = str(folder), folders("bert"), port, names
+        arguments = str(folder), folders("bert"), free_port(), names
         mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
         return [torch.load(folder / f"{names[0]}-{process}.pt") for process in range(WORLD)]
 
