@@ -208,10 +208,8 @@ class RetrievalModule(pl.LightningModule, ABC):
         if self.hub_correction is not None and not fitting:
             with self.trainer.precision_plugin.forward_context():  # as the gallery was encoded
                 bank = encode_split(self, self.data, "train")
-            found = hub_report(
-                *(self.similarity, gallery, bank, self.hub_correction),
-                lambda head, scored: protocol.evaluate(head, scored, *split_ids).scores,
-            )
+            ranked = self.similarity, gallery, bank
+            found = hub_report(*ranked, self.hub_correction, protocol, *split_ids)
             evaluation = replace(evaluation, hub_correction=found)
             name = type(self.hub_correction).__name__
             named |= {f"{split}/{name}_{key}": value for key, value in found["scores"].items()}

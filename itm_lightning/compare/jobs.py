@@ -141,16 +141,17 @@ def train(plan: Plan, split: str | None) -> tuple[tuple[Variant, ...], list[str]
         for job in jobs
         if job.folder in errors and job not in chosen[head]
     ]
-    finished = [j.folder for jobs in chosen.values() for j in jobs if j.folder not in errors]
-    split = split or split_of(finished)
+    every = [job.folder for jobs in chosen.values() for job in jobs]
+    split = split or split_of([folder for folder in every if folder not in errors])
     variants = []
     for head, jobs in chosen.items():
         outcomes = []
-        for folder in (job.folder for job in jobs if job.folder in finished):
+        for job in jobs:
             try:
-                outcomes.append(read_outcome(folder, split))
+                if job.folder not in errors:
+                    outcomes.append(read_outcome(job.folder, split))
             except InputError as unscored:
-                errors[folder] = one_line(unscored)
+                errors[job.folder] = one_line(unscored)
         failed = [f"{j.folder.name}: {errors[j.folder]}" for j in jobs if j.folder in errors]
         error = None if outcomes else failed[0].partition(": ")[2]
         variants.append(Variant(head.label, tuple(outcomes), error))

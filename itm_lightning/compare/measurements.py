@@ -125,12 +125,9 @@ class Measurements:
         hub = explanation = None
         if self.correction is not None:
             bank = encode_split(matcher, data, "train")
-            protocol = from_config(outcome.results["protocol"])
+            correction, protocol = map(from_config, (self.correction, outcome.results["protocol"]))
             split_ids = data.texts_of_image(split), data.minimal_pairs(split)
-            hub = hub_report(
-                *(head, gallery, bank, from_config(self.correction)),
-                lambda head, scored: protocol.evaluate(head, scored, *split_ids).scores,
-            )
+            hub = hub_report(head, gallery, bank, correction, protocol, *split_ids)
         if self.explained:
             photos = ITMDataModule(self.photos or outcome.source(), batch_size)
             with torch.enable_grad():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures, as_sharded
 from itm_lightning.metrics.gallery import Gallery
+from itm_lightning.metrics.protocols.base import Protocol
 from itm_lightning.part import to_config
 from itm_lightning.ranking import TopK, reduce_scores, top_k
 from itm_lightning.similarity.base import Similarity
@@ -70,7 +71,9 @@ def hub_report(
     gallery: Gallery,
     bank: Gallery,
     correction: HubCorrection,
-    score: Callable[[Similarity, Gallery], Mapping[str, float]],
+    protocol: Protocol,
+    texts_of_image: Mapping[int, Sequence[int]],
+    minimal_pairs: Mapping[int, int],
 ) -> dict[str, Any]:
     """What a correction changes in the retrieval of a gallery, in plain values; a collective.
 
@@ -79,7 +82,9 @@ def hub_report(
         gallery: the images and texts to be ranked.
         bank: those of the training split.
         correction: of hubs.
-        score: a protocol's scores of a head and a gallery.
+        protocol: by which the corrected scores are made.
+        texts_of_image: see :meth:`itm_lightning.metrics.protocols.Protocol.evaluate`.
+        minimal_pairs: see there.
 
     Returns:
         ``correction``, its config; ``bank``, how many ``images`` and ``texts`` it has; ``scores``
@@ -93,7 +98,7 @@ def hub_report(
     return {
         "correction": to_config(correction),
         "bank": {"images": len(bank.images), "texts": len(bank.texts)},
-        "scores": dict(score(head, corrected)),
+        "scores": protocol.evaluate(head, corrected, texts_of_image, minimal_pairs).scores,
         "hubness": {
             when: hubness(top_k(scorer, scored.images, scored.texts, NEAREST))
             for when, (scorer, scored) in both.items()

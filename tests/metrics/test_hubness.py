@@ -142,11 +142,12 @@ def with_hubs(seed, n=150):
 def test_a_report_says_what_a_correction_changes(name):
     gallery, bank = with_hubs(1), with_hubs(2)
     correction = CORRECTIONS[name]
+    split_ids = {i: [i] for i in range(150)}, {}
 
     def scores(head, scored):
-        return Retrieval().evaluate(head, scored, {i: [i] for i in range(150)}).scores
+        return Retrieval().evaluate(head, scored, *split_ids).scores
 
-    report = hub_report(Cosine(), gallery, bank, correction, scores)
+    report = hub_report(Cosine(), gallery, bank, correction, Retrieval(), *split_ids)
     assert report["correction"]["class_path"].rpartition(".")[2] == name
     assert report["bank"] == {"images": 150, "texts": 150}
     assert report["scores"] == scores(*correct_hubs(Cosine(), gallery, bank, correction))
