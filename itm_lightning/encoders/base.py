@@ -100,6 +100,11 @@ class Encoder(Part, nn.Module, ABC):
         """Compiles the trunk only: :func:`torch.compile` gains nothing in a tokeniser."""
         self.network.compile(*args, **kwargs)
 
+    def _pooled(self, tokens: Tensor, mask: Tensor) -> Features:
+        """The features that the pooling makes of the trunk's tokens."""
+        tokens = self.pooling.relate(tokens, mask)
+        return Features(tokens, mask, self.pooling(tokens, mask))
+
     def _trunk_gradient(self) -> torch.set_grad_enabled:
         """The context in which the trunk runs: without gradient where it is frozen."""
         return torch.set_grad_enabled(torch.is_grad_enabled() and self.trainable)
@@ -198,7 +203,7 @@ class ImageEncoder(Encoder):
         else:
             tokens = self.trunk(images)
             mask = torch.ones(tokens.shape[:2], dtype=torch.bool, device=tokens.device)
-        return Features(tokens, mask, self.pooling(tokens, mask))
+        return self._pooled(tokens, mask)
 
 
 class TextEncoder(Encoder):

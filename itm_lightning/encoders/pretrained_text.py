@@ -125,7 +125,7 @@ class PretrainedText(TextEncoder):
         stored = None if self.trainable else self._stored_tokens()  # explanations change its inputs
         tokens, mask = self._encode(texts) if stored is None else stored(texts, self._encode)
         tokens, mask = tokens.to(self.device), mask.to(self.device)
-        return Features(tokens, mask, self.pooling(tokens, mask))
+        return self._pooled(tokens, mask)
 
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """The model's tokens ``(B, L, D)`` and their mask."""

@@ -117,7 +117,7 @@ class RecurrentText(TextEncoder):
         words = self.dropout(self.embedding(self._with_unknown(ids, mask)))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         tokens, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True)
-        return Features(tokens, mask, self.pooling(tokens, mask))
+        return self._pooled(tokens, mask)
 
     @override
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:

@@ -57,7 +57,7 @@ class RegionFeatures(ImageEncoder):
             )
         if self.training and self.drop:
             regions, mask = drop_regions(regions, mask, self.drop)
-        return Features(regions, mask, self.pooling(regions, mask))
+        return self._pooled(regions, mask)
 
     @override
     def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:

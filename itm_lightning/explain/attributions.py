@@ -195,7 +195,8 @@ def _empty(matcher: Matcher, image: Seen) -> Tensor:
     if isinstance(image.inputs, Features):
         return torch.zeros_like(image.tokens)
     with torch.no_grad():  # float pixels are normalised already, and the mean is zero
-        return matcher.image_encoder.trunk(torch.zeros(image.inputs.shape, device=matcher.device))
+        black = torch.zeros(image.inputs.shape, device=matcher.device)
+        return matcher.image_encoder(black).tokens
 
 
 def _image_vectors(matcher: Matcher, image: Seen, tokens: Tensor) -> Tensor:

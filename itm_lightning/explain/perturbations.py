@@ -73,9 +73,9 @@ def _with_hidden_places(matcher: Matcher, image: Seen) -> Tensor:
 def _encoded(matcher: Matcher, image: Seen, versions: Tensor) -> Features:
     if not isinstance(image.inputs, Features):
         return matcher.image_encoder(versions)
-    tokens = image.tokens
-    tokens = tokens.expand(len(versions), -1, -1)
-    return Features(tokens, versions, matcher.image_encoder.pooling(tokens, versions))
+    assert image.inputs.tokens is not None  # regions
+    regions = image.inputs.tokens.expand(len(versions), -1, -1)
+    return matcher.image_encoder(Features(regions, versions, None))
 
 
 # -- gradients --------------------------------------------------------------------------------

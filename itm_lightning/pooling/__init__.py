@@ -9,6 +9,7 @@ from itm_lightning.pooling.last import LastPooling
 from itm_lightning.pooling.max import MaxPooling
 from itm_lightning.pooling.mean import MeanPooling
 from itm_lightning.pooling.recurrent import RecurrentPooling
+from itm_lightning.pooling.region_graph import RegionGraph
 
 __all__ = [
     "GPO",
@@ -20,4 +21,5 @@ __all__ = [
     "MeanPooling",
     "Pooling",
     "RecurrentPooling",
+    "RegionGraph",
 ]

@@ -25,6 +25,14 @@ class Pooling(Part, nn.Module, ABC):
             dim: width of the tokens.
         """
 
+    def relate(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        """The tokens ``(B, L, D)`` as the encoder gives them and :meth:`forward` reads them.
+
+        A pooling whose tokens first learn from each other overrides it; here they are unchanged.
+        Arguments as of :meth:`forward`.
+        """
+        return tokens
+
     @abstractmethod
     def forward(self, tokens: Tensor, mask: Tensor) -> Tensor:
         """One vector a row, ``(B, D)``.

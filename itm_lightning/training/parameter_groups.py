@@ -10,6 +10,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from itm_lightning.encoders.base import Encoder
+from itm_lightning.encoders.pretrained import freeze_unreached
 from itm_lightning.errors import InputError
 from itm_lightning.sharding import separate
 from itm_lightning.similarity.base import Similarity
@@ -66,7 +67,7 @@ def groups_by_factor(
 
 
 def freeze_unused(encoders: Iterable[Encoder], similarity: Similarity) -> None:
-    """Freezes the encoders' poolings where the head reads tokens alone.
+    """Freezes what makes the encoders' pooled vectors where the head reads tokens alone.
 
     Args:
         encoders: the encoders of both sides.
@@ -75,4 +76,13 @@ def freeze_unused(encoders: Iterable[Encoder], similarity: Similarity) -> None:
     one = Features.from_tokens(torch.zeros(1, 1, 1))
     if similarity.select(one).pooled is None:
         for encoder in encoders:
-            encoder.pooling.requires_grad_(False)
+            pooling = encoder.pooling
+            weight = next(pooling.parameters(), None)
+            if weight is None:
+                continue
+            pooling.eval()  # a look, from which batch normalisation is not to learn
+            with torch.enable_grad():
+                token = weight.new_zeros(1, 1, encoder.dim)
+                tokens = pooling.relate(token, torch.ones_like(token[..., 0], dtype=torch.bool))
+            pooling.train(encoder.training)
+            freeze_unreached(pooling, tokens)

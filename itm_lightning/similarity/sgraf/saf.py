@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from itm_lightning.distributed.masked_batch_norm import MaskedBatchNorm
 from itm_lightning.registry import register
 from itm_lightning.similarity.sgraf.base import Sgraf
-from itm_lightning.similarity.sgraf.masked_batch_norm import MaskedBatchNorm
 from itm_lightning.types import unit
 
 _EPS = 1e-8

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from itm_lightning.similarity.sgraf.masked_batch_norm import MaskedBatchNorm
+from itm_lightning.distributed.masked_batch_norm import MaskedBatchNorm
 from itm_lightning.types import masked_mean, unit
 
 _CPU_ELEMENTS = 2**19  # 2 MB in float32: fits the cache of one core

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.distributed import Processes, SingleProcess, all_processes
 from itm_lightning.distributed.collectives import all_reduce_sum
+from itm_lightning.distributed.group import Processes, SingleProcess, all_processes
 
 _EPS = 1e-5
 _MOMENTUM = 0.1

@@ -2,7 +2,7 @@ import pytest
 import torch
 from pytorch_lightning.plugins.layer_sync import TorchSyncBatchNorm
 
-from itm_lightning.similarity.sgraf.masked_batch_norm import MaskedBatchNorm
+from itm_lightning.distributed.masked_batch_norm import MaskedBatchNorm
 
 
 @pytest.fixture
