@@ -19,6 +19,7 @@ from itm_lightning.encoders.region_features import RegionFeatures
 from itm_lightning.encoders.timm_vision import TimmVision
 from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
 from itm_lightning.encoders.vocabulary import Vocabulary
+from itm_lightning.encoders.word_pieces import WordPieces
 
 __all__ = [
     "BagOfWords",
@@ -36,4 +37,5 @@ __all__ = [
     "TimmVision",
     "TorchvisionCNN",
     "Vocabulary",
+    "WordPieces",
 ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from itm_lightning.errors import InputError, one_line
-
-LoadedT = TypeVar("LoadedT")
+from itm_lightning.utils.pretrained_models import load
 
 # one byte becomes one character, so that binary files (SentencePiece) can be kept as str too
 _ENCODING = "latin-1"
@@ -67,25 +65,6 @@ def _first(keys: list[str], count: int = 3) -> str:
     return ", ".join(keys[:count]) + (", …" if len(keys) > count else "")
 
 
-def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
-    """Calls a ``from_pretrained`` of transformers.
-
-    Args:
-        from_pretrained: the method of a class of models, tokenisers, …
-        name: local folder or hub name.
-
-    Raises:
-        InputError: neither a folder nor the hub has it; the message says how to give a folder.
-    """
-    try:
-        return from_pretrained(name)
-    except Exception as error:  # transformers raises many kinds of errors
-        raise InputError(
-            f"{name!r} cannot be loaded from a local folder, the hub's cache or the hub; give the "
-            f"path of a folder that save_pretrained wrote (transformers says: {one_line(error)})"
-        ) from error
-
-
 def load_model(name: str) -> Any:
     """The whole model in float32, in whatever precision it is stored."""
     from transformers import AutoModel
@@ -94,16 +73,11 @@ def load_model(name: str) -> Any:
 
 
 def rebuild_model(config: dict[str, Any]) -> Any:
-    """The model that :func:`describe_model` described, with random weights, in float32."""
+    """The model that ``describe_model`` described, with random weights, in float32."""
     from transformers import CONFIG_MAPPING, AutoModel
 
     cls = CONFIG_MAPPING[config["model_type"]]
     return AutoModel.from_config(cls.from_dict(config)).float()
-
-
-def describe_model(model: Any) -> dict[str, Any]:
-    """The model's architecture in plain values."""
-    return json.loads(model.config.to_json_string(use_diff=False))
 
 
 class JointSpace(nn.Module):

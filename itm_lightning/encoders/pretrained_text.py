@@ -17,9 +17,7 @@ from typing_extensions import override
 from itm_lightning.encoders.base import TextEncoder, Token, tensors_sha256
 from itm_lightning.encoders.pretrained import (
     JointSpace,
-    describe_model,
     freeze_unreached,
-    load,
     load_model,
     read_tokeniser,
     rebuild_model,
@@ -33,6 +31,7 @@ from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import FirstPooling, Pooling
 from itm_lightning.registry import register
 from itm_lightning.types import Features
+from itm_lightning.utils.pretrained_models import describe_model, load
 
 READ_PADDING = {"siglip_text_model", "siglip2_text_model"}
 """Models that attend to padding, because they were trained on texts padded to full length."""
@@ -106,10 +105,7 @@ class PretrainedText(TextEncoder):
         self._model: ExtraState = {}
         self._files: dict[str, str] = {}
         if not is_skipping_pretrained():
-            from transformers import AutoTokenizer
-
-            tokeniser = load(AutoTokenizer.from_pretrained, name)
-            self._build(load_model(name), read_tokeniser(tokeniser))
+            self._build(*self._pretrained())
 
     def extra_state(self) -> ExtraState:
         """The model's architecture and its tokeniser's files."""
@@ -145,6 +141,13 @@ class PretrainedText(TextEncoder):
         if self.training or self._store_folder.is_dir():
             self._stored = StoredTokens(self._store_folder, self.dim)
         return self._stored
+
+    def _pretrained(self) -> tuple[Any, dict[str, str]]:
+        """The model and the files of its tokeniser."""
+        from transformers import AutoTokenizer
+
+        tokeniser = load(AutoTokenizer.from_pretrained, self.name)
+        return load_model(self.name), read_tokeniser(tokeniser)
 
     def _build(self, model: Any, files: dict[str, str]) -> None:
         self._model, self._files = describe_model(model), files

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import (
     JointSpace,
-    describe_model,
     freeze_unreached,
     load_model,
     rebuild_model,
@@ -24,6 +23,7 @@ from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import FirstPooling, Pooling
 from itm_lightning.registry import register
+from itm_lightning.utils.pretrained_models import describe_model
 
 logger = logging.getLogger(__name__)
 

@@ -14,9 +14,11 @@ from itm_lightning.similarity.bilinear import Bilinear
 from itm_lightning.similarity.cca import CCA
 from itm_lightning.similarity.cosine import Cosine
 from itm_lightning.similarity.cross_attention import CrossAttention
+from itm_lightning.similarity.cross_encoder import CrossEncoder
 from itm_lightning.similarity.dot_product import DotProduct
 from itm_lightning.similarity.ensemble import Ensemble
 from itm_lightning.similarity.euclidean import Euclidean
+from itm_lightning.similarity.fashion_bert import FashionBERT
 from itm_lightning.similarity.gaussian import Gaussian
 from itm_lightning.similarity.hamming import Hamming
 from itm_lightning.similarity.hard_assignment import HardAssignment
@@ -45,10 +47,12 @@ __all__ = [
     "ClosedForm",
     "Cosine",
     "CrossAttention",
+    "CrossEncoder",
     "DotProduct",
     "Embedding",
     "Ensemble",
     "Euclidean",
+    "FashionBERT",
     "Gaussian",
     "Hamming",
     "HardAssignment",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -11,10 +9,9 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
-from itm_lightning.similarity.base import TokenSimilarity
+from itm_lightning.similarity.cross_encoder import CrossEncoder, Embedded, joined
 from itm_lightning.similarity.functional import of_width
-from itm_lightning.similarity.unit_tokens import in_tiles, recomputed
-from itm_lightning.types import Features, Rows, at_least_float32, full_precision, unit_tokens
+from itm_lightning.types import Features, at_least_float32, full_precision, unit_tokens
 
 HEAD_WIDTH = 64  # of one attention head, as in BERT and ViT
 WIDENING = 4  # of the feed-forward layer
@@ -68,28 +65,13 @@ def _by_head(tokens: Tensor) -> Tensor:
     return tokens.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)
 
 
-@dataclass(frozen=True)
-class Embedded(Rows):
-    """One side, as the transformer reads it.
-
-    Attributes:
-        tokens: ``(B, L, W)``.
-        mask: ``(B, L)`` bool, ``True`` at real tokens.
-    """
-
-    tokens: Tensor
-    mask: Tensor
-
-
 @register("similarity")
-class TransformerMatching(TokenSimilarity):
+class TransformerMatching(CrossEncoder):
     """A transformer reads a score token and both sides' tokens; a linear layer scores the former.
 
     ``w · LN(transformer([s; v_1 + e_V, …; t_1 + e_T, …])_s) + b``: the matching head of one-stream
     models (Chen et al., "UNITER: UNiversal Image-TExt Representation Learning", ECCV 2020, section
     3.1 and "Image-Text Matching"; Li et al., "VisualBERT", 2019), small, on top of any encoders.
-    All regions and words attend to each other, so that each pair costs a pass through the network,
-    thousands of times as much as a cosine: meant to re-rank the best pairs of a cheaper head.
 
     Tokens are scaled to length 1, mapped to the transformer's width, and marked by a learnt
     embedding of their side; positions are left to the encoders.
@@ -134,11 +116,6 @@ class TransformerMatching(TokenSimilarity):
     def prepare_texts(self, texts: Features) -> Embedded:
         return self._embedded(texts, self.text_type)
 
-    def score(self, images: Embedded, texts: Embedded) -> Tensor:
-        """Scores ``(n_images, n_texts)``, a few pairs at a time."""
-        width = self.pair_elements(images.mask.shape[1], texts.mask.shape[1], self.dim)
-        return in_tiles(recomputed(self._scores), images, texts, width)
-
     def _embedded(self, features: Features, kind: Tensor) -> Embedded:
         tokens, mask = self.tokens(features)
         tokens = unit_tokens(of_width(self.dim, tokens, self), mask)
@@ -146,28 +123,16 @@ class TransformerMatching(TokenSimilarity):
             projected = self.projection(tokens.to(kind.dtype))
             return Embedded(self.embedded_norm(projected + kind), mask)
 
-    def _scores(self, images: Embedded, texts: Embedded) -> Tensor:
-        tokens, mask = self._pairs(images, texts)
+    @override
+    def pair_scores(self, images: Embedded, texts: Embedded) -> Tensor:
+        start = Embedded(
+            self.score_token.expand(len(images), 1, -1), images.mask.new_ones(len(images), 1)
+        )
+        tokens, mask = joined(start, images, texts)
         *earlier, last = self.layers
         for layer in earlier:
             tokens = layer(tokens, tokens, mask)
         # after the last layer only the score token is needed
         score_tokens = last(tokens[:, :1], tokens, mask).squeeze(1)
         with full_precision(score_tokens):
-            scores = self.evaluate(self.final_norm(score_tokens))
-            return at_least_float32(scores).view(len(images), len(texts))
-
-    def _pairs(self, images: Embedded, texts: Embedded) -> tuple[Tensor, Tensor]:
-        """Tokens ``(n_images · n_texts, 1 + R + L, W)`` of all pairs, and their mask."""
-        n, m = len(images), len(texts)
-        parts = [
-            self.score_token.expand(n, m, 1, -1),
-            images.tokens.unsqueeze(1).expand(-1, m, -1, -1),
-            texts.tokens.expand(n, -1, -1, -1),
-        ]
-        masks = [
-            images.mask.new_ones(n, m, 1),
-            images.mask.unsqueeze(1).expand(-1, m, -1),
-            texts.mask.expand(n, -1, -1),
-        ]
-        return torch.cat(parts, dim=2).flatten(0, 1), torch.cat(masks, dim=2).flatten(0, 1)
+            return at_least_float32(self.evaluate(self.final_norm(score_tokens)).squeeze(-1))

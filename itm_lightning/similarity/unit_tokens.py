@@ -209,9 +209,15 @@ def in_tiles(
         texts: the texts, prepared.
         width: how many numbers a pair takes.
     """
-    elements = _TILE_CPU_ELEMENTS if images.device.type == "cpu" else _TILE_GPU_ELEMENTS
-    rows, columns = _tile_shape(len(images), len(texts), elements // max(1, width))
+    pairs = pairs_of_a_tile(images.device, width)
+    rows, columns = _tile_shape(len(images), len(texts), pairs)
     return _by_parts(score, images, texts, rows, columns)
+
+
+def pairs_of_a_tile(device: torch.device, width: int) -> int:
+    """How many pairs of ``width`` numbers each are computed at a time; at least 1."""
+    elements = _TILE_CPU_ELEMENTS if device.type == "cpu" else _TILE_GPU_ELEMENTS
+    return max(1, elements // max(1, width))
 
 
 def in_slices(
@@ -236,14 +242,18 @@ def in_slices(
     return _by_parts(recomputed(score), images, texts, rows, columns)
 
 
-def recomputed(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def recomputed(function: Callable[..., Tensor], random: bool = False) -> Callable[..., Tensor]:
     """The function, keeping only its arguments, and computed again in the backward pass.
 
-    It must not change its arguments, nor draw random numbers.
+    It must not change its arguments.
+
+    Args:
+        function: of any arguments.
+        random: whether it draws random numbers, which are then drawn again as they were.
     """
     if not torch.is_grad_enabled():
         return function
-    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=False)
+    return partial(checkpoint, function, use_reentrant=False, preserve_rng_state=random)
 
 
 def _by_parts(

@@ -31,6 +31,7 @@ EXAMPLES = {
     "RegionFeatures": lambda folder, **more: {"dim": 6, **more},
     "PretrainedText": lambda folder, **more: {"name": folder("bert"), **more},
     "RecurrentText": lambda folder, **more: {"hidden": 8, "word_dim": 6, **more},
+    "WordPieces": lambda folder, **more: {"name": folder("bert"), "dim": 16, **more},
     "BagOfWords": lambda folder, **more: {"dim": 16, **more},
 }
 IMAGE_ENCODERS = list_registered("image_encoder")
@@ -146,7 +147,7 @@ class TestEveryEncoder:
 
 
 @pytest.mark.parametrize(
-    "name", [n for n in WITH_TOKENS if n not in ["RecurrentText", *WITHOUT_TRUNK]]
+    "name", [n for n in WITH_TOKENS if n not in ["RecurrentText", "WordPieces", *WITHOUT_TRUNK]]
 )
 class TestFrozenTrunk:
     def test_neither_learns_nor_leaves_evaluation(self, name, folders):

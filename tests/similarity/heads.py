@@ -11,6 +11,7 @@ from tests.made_up import made_up_features
 DIM = 8
 NEEDED = {
     "dim": DIM,
+    "layers": 2,
     "heads": [similarity.Cosine(), similarity.DotProduct()],
 }
 
