@@ -184,10 +184,10 @@ def check_regions(source: RegionSource, record: Record, encoder: ImageEncoder) -
             f"({_first_difference(made_by, own)}): run `lightning extract` again"
         )
     width, reader = source.regions(record).shape[-1], type(encoder).__name__
-    if width != encoder.dim:
+    if width != encoder.trunk_dim:
         raise InputError(
             f"the regions of {type(source).__name__} are {width} wide, but {reader} reads "
-            f"{encoder.dim}: set model.image_encoder to the encoder that made them, or to "
+            f"{encoder.trunk_dim}: set model.image_encoder to the encoder that made them, or to "
             f"RegionFeatures with dim: {width}"
         )
 

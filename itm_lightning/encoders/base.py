@@ -14,13 +14,14 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from itm_lightning.encoders.projection import NoProjection, Projection
 from itm_lightning.errors import InputError
 from itm_lightning.part import Part, to_config
 from itm_lightning.pooling import MeanPooling, Pooling
 from itm_lightning.types import Features
 from itm_lightning.utils.images import as_image
 
-_OF_TRAINING = ("trainable", "pooling", "augment")  # the trunk's tokens do not depend on them
+_OF_TRAINING = ("trainable", "pooling", "projection", "augment")  # tokens do not depend on them
 _MOST_OTHERS = 8  # tokens that precede a grid: class token and registers
 
 
@@ -42,8 +43,7 @@ class Grid(NamedTuple):
     Attributes:
         rows: number of rows; the cells are square.
         columns: number of columns.
-        first: index of the grid's first token; the tokens before it (class token, registers) have
-            no place.
+        first: index of the grid's first token; class token and registers before it have no place.
     """
 
     rows: int
@@ -59,24 +59,33 @@ class Encoder(Part, nn.Module, ABC):
     Args:
         trainable: whether the trunk is trained. A frozen trunk stays in evaluation mode.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
+        projection: maps the trunk's tokens before they are pooled, as in VSE∞; none by default.
 
     Attributes:
         dim: width of the tokens and of the pooled vector.
+        trunk_dim: width of the trunk's tokens, before the projection.
     """
 
     dim: int
+    trunk_dim: int
     network: nn.Module
 
-    def __init__(self, trainable: bool = True, pooling: Pooling | None = None) -> None:
+    def __init__(
+        self,
+        trainable: bool = True,
+        pooling: Pooling | None = None,
+        projection: Projection | None = None,
+    ) -> None:
         super().__init__()
         self.trainable = trainable
         self.pooling = MeanPooling() if pooling is None else pooling
+        self.projection = NoProjection() if projection is None else projection
 
     def _adopt(self, network: nn.Module, dim: int) -> None:
         """Makes ``network`` the trunk, which gives tokens of width ``dim``."""
         self.network = network.requires_grad_(self.trainable)
-        self.dim = dim
-        self.pooling.build(dim)
+        self.trunk_dim, self.dim = dim, self.projection.build(dim)
+        self.pooling.build(self.dim)
         self.train(self.training)
 
     @property
@@ -101,8 +110,8 @@ class Encoder(Part, nn.Module, ABC):
         self.network.compile(*args, **kwargs)
 
     def _pooled(self, tokens: Tensor, mask: Tensor) -> Features:
-        """The features that the pooling makes of the trunk's tokens."""
-        tokens = self.pooling.relate(tokens, mask)
+        """The features that projection and pooling make of the trunk's tokens."""
+        tokens = self.pooling.relate(self.projection.project(tokens), mask)
         return Features(tokens, mask, self.pooling(tokens, mask))
 
     def _trunk_gradient(self) -> torch.set_grad_enabled:
@@ -126,9 +135,13 @@ class ImageEncoder(Encoder):
     """Name of the constructor's argument that only says where the weights come from, if any."""
 
     def __init__(
-        self, trainable: bool = True, pooling: Pooling | None = None, augment: bool = False
+        self,
+        trainable: bool = True,
+        pooling: Pooling | None = None,
+        augment: bool = False,
+        projection: Projection | None = None,
     ) -> None:
-        super().__init__(trainable, pooling)
+        super().__init__(trainable, pooling, projection)
         self.augment = augment
 
     @abstractmethod
@@ -148,7 +161,7 @@ class ImageEncoder(Encoder):
                 of such images, of any sizes.
 
         Raises:
-            InputError: a file is missing or does not decode, or there is no image.
+            InputError: a file is missing or does not decode, or there is none.
         """
         if isinstance(images, Features) or (isinstance(images, Tensor) and images.ndim == 4):
             return images
@@ -256,8 +269,7 @@ def fingerprint(encoder: ImageEncoder) -> dict[str, Any]:
         encoder: its pooling, its training and the path of its weights do not matter.
 
     Returns:
-        Its class, its arguments, its transform and normalisation in evaluation, and the SHA-256 of
-        its trunk's tensors.
+        Its class, arguments, transform and normalisation in evaluation, and its tensors' SHA-256.
     """
     cls = type(encoder)
     return {
@@ -274,17 +286,10 @@ def tensors_sha256(network: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(_bytes(tensor))
+        tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor  # a collective
+        numbers = tensor.detach().cpu().contiguous().reshape(-1)  # in the order of their indices
+        digest.update(numbers.view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> bytes:
-    """The bytes of the numbers in the order of their indices, in any memory format.
-
-    A collective operation where the tensor is sharded.
-    """
-    tensor = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def _arguments(encoder: ImageEncoder) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from itm_lightning.encoders.pretrained import (
     rebuild_model,
     rebuild_tokeniser,
 )
+from itm_lightning.encoders.projection import Projection
 from itm_lightning.encoders.stored_tokens import StoredTokens
 from itm_lightning.encoders.vocabulary import TextCache, pad
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
@@ -68,6 +69,7 @@ class PretrainedText(TextEncoder):
         store: folder in which a frozen model keeps the tokens of texts in float16, so that it runs
             once over each text for all epochs and all runs. Training makes the folder; where it is
             missing, evaluation does without.
+        projection: maps the tokens before they are pooled; none by default.
 
     Raises:
         InputError: there is no such model, it does not take text, it reads fewer tokens than
@@ -85,10 +87,11 @@ class PretrainedText(TextEncoder):
         word_noise: float = 0.0,
         joint_space: bool = False,
         store: str | None = None,
+        projection: Projection | None = None,
     ) -> None:
         if joint_space and pooling is None:
             pooling = FirstPooling()
-        super().__init__(trainable, pooling)
+        super().__init__(trainable, pooling, projection)
         self.joint_space = joint_space
         check_share("PretrainedText", word_noise)
         self.name = name
@@ -120,8 +123,7 @@ class PretrainedText(TextEncoder):
         """Features of ``B`` texts, one token a piece of a word."""
         stored = None if self.trainable else self._stored_tokens()  # explanations change its inputs
         tokens, mask = self._encode(texts) if stored is None else stored(texts, self._encode)
-        tokens, mask = tokens.to(self.device), mask.to(self.device)
-        return self._pooled(tokens, mask)
+        return self._pooled(tokens.to(self.device), mask.to(self.device))
 
     def _encode(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         """The model's tokens ``(B, L, D)`` and their mask."""
@@ -139,7 +141,7 @@ class PretrainedText(TextEncoder):
             name = hashlib.sha256(json.dumps(of).encode()).hexdigest()[:16]
             self._store_folder = Path(self.store) / name
         if self.training or self._store_folder.is_dir():
-            self._stored = StoredTokens(self._store_folder, self.dim)
+            self._stored = StoredTokens(self._store_folder, self.trunk_dim)
         return self._stored
 
     def _pretrained(self) -> tuple[Any, dict[str, str]]:

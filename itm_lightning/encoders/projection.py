@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from abc import ABC, abstractmethod
 
 from torch import Tensor, nn
@@ -97,18 +96,29 @@ class NoProjection(Projection):
 class MLPProjection(Projection):
     """A network with hidden layers: linear, ReLU, dropout, as often as ``layers``, then linear.
 
+    VSE∞ (Chen et al. 2021) has one hidden layer of half the width, ``batch_norm`` and ``skip``.
+
     Args:
         dim: width of the projected vectors.
         hidden: width of the hidden layers.
         layers: how many hidden layers there are.
         dropout: share of the channels set to zero in training, before each linear map.
+        batch_norm: batch normalisation before each ReLU, over all vectors of a batch, padding
+            included.
+        skip: adds a linear map of the vectors to what the network makes of them.
 
     Raises:
         InputError: a width or ``layers`` is below 1.
     """
 
     def __init__(
-        self, dim: int = 512, hidden: int = 1024, layers: int = 1, dropout: float = 0.0
+        self,
+        dim: int = 512,
+        hidden: int = 1024,
+        layers: int = 1,
+        dropout: float = 0.0,
+        batch_norm: bool = False,
+        skip: bool = False,
     ) -> None:
         super().__init__()
         self.dim = _checked_dim(self, dim)
@@ -117,23 +127,26 @@ class MLPProjection(Projection):
                 f"MLPProjection: hidden is {hidden} and layers {layers}; both must be at least 1"
             )
         self.hidden, self.layers, self.dropout = hidden, layers, dropout
+        self.batch_norm, self.skips = batch_norm, skip
 
     @override
     def build(self, in_dim: int) -> int:
-        widths = [in_dim, *[self.hidden] * self.layers]
-        hidden = [
-            layer
-            for width, following in itertools.pairwise(widths)
-            for layer in (nn.Dropout(self.dropout), _linear(width, following), nn.ReLU())
-        ]
-        self.network = nn.Sequential(
-            *hidden, nn.Dropout(self.dropout), _linear(self.hidden, self.dim)
-        )
+        hidden: list[nn.Module] = []
+        for width in [in_dim, *[self.hidden] * (self.layers - 1)]:
+            hidden += [nn.Dropout(self.dropout), _linear(width, self.hidden)]
+            hidden += [nn.BatchNorm1d(self.hidden)] * self.batch_norm + [nn.ReLU()]
+        last = nn.Dropout(self.dropout), _linear(self.hidden, self.dim)
+        self.network = nn.Sequential(*hidden, *last)
+        self.skip = _linear(in_dim, self.dim) if self.skips else None
         return self.dim
 
     @override
     def project(self, vectors: Tensor) -> Tensor:
-        return self.network(vectors)
+        rows = vectors.reshape(-1, vectors.shape[-1])  # what batch normalisation reads
+        projected = self.network(rows)
+        if self.skip is not None:
+            projected = projected + self.skip(rows)
+        return projected.view(*vectors.shape[:-1], self.dim)
 
 
 def build_projections(

@@ -12,7 +12,15 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
 from itm_lightning.encoders.base import TextEncoder, Token
-from itm_lightning.encoders.vocabulary import PADDING, UNKNOWN, Vocabulary, required, words_of
+from itm_lightning.encoders.vocabulary import (
+    END,
+    PADDING,
+    START,
+    UNKNOWN,
+    Vocabulary,
+    required,
+    words_of,
+)
 from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
 from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
 from itm_lightning.errors import InputError
@@ -36,13 +44,18 @@ class RecurrentText(TextEncoder):
         cell: ``"lstm"`` or ``"gru"``.
         hidden: width of the state, in each direction.
         layers: number of recurrent layers.
-        bidirectional: also read from the end; tokens are then twice as wide.
+        bidirectional: also read from the end.
+        directions: ``"concat"`` puts the states of both directions side by side, so that tokens are
+            twice as wide; ``"mean"`` takes their mean, as SCAN (Lee et al. 2018, section 3.2) does.
         word_dim: width of the word embeddings.
         dropout: share of the word embeddings' numbers that training sets to zero.
         unknown_rate: share of the words that training replaces by the unknown word, so that its
             embedding learns too.
         word_noise: share of the words that training makes unknown, replaces or deletes, as
             :func:`~itm_lightning.encoders.word_noise.noisy` says; VSE∞ uses 0.2.
+        split: how texts become words. ``"words"``: letters and digits alone; ``"treebank"``: with
+            punctuation and marks of start and end, see
+            :func:`~itm_lightning.encoders.vocabulary.split_treebank`.
         min_count: words that occur less often are unknown.
         vectors: text file of GloVe or word2vec vectors to start the embeddings from.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
@@ -65,6 +78,8 @@ class RecurrentText(TextEncoder):
         vectors: str | None = None,
         pooling: Pooling | None = None,
         word_noise: float = 0.0,
+        directions: Literal["concat", "mean"] = "concat",
+        split: Literal["words", "treebank"] = "words",
     ) -> None:
         super().__init__(pooling=pooling)
         if cell not in CELLS:
@@ -73,6 +88,8 @@ class RecurrentText(TextEncoder):
         if vectors is not None and not is_skipping_pretrained():
             check_vectors(vectors, word_dim)
         self.word_dim = word_dim
+        self.split: str = split
+        self.averages = bidirectional and directions == "mean"
         self.unknown_rate = unknown_rate
         self.word_noise = word_noise
         self.min_count = min_count
@@ -82,7 +99,7 @@ class RecurrentText(TextEncoder):
         network = CELLS[cell](
             word_dim, hidden, layers, batch_first=True, bidirectional=bidirectional
         )
-        self._adopt(network, hidden * (2 if bidirectional else 1))
+        self._adopt(network, hidden * (2 if bidirectional and not self.averages else 1))
 
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns the words, unless there is a vocabulary, which may have trained embeddings.
@@ -92,7 +109,7 @@ class RecurrentText(TextEncoder):
         """
         if self.vocabulary is not None:
             return
-        self._set_vocabulary(Vocabulary.learn(texts, self.min_count))
+        self._set_vocabulary(Vocabulary.learn(texts, self.min_count, self.split))
         if self.vectors is not None:
             self._load_vectors(self.vectors)
 
@@ -103,7 +120,7 @@ class RecurrentText(TextEncoder):
     def load_extra_state(self, state: ExtraState) -> None:
         """Sets the words; their embeddings are random until ``load_state_dict``."""
         if state != self.extra_state():
-            self._set_vocabulary(Vocabulary(state["vocabulary"]))
+            self._set_vocabulary(Vocabulary(state["vocabulary"], self.split))
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` texts, one token a word.
@@ -117,6 +134,8 @@ class RecurrentText(TextEncoder):
         words = self.dropout(self.embedding(self._with_unknown(ids, mask)))
         packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
         tokens, _ = pad_packed_sequence(self.network(packed)[0], batch_first=True)
+        if self.averages:
+            tokens = tokens.unflatten(-1, (2, -1)).mean(dim=-2)
         return self._pooled(tokens, mask)
 
     @override
@@ -130,7 +149,7 @@ class RecurrentText(TextEncoder):
 
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
-        return [words_of(text) for text in texts]
+        return [words_of(text, self.split) for text in texts]
 
     def _with_noise(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """In training, makes a random share of the words unknown, replaces or deletes them."""
@@ -139,6 +158,9 @@ class RecurrentText(TextEncoder):
         assert self.vocabulary is not None
         known = torch.arange(UNKNOWN + 1, len(self.vocabulary))
         words = torch.arange(ids.shape[1]).expand_as(ids)
+        if self.split == "treebank":  # start and end belong to no word
+            marks = torch.tensor([self.vocabulary.id(mark) for mark in (START, END)])
+            words = words.masked_fill(torch.isin(ids, marks), -1)
         return noisy(ids, mask, words, self.word_noise, Substitutes(UNKNOWN, known, PADDING))
 
     def _with_unknown(self, ids: Tensor, mask: Tensor) -> Tensor:

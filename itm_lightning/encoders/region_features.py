@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.encoders.base import Grid, ImageEncoder
+from itm_lightning.encoders.projection import Projection
 from itm_lightning.errors import InputError
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -26,13 +27,20 @@ class RegionFeatures(ImageEncoder):
         pooling: makes the pooled vector of the regions; their mean where ``None``.
         drop: probability that training leaves out a region, from 0 to below 1; at least one
             region stays. The "size augmentation" of VSE∞ (Chen et al. 2021); 0.2 in their code.
+        projection: maps the regions before they are pooled; none by default.
 
     Raises:
         InputError: ``dim`` or ``drop`` is out of range.
     """
 
-    def __init__(self, dim: int, pooling: Pooling | None = None, drop: float = 0.0) -> None:
-        super().__init__(trainable=False, pooling=pooling)
+    def __init__(
+        self,
+        dim: int,
+        pooling: Pooling | None = None,
+        drop: float = 0.0,
+        projection: Projection | None = None,
+    ) -> None:
+        super().__init__(trainable=False, pooling=pooling, projection=projection)
         if dim < 1:
             raise InputError(f"RegionFeatures: dim is {dim}; give the width of the regions")
         if not 0 <= drop < 1:
@@ -42,7 +50,7 @@ class RegionFeatures(ImageEncoder):
 
     @override
     def forward(self, images: Tensor | Features) -> Features:
-        """Regions ``(B, L, dim)``, some dropped in training, and their pooling.
+        """Regions ``(B, L, dim)``, some dropped in training, projected, and their pooling.
 
         Raises:
             InputError: the images are pixels, or regions of another width.
@@ -51,9 +59,10 @@ class RegionFeatures(ImageEncoder):
             _refuse_pixels()
         # files may be in half precision; torch's default type is that of the model
         regions, mask = images.tokens.to(torch.get_default_dtype()), images.mask
-        if regions.shape[-1] != self.dim:
+        if regions.shape[-1] != self.trunk_dim:
             raise InputError(
-                f"RegionFeatures: dim is {self.dim}, but the regions are {regions.shape[-1]} wide"
+                f"RegionFeatures: dim is {self.trunk_dim}, but the regions are "
+                f"{regions.shape[-1]} wide"
             )
         if self.training and self.drop:
             regions, mask = drop_regions(regions, mask, self.drop)

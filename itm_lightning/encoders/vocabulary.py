@@ -21,6 +21,18 @@ PADDING, UNKNOWN = 0, 1
 WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
 """Letters and digits of any script; apostrophes within a word belong to it."""
 
+START, END = "<start>", "<end>"
+_ABBREVIATION = re.compile(r"(?:[a-z]\.)+[a-z]|mrs?|ms|dr|st|jr|sr|vs")
+_LAST_PERIOD = re.compile(r"(\S*[^\s.])\.(?=[\"')\]]*(\s|$))")
+_TREEBANK = [  # Penn Treebank's conventions, for texts in lower case
+    (re.compile(r'(^|[\s(\[{<])"'), r"\1 `` "),
+    (re.compile(r'"'), " '' "),
+    (re.compile(r"\.\.\.|--|[;@#$%&?!()\[\]{}<>]"), r" \g<0> "),
+    (re.compile(r"[,:](?!\d)"), r" \g<0> "),
+    (re.compile(r"(?<=[^\s'])('s|'m|'d|'ll|'re|'ve|n't|')(?=\s|$)"), r" \1 "),
+    (re.compile(r"\b(can)(not)\b|\b(gon|wan)(na)\b"), r" \1\3 \2\4 "),
+]
+
 _MOST = 2**20  # texts in a cache; COCO has 600,000 captions, about 200 MB
 
 
@@ -29,19 +41,21 @@ class Vocabulary:
 
     Args:
         words: the known words; the first has id 2.
+        split: one of :data:`SPLITS`, how a text becomes words.
     """
 
-    def __init__(self, words: Sequence[str]) -> None:
+    def __init__(self, words: Sequence[str], split: str = "words") -> None:
         self.words = list(words)
+        self.split = SPLITS[split]
         self._ids = {word: i for i, word in enumerate(self.words, start=UNKNOWN + 1)}
         self._rows = TextCache(self._lookup)
 
     @classmethod
-    def learn(cls, texts: Iterable[str], min_count: int = 1) -> Vocabulary:
+    def learn(cls, texts: Iterable[str], min_count: int = 1, split: str = "words") -> Vocabulary:
         """The words that occur at least ``min_count`` times, the most frequent first."""
-        counts = Counter(word for text in texts for word in split_words(text))
+        counts = Counter(word for text in texts for word in SPLITS[split](text))
         frequent = [word for word, count in counts.items() if count >= min_count]
-        return cls(sorted(frequent, key=lambda word: (-counts[word], word)))
+        return cls(sorted(frequent, key=lambda word: (-counts[word], word)), split)
 
     def __len__(self) -> int:
         """The number of ids, those of padding and unknown words included."""
@@ -56,7 +70,7 @@ class Vocabulary:
         return pad(self._rows(texts), PADDING)
 
     def _lookup(self, texts: list[str]) -> list[array]:
-        rows = ([self.id(word) for word in split_words(text)] for text in texts)
+        rows = ([self.id(word) for word in self.split(text)] for text in texts)
         return [array("i", row or [UNKNOWN]) for row in rows]
 
 
@@ -65,9 +79,32 @@ def split_words(text: str) -> list[str]:
     return WORD.findall(text.lower().replace("’", "'"))
 
 
-def words_of(text: str) -> list[Token]:
+def split_treebank(text: str) -> list[str]:
+    """Tokens as in the Penn Treebank, in lower case, between :data:`START` and :data:`END`.
+
+    ``"The dog's ball!"`` → ``<start>, the, dog, 's, ball, !, <end>``. Punctuation is split off,
+    and so are the endings of contractions; the period of an abbreviation stays. VSE++, SCAN and
+    their successors read texts so, through NLTK, whose sentence splitter knows more abbreviations.
+    """
+    spaced = _LAST_PERIOD.sub(_without_period, text.lower())
+    for pattern, replacement in _TREEBANK:
+        spaced = pattern.sub(replacement, spaced)
+    return [START, *spaced.split(), END]
+
+
+def _without_period(match: re.Match[str]) -> str:
+    word = match[1]
+    return match[0] if _ABBREVIATION.fullmatch(word) else f"{word} ."
+
+
+#: How a text becomes words.
+SPLITS: dict[str, Callable[[str], list[str]]] = {"words": split_words, "treebank": split_treebank}
+
+
+def words_of(text: str, split: str = "words") -> list[Token]:
     """The words of a text as tokens; a text without words is one special token."""
-    return [Token(word, special=False) for word in split_words(text)] or [Token("", special=True)]
+    words = SPLITS[split](text)
+    return [Token(word, word in (START, END)) for word in words] or [Token("", special=True)]
 
 
 class TextCache(Generic[RowT]):

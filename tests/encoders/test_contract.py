@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from itm_lightning.encoders import MLPProjection
 from itm_lightning.part import from_config, skip_pretrained, to_config
 from itm_lightning.pooling import AttentionPooling, MaxPooling
 from itm_lightning.registry import get, list_registered
@@ -43,6 +44,7 @@ KINDS = {
     **dict.fromkeys(TEXT_ENCODERS, "text_encoder"),
 }
 WITHOUT_TOKENS = ["BagOfWords"]  # they give a pooled vector alone, and have no weights
+WITH_PROJECTION = ["RegionFeatures", "PretrainedText"]  # of their own, before the pooling
 WITH_TOKENS = [name for name in KINDS if name not in WITHOUT_TOKENS]
 
 
@@ -58,7 +60,7 @@ def inputs(encoder, name):
         return TEXTS
     if name in WITHOUT_TRUNK:
         mask = torch.tensor([[True, True, True], [True, False, False]])
-        regions = torch.randn(2, 3, encoder.dim, generator=torch.Generator().manual_seed(0))
+        regions = torch.randn(2, 3, encoder.trunk_dim, generator=torch.Generator().manual_seed(0))
         return Features(regions, mask, None)
     transform = encoder.transform(train=False)
     noise = np.random.default_rng(0).integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
@@ -115,8 +117,10 @@ class TestEveryEncoder:
             gone.append(tmp_path / model)
             return str(shutil.copytree(folders(model), gone[-1]))
 
-        pooling = {"pooling": MaxPooling()} if name in WITH_TOKENS else {}
-        encoder = build(name, own_folder, **pooling).eval()
+        parts = {"pooling": MaxPooling()} if name in WITH_TOKENS else {}
+        if name in WITH_PROJECTION:
+            parts["projection"] = MLPProjection(dim=4, hidden=3, batch_norm=True, skip=True)
+        encoder = build(name, own_folder, **parts).eval()
         given = inputs(encoder, name)
         expected = encoder(given)
         kept = io.BytesIO()

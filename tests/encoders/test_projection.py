@@ -15,6 +15,7 @@ from itm_lightning.encoders import (
 from itm_lightning.errors import InputError
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.part import from_config, to_config
+from itm_lightning.pooling import MaxPooling
 from itm_lightning.similarity import Cosine, Mlp
 from itm_lightning.types import Features
 from tests.made_up import made_up_features
@@ -64,6 +65,31 @@ def test_by_hand():
     assert linear.project(vector).item() == pytest.approx(2 * 3 - 4 + 0.5)
     assert mlp.project(vector).item() == pytest.approx(3 * 3 + 5 * 0)  # relu(-4) is 0
     assert NoProjection().project(vector) is vector
+
+
+def test_batch_norm_and_skip_by_hand():
+    mlp = MLPProjection(dim=1, hidden=1, batch_norm=True, skip=True)
+    mlp.build(1)
+    with torch.no_grad():
+        for layer, value in ((mlp.network[1], 2.0), (mlp.network[5], 3.0), (mlp.skip, 10.0)):
+            layer.weight.fill_(value)
+    values = torch.tensor([[[1.0], [2.0]], [[3.0], [6.0]]])  # (B, L, 1), mean 3, variance 3.5
+    deviations = (values - 3) / 3.5**0.5
+    expected = 3 * deviations.relu() + 10 * values
+    torch.testing.assert_close(mlp.train().project(values), expected, atol=1e-4, rtol=1e-4)
+    evaluated = 3 * (2 * values - 0.1 * 6) / (0.9 + 0.1 * 4 * 3.5 * 4 / 3) ** 0.5 + 10 * values
+    torch.testing.assert_close(mlp.eval().project(values), evaluated, atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoders_own_projection_comes_before_its_pooling():
+    encoder = RegionFeatures(2, pooling=MaxPooling(), projection=LinearProjection(dim=1))
+    with torch.no_grad():
+        encoder.projection.linear.weight.copy_(torch.tensor([[1.0, -1.0]]))
+    regions = torch.tensor([[[5.0, 1.0], [6.0, 7.0]]])
+    features = encoder(Features(regions, torch.ones(1, 2, dtype=torch.bool), None))
+    assert (encoder.trunk_dim, encoder.dim) == (2, 1)
+    assert features.tokens.flatten().tolist() == [4, -1]
+    assert features.pooled.item() == 4  # the projection of the maxima (6, 7) would be -1
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from itm_lightning.encoders import RecurrentText, Vocabulary
-from itm_lightning.encoders.vocabulary import split_words
+from itm_lightning.encoders.vocabulary import split_treebank, split_words
 from itm_lightning.errors import InputError
 from itm_lightning.part import skip_pretrained
 from tests.encoders.conftest import TEXTS
@@ -21,6 +21,26 @@ class TestVocabulary:
         words = ["the", "dog's", "2nd", "ball", "isn't", "o'clock", "rouge", "été", "t", "shirt"]
         text = "The DOG'S 2nd ball isn’t 'o'clock' rouge_été, T-shirt!"
         assert split_words(text) == [*words[:4], "isn't", *words[5:]]
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("The dog's ball!", "the dog 's ball !"),
+            ("Two men, one in red.", "two men , one in red ."),
+            ("He can't pay $3.50.", "he ca n't pay $ 3.50 ."),
+            ('A sign says "Stop".', "a sign says `` stop '' ."),
+            ("At 5:30 (or so)... they'll go", "at 5:30 ( or so ) ... they 'll go"),
+            (
+                "Mr. X waves a U.S. flag. It cannot wave",
+                "mr. x waves a u.s. flag . it can not wave",
+            ),
+            ("t-shirt & jeans", "t-shirt & jeans"),
+            ("the kids' dog", "the kids ' dog"),
+            ("", ""),
+        ],
+    )
+    def test_words_of_the_treebank(self, text, words):
+        assert split_treebank(text) == ["<start>", *words.split(), "<end>"]
 
     def test_most_frequent_first_then_by_name(self):
         texts = iter(["b a c", "C c b", "d"])
@@ -54,6 +74,31 @@ def test_equals_the_obvious_loop(cell, kind, dim):
 def test_one_direction():
     encoder = small(bidirectional=False)
     assert encoder.dim == encoder(["a dog"]).tokens.shape[-1] == 5
+
+
+def test_the_mean_of_both_directions():
+    torch.manual_seed(0)
+    encoder = small(directions="mean").eval()
+    assert encoder.dim == 5
+    ids = [encoder.vocabulary.id(word) for word in ("a", "dog")]
+    states, _ = encoder.network(encoder.embedding.weight[ids][None])
+    expected = (states[0, :, :5] + states[0, :, 5:]) / 2
+    torch.testing.assert_close(encoder(["a dog"]).tokens[0], expected)
+
+
+def test_marks_of_start_and_end_are_tokens_but_no_words():
+    encoder = small(split="treebank", word_noise=1.0).train()
+    words = encoder.words(["A dog."])[0]
+    assert [word.text for word in words] == ["<start>", "a", "dog", ".", "<end>"]
+    assert [word.special for word in words] == [True, False, False, False, True]
+    assert encoder(["A dog."]).mask.sum() >= 3  # noise leaves the marks and one word at least
+    ids, mask = encoder._with_noise(*encoder.token_ids(["A dog."] * 50))
+    start, end = map(encoder.vocabulary.id, ("<start>", "<end>"))
+    assert (ids[:, 0] == start).all()
+    assert (ids.gather(1, mask.sum(1, keepdim=True) - 1) == end).all()
+    again = RecurrentText(hidden=5, word_dim=4, split="treebank")
+    again.load_extra_state(encoder.extra_state())
+    assert again.token_ids(["A dog."])[0].tolist() == encoder.token_ids(["A dog."])[0].tolist()
 
 
 def test_without_vocabulary_says_so():

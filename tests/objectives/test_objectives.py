@@ -125,6 +125,13 @@ def test_triplet_warms_up_from_the_sum_to_the_hardest_in_training_alone(scores):
         torch.testing.assert_close(objective(scores), (1 - share) * every + share * hardest)
 
 
+def test_triplet_goes_over_to_the_hardest_at_once(scores):
+    objective = Triplet(warmup_steps=2, blend=False)
+    every, hardest = Triplet(hardest=False)(scores), Triplet()(scores)
+    for expected in (every, every, hardest, hardest):
+        torch.testing.assert_close(objective(scores), expected)
+
+
 def test_triplet_resumes_its_warm_up(scores):
     objective = Triplet(warmup_steps=4)
     objective(scores), objective(scores)
