@@ -34,6 +34,7 @@ LEFT, RIGHT = ("left of", "to the left of"), ("right of", "to the right of")
 ABOVE, BELOW = ("above", "over"), ("below", "under")
 OPENINGS = ("", "", "there is ", "a photo of ", "a picture with ", "you can see ")
 COUNTING = ("there are {} things: ", "{} things: ", "{} shapes on a plain background: ")
+DIRECTIONS = ("from left to right", "from top to bottom")
 WORD_CLASSES = {  # of every word that speaks of things
     **dict.fromkeys(COLOURS, "colour"),
     **dict.fromkeys(SHAPES, "shape"),
@@ -152,9 +153,9 @@ def _draw_inventory(rng: Random, scene: Scene, told: Sequence[int]) -> str | Non
 
 def _draw_row(rng: Random, scene: Scene, told: Sequence[int]) -> str | None:
     """``"from left to right: a {0}, a {2} and a {1}"``, where that order is clear."""
-    axis, direction = rng.choice(((0, "from left to right"), (1, "from top to bottom")))
+    axis, direction = rng.choice(tuple(enumerate(DIRECTIONS)))
     order = sorted(told, key=lambda thing: scene.places[thing][axis])
-    if not _in_line([scene.places[thing] for thing in order], axis, least_gap(scene.size)):
+    if not in_line([scene.places[thing] for thing in order], axis, least_gap(scene.size)):
         return None
     names = [f"a {{{thing}}}" for thing in order]
     if rng.randrange(2):
@@ -166,7 +167,8 @@ RELATING = (_draw_list, _draw_statement, _draw_count, _draw_row)
 KINDS = (*RELATING, _draw_inventory)
 
 
-def _in_line(places: Sequence[Place], axis: int, gap: int) -> bool:
+def in_line(places: Sequence[Place], axis: int, gap: int) -> bool:
+    """Whether each place has at least ``gap`` pixels to the next on this axis."""
     neighbours = itertools.pairwise(places)
     return all(apart(a[axis], b[axis], a.room, b.room, gap=gap) for a, b in neighbours)
 
@@ -185,13 +187,13 @@ def _draw_clause(rng: Random, places: Sequence[Place], run: Sequence[int], verb:
     """``"a {0} left of the {1} that is above a {2}"``; with a verb, ``"a {0} is left of …"``."""
     clause, link = f"a {{{run[0]}}}", verb
     for one, other in itertools.pairwise(run):
-        relation = rng.choice(_relation(places[one], places[other]))
-        clause += f"{link} {relation} {rng.choice(('a', 'a', 'the'))} {{{other}}}"
+        words = rng.choice(relation(places[one], places[other]))
+        clause += f"{link} {words} {rng.choice(('a', 'a', 'the'))} {{{other}}}"
         link = ", which is" if verb else " that is"
     return clause
 
 
-def _relation(one: Place, other: Place) -> tuple[str, ...]:
+def relation(one: Place, other: Place) -> tuple[str, ...]:
     """The words for one's place relative to the other, on the axis on which they are further apart.
 
     Things that do not touch have their gap on that axis, so that the relation is clear.

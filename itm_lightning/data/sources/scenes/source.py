@@ -104,8 +104,19 @@ class Scenes(ImageSource):
             InputError: the record is of another dataset.
         """
         *key, number = self._found(record)
-        scene, templates = _scenes(*key)[number], _templates(*key)[number]
-        return tuple(tuple(template.mentions(scene)) for template in templates)
+        templates = _templates(*key)[number]
+        return tuple(tuple(template.mentions(self.scene(record))) for template in templates)
+
+    def scene(self, record: Record) -> Scene:
+        """The scene of a record: of what looks, and where, its things are.
+
+        :func:`~itm_lightning.data.sources.scenes.parser.parse` says whether a text is true of it.
+
+        Raises:
+            InputError: the record is of another dataset.
+        """
+        *key, number = self._found(record)
+        return _scenes(*key)[number]
 
     def _found(self, record: Record) -> tuple[int, str, int, int, int, int]:
         """What determines the record's split, and the number of its scene."""
