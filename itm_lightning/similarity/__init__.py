@@ -28,6 +28,7 @@ from itm_lightning.similarity.max_sim import MaxSim
 from itm_lightning.similarity.mlp import Mlp
 from itm_lightning.similarity.optimal_transport import OptimalTransport
 from itm_lightning.similarity.order_embedding import OrderEmbedding
+from itm_lightning.similarity.posterior_cosine import PosteriorCosine
 from itm_lightning.similarity.scaled_cosine import ScaledCosine
 from itm_lightning.similarity.sgraf.saf import SAF
 from itm_lightning.similarity.sgraf.sgr import SGR
@@ -65,6 +66,7 @@ __all__ = [
     "OptimalTransport",
     "OrderEmbedding",
     "PooledSimilarity",
+    "PosteriorCosine",
     "ScaledCosine",
     "Similarity",
     "SmoothChamfer",

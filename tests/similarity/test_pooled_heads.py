@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from itm_lightning.errors import InputError
-from itm_lightning.similarity import Bilinear, Cosine
+from itm_lightning.similarity import Bilinear, Cosine, PosteriorCosine
 from itm_lightning.types import Features
 
 
@@ -53,3 +53,9 @@ def test_a_rank_that_cannot_be_is_refused(rank):
 def test_features_of_another_width_are_refused_with_the_mend():
     with pytest.raises(InputError, match=r"Bilinear\(dim=4\) got vectors of width 2: set dim"):
         Bilinear(4)(pooled([1, 2]), pooled([3, 4]))
+
+
+def test_posterior_cosine_by_hand():
+    """Posteriors (1/2, 1/4, 1/4) and (1/4, 1/4, 1/2): 5/16 over 6/16."""
+    image, text = (pooled(row).map(torch.log) for row in ([2, 1, 1], [3, 3, 6]))
+    assert PosteriorCosine()(image, text).item() == pytest.approx(5 / 6)
