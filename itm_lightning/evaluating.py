@@ -121,7 +121,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         """Images into the space in which they are compared."""
 
     @abstractmethod
-    def encode_texts(self, texts: str | list[str]) -> AnyFeatures:
+    def encode_texts(self, texts: Any) -> AnyFeatures:
         """Texts into the space in which they are compared."""
 
     @property

@@ -22,7 +22,8 @@ from itm_lightning.encoders.projection import (
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.objectives import InfoNCE
-from itm_lightning.objectives.base import Comparison, LocalComparison, Objective
+from itm_lightning.objectives.base import Objective
+from itm_lightning.objectives.comparison import Comparison, LocalComparison
 from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.part import from_config, given_extra_states, load_extra_states, skip_pretrained
 from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trunks, synchronise
@@ -31,11 +32,12 @@ from itm_lightning.similarity.base import ClosedForm, Similarity
 from itm_lightning.training.checkpoint import checked_state, matcher_state
 from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
+from itm_lightning.training.learning_from_data import learn_from_data
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
 from itm_lightning.training.schedules import with_schedule
 from itm_lightning.training.trainer_rules import check_trainer
 from itm_lightning.training.validation_loss import ValidationLoss
-from itm_lightning.types import Batch, EncodedBatch, Features
+from itm_lightning.types import Batch, EncodedBatch, Features, Widths
 
 _PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
@@ -119,6 +121,7 @@ class Matcher(RetrievalModule):
         )
         self.similarity.build(*widths)
         self.objective = InfoNCE() if objective is None else objective
+        self.objective.build(Widths(image_encoder.dim, text_encoder.dim, *widths))
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
         self._lr_factors = lr_factors or {}
@@ -139,8 +142,8 @@ class Matcher(RetrievalModule):
         """
         return self.project(self.image_encoder(self.image_encoder.pixels(images)), "image")
 
-    def encode_texts(self, texts: str | list[str]) -> Features:
-        """One text or many into that space."""
+    def encode_texts(self, texts: str | list[str] | Features) -> Features:
+        """One text or many into that space, or what the text encoder reads in their place."""
         many = [texts] if isinstance(texts, str) else texts
         return self.project(self.text_encoder(many), "text")
 
@@ -185,7 +188,7 @@ class Matcher(RetrievalModule):
             if self._gradient_cache is not None:
                 check_chunks("image_encoder", self.image_encoder)
                 check_chunks("text_encoder", self.text_encoder)
-            self.text_encoder.learn_vocabulary(self.data.train_texts())
+            learn_from_data(self, self.data)
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
             self.validation_loss = None if self._closed_form else ValidationLoss()
             if self._closed_form is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -49,6 +49,43 @@ class Part:
 
         A part that is already in this state must keep its weights.
         """
+
+
+class UsesLabels:
+    """Mixin of objectives and heads that learn from the class labels of the training split.
+
+    Attributes:
+        class_names: the classes, in the order of the labels' columns; none before a fit.
+    """
+
+    class_names: tuple[str, ...] = ()
+
+    def learn_classes(self, names: Sequence[str]) -> None:
+        """Sets the classes before a fit; those that a checkpoint brought stay.
+
+        Raises:
+            InputError: a checkpoint brought others.
+        """
+        names = tuple(names)
+        if self.class_names not in ((), names):
+            raise InputError(
+                f"{type(self).__name__} was trained on the classes {', '.join(self.class_names)}, "
+                f"but the source has {', '.join(names)}: take the source that it was trained on"
+            )
+        if not self.class_names:
+            self.class_names = names
+            self.build_classes(len(names))
+
+    def build_classes(self, count: int) -> None:
+        """Makes the weights that ``count`` classes need; nothing by default."""
+
+    def extra_state(self) -> ExtraState:
+        """The names of the classes."""
+        return {"class_names": list(self.class_names)} if self.class_names else {}
+
+    def load_extra_state(self, state: ExtraState) -> None:
+        """Sets the classes that a checkpoint brings."""
+        self.learn_classes(state["class_names"])
 
 
 @contextmanager

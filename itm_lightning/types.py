@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -184,6 +184,22 @@ class MemberFeatures(Rows):
 AnyFeatures = Features | MemberFeatures
 
 
+class Widths(NamedTuple):
+    """Numbers in a vector of each side.
+
+    Attributes:
+        encoded_images: as the image encoder gives it.
+        encoded_texts: as the text encoder gives it.
+        images: after the projections, as head and objective read it.
+        texts: likewise.
+    """
+
+    encoded_images: int
+    encoded_texts: int
+    images: int
+    texts: int
+
+
 @dataclass(frozen=True)
 class Vectors(Rows):
     """One side, prepared for inner products: ``vectors (B, D)``."""
@@ -201,7 +217,8 @@ class Batch:
         images: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform returns them, or
             :class:`Features` where a frozen trunk has already encoded the images, or
             :class:`MemberFeatures` with the pixels for each member of an ensemble.
-        texts: ``T`` raw strings; the text encoder tokenises them.
+        texts: ``T`` raw strings, which the text encoder tokenises, or :class:`Features` of as many
+            where the source has vectors in their place.
         image_ids: ``(B,)`` int64, one id for each image.
         text_image_ids: ``(T,)`` int64, the id of each text's image.
         text_ids: ``(T,)`` int64, one id for each text.
@@ -212,7 +229,7 @@ class Batch:
     def __init__(
         self,
         images: Tensor | Features | MemberFeatures,
-        texts: list[str],
+        texts: list[str] | Features,
         image_ids: Tensor,
         text_image_ids: Tensor,
         text_ids: Tensor,

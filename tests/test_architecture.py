@@ -30,7 +30,7 @@ ALLOWED = {
     "extract": BASE | {"encoders", "data"},
     "evaluating": BASE | {"data", "similarity", "ranking", "metrics"},
     "sharding": BASE | {"encoders", "evaluating"},
-    "training": BASE | {"encoders", "similarity", "objectives", "evaluating", "sharding"},
+    "training": BASE | {"encoders", "data", "similarity", "objectives", "evaluating", "sharding"},
     "matcher": BASE
     | {"encoders", "similarity", "objectives", "evaluating", "sharding", "training"},
     "ensemble": BASE | {"similarity", "evaluating", "sharding", "training", "matcher"},

@@ -266,16 +266,16 @@ class ITMCLI(LightningCLI):
 
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""
-        best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
-        if not best:
+        if not (best := getattr(self.trainer.checkpoint_callback, "best_model_path", "")):
             return  # nothing was validated, as in a fast_dev_run
         score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": best}
-        # The protocol is for the test split; on val, the best epoch's scores are shown.
-        protocol, self.model.protocol = self.model.protocol, Retrieval()
-        self.validate(**score)
-        self.model.protocol = protocol
+        if self.datamodule.has_split("val"):
+            # the protocol is for the test split
+            protocol, self.model.protocol = self.model.protocol, Retrieval()
+            self.validate(**score)
+            self.model.protocol, score["ckpt_path"] = protocol, None  # it has its weights by now
         if self.datamodule.has_split("test"):
-            self.test(**score | {"ckpt_path": None})  # the model has its weights by now
+            self.test(**score)
 
 
 def main(args: Sequence[str] | None = None) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
@@ -18,8 +19,17 @@ from itm_lightning.data.loading.loaders import (
     every_pair_loader,
     training_loader,
 )
+from itm_lightning.data.loading.samples import ReadTexts
 from itm_lightning.data.loading.stream import StreamedSource
-from itm_lightning.data.source import SPLITS, ImageSource, Record, RegionSource, Source
+from itm_lightning.data.source import (
+    SPLITS,
+    ImageSource,
+    Record,
+    RegionSource,
+    Source,
+    VectorSource,
+    raw_texts,
+)
 from itm_lightning.data.validation import (
     check_encoder,
     check_regions,
@@ -28,7 +38,7 @@ from itm_lightning.data.validation import (
 )
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
-from itm_lightning.types import Batch
+from itm_lightning.types import Batch, Features
 
 _STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
 
@@ -128,7 +138,8 @@ class ITMDataModule(pl.LightningDataModule):
             self.seed = self.trainer.strategy.broadcast(self.seed)
         splits = _STAGE_SPLITS.get(stage, (self.predict_split,))
         for split in splits:
-            self.records(split)
+            if split != "val" or stage != "fit" or self.has_split(split):
+                self.records(split)
 
     def records(self, split: str) -> Sequence[Record]:
         """The checked records of a split.
@@ -161,9 +172,16 @@ class ITMDataModule(pl.LightningDataModule):
             )
         self._predict_split = split
 
-    def train_texts(self) -> list[str]:
-        """All texts of the train split, from which a vocabulary may be learnt."""
-        return [text for record in self.records("train") for text in record.texts]
+    def train_texts(self) -> list[str] | Features:
+        """All texts of the train split, as the text encoder reads them, to learn words from."""
+        records = self.records("train")
+        return self._read_texts([(record, tuple(range(len(record.texts)))) for record in records])
+
+    def train_vectors(self) -> Tensor | None:
+        """The vectors of all images of the train split; ``None`` where the source has images."""
+        if not isinstance(self.source, VectorSource):
+            return None
+        return self.source.image_vectors(self.records("train"))
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -192,8 +210,9 @@ class ITMDataModule(pl.LightningDataModule):
         return training_loader(self.records("train"), images, *how)
 
     @override
-    def val_dataloader(self) -> DataLoader[Batch]:
-        return self.evaluation_loader("val")
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        # a fit without a validation split validates nothing, and its last epoch is its best
+        return self.evaluation_loader("val") if self.has_split("val") else []
 
     @override
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -211,7 +230,8 @@ class ITMDataModule(pl.LightningDataModule):
     def _loading(self, split: str) -> Loading:
         # Tokens in memory need no decoding processes; sending them between processes costs more.
         workers = 0 if split in self._frozen else self.num_workers
-        return Loading(self.batch_size, workers, self._on_gpu, self.class_names)
+        class_names, read_texts = self.class_names, self._read_texts
+        return Loading(self.batch_size, workers, self._on_gpu, class_names, read_texts)
 
     def _read_images(self, split: str, train: bool = False) -> ReadImages:
         """The function that reads the images of a split's records, for the connected encoders."""
@@ -257,6 +277,10 @@ class ITMDataModule(pl.LightningDataModule):
     @override
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
         return batch.to(device, non_blocking=self._on_gpu)  # from pinned memory
+
+    @property
+    def _read_texts(self) -> ReadTexts:
+        return self.source.read_texts if isinstance(self.source, VectorSource) else raw_texts
 
     @property
     def _on_gpu(self) -> bool:

@@ -80,11 +80,21 @@ def texts_by_id(records: Iterable[Record]) -> dict[int, str]:
     }
 
 
+Choice = tuple[Record, tuple[int, ...]]
+"""An image's record, and the numbers of the texts that are chosen of it."""
+
+
+def raw_texts(chosen: Sequence[Choice]) -> list[str]:
+    """The texts that are chosen, in order."""
+    return [record.texts[number] for record, numbers in chosen for number in numbers]
+
+
 class Source(Part, ABC):
     """A dataset: records by split.
 
     Every source is an :class:`ImageSource`, which has images, or a :class:`RegionSource`, which
-    has only the regions that an encoder made of them.
+    has only the regions that an encoder made of them; a :class:`VectorSource` has vectors of
+    images and texts.
     """
 
     @abstractmethod
@@ -149,3 +159,30 @@ class RegionSource(Source):
     def made_by(self) -> dict[str, Any] | None:
         """Fingerprint of the image encoder that made the regions; ``None`` where it is unknown."""
         return None
+
+
+class VectorSource(RegionSource):
+    """A dataset that has a vector for each image and each text, and neither images nor words.
+
+    A record's texts are descriptions for people to read.
+    """
+
+    @abstractmethod
+    def image_vectors(self, records: Sequence[Record]) -> Tensor:
+        """Vectors ``(N, D)`` float32 of the images of ``N`` records."""
+
+    @abstractmethod
+    def text_vectors(self, chosen: Sequence[Choice]) -> Tensor:
+        """Vectors ``(T, E)`` float32 of the ``T`` texts that are chosen, in order."""
+
+    @override
+    def regions(self, record: Record) -> Tensor:
+        return self.image_vectors([record])
+
+    @override
+    def batch(self, records: Sequence[Record]) -> Features:
+        return Features.from_tokens(self.image_vectors(records).unsqueeze(1))
+
+    def read_texts(self, chosen: Sequence[Choice]) -> Features:
+        """What :class:`~itm_lightning.encoders.TextVectors` reads of the texts that are chosen."""
+        return Features.from_pooled(self.text_vectors(chosen))

@@ -18,6 +18,7 @@ from itm_lightning.encoders.recurrent_text import RecurrentText
 from itm_lightning.encoders.region_features import RegionFeatures
 from itm_lightning.encoders.timm_vision import TimmVision
 from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
+from itm_lightning.encoders.vectors import ImageVectors, TextVectors
 from itm_lightning.encoders.vocabulary import Vocabulary
 from itm_lightning.encoders.word_pieces import WordPieces
 
@@ -25,6 +26,7 @@ __all__ = [
     "BagOfWords",
     "Encoder",
     "ImageEncoder",
+    "ImageVectors",
     "LinearProjection",
     "MLPProjection",
     "NoProjection",
@@ -34,6 +36,7 @@ __all__ = [
     "RecurrentText",
     "RegionFeatures",
     "TextEncoder",
+    "TextVectors",
     "TimmVision",
     "TorchvisionCNN",
     "Vocabulary",

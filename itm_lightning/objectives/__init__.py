@@ -1,14 +1,7 @@
 """Objectives: losses on the score matrix, and on features."""
 
-from itm_lightning.objectives.base import (
-    Block,
-    Comparison,
-    FeatureObjective,
-    LocalComparison,
-    Objective,
-    Queries,
-    QueryObjective,
-)
+from itm_lightning.objectives.base import FeatureObjective, Objective, QueryObjective
+from itm_lightning.objectives.comparison import Block, Comparison, LocalComparison, Queries
 from itm_lightning.objectives.diversity import Diversity
 from itm_lightning.objectives.entailment import Entailment
 from itm_lightning.objectives.infonce import InfoNCE

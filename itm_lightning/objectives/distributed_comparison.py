@@ -16,7 +16,7 @@ from itm_lightning.distributed.collectives import (
     pad_to_max,
     round_the_ring,
 )
-from itm_lightning.objectives.base import Block, Comparison, GatheredT, Queries
+from itm_lightning.objectives.comparison import Block, Comparison, GatheredT, Queries
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import EncodedBatch, Rows, Vectors, at_least_float32
 from itm_lightning.utils.checkpointing import recompute

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Comparison, Queries, QueryObjective
+from itm_lightning.objectives.base import QueryObjective
+from itm_lightning.objectives.comparison import Comparison, Queries
 from itm_lightning.registry import register
 from itm_lightning.types import at_least_float32
 

@@ -6,7 +6,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Comparison, FeatureObjective
+from itm_lightning.objectives.base import FeatureObjective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
 from itm_lightning.similarity.spaces import Gaussians
 from itm_lightning.types import Features, at_least_float32

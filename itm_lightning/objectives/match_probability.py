@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.objectives.base import Comparison, Queries, QueryObjective
+from itm_lightning.objectives.base import QueryObjective
+from itm_lightning.objectives.comparison import Comparison, Queries
 from itm_lightning.objectives.functional import matching_losses
 from itm_lightning.registry import register
 

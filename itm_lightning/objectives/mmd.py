@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.objectives.base import Comparison, FeatureObjective
+from itm_lightning.objectives.base import FeatureObjective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import unit_sets
 from itm_lightning.registry import register
 from itm_lightning.types import Features

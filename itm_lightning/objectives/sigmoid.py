@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Block, Comparison, Objective
+from itm_lightning.objectives.base import Objective
+from itm_lightning.objectives.comparison import Block, Comparison
 from itm_lightning.objectives.functional import matching_losses
 from itm_lightning.registry import register
 

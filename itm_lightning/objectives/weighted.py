@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
-from itm_lightning.objectives.base import Comparison, Objective
+from itm_lightning.objectives.base import Objective
+from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
+from itm_lightning.types import Widths
 
 
 @register("objective")
@@ -35,6 +37,11 @@ class WeightedSum(Objective):
                 "give at least one objective and one weight for each"
             )
         self.objectives = nn.ModuleList(objectives)
+
+    @override
+    def build(self, widths: Widths) -> None:
+        for objective in self.objectives:
+            cast(Objective, objective).build(widths)
 
     @override
     def forward(

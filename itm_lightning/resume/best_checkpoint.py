@@ -37,6 +37,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 class BestCheckpoint(ModelCheckpoint):
     """Writes ``best.ckpt`` when ``val/rsum`` is the highest of the run, over all its starts.
 
+    Where there is nothing to validate on, the last epoch counts as the best.
+
     Args:
         folder: where it is written.
     """
@@ -53,6 +55,8 @@ class BestCheckpoint(ModelCheckpoint):
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
+        if not trainer.datamodule.has_split("val"):  # type: ignore[attr-defined]
+            self.monitor = None
         with warnings.catch_warnings():
             # a resumed run finds its own files
             warnings.filterwarnings("ignore", ".*exists and is not empty")

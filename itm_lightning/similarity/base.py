@@ -210,10 +210,18 @@ class ClosedForm(ABC):
     The weights are ``nn.Parameter``, created by :meth:`Similarity.build` or the constructor. Both
     methods run without gradient. Sums are in float64, so that the order in which batches and
     processes add them hardly matters.
+
+    Attributes:
+        joined: names among what :meth:`observe` returns that are not sums, but rows: those of all
+            calls are joined. They stay in memory until the solution.
     """
 
+    joined: tuple[str, ...] = ()
+
     @abstractmethod
-    def observe(self, images: Features, texts: Features) -> dict[str, Tensor]:
+    def observe(
+        self, images: Features, texts: Features, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Sums over ``B`` pairs, by name; the caller adds the sums of several calls.
 
         Row ``i`` of the images and row ``i`` of the texts are a pair.
@@ -221,11 +229,12 @@ class ClosedForm(ABC):
         Args:
             images: features of ``B`` images, projected.
             texts: features of their ``B`` texts, projected.
+            labels: ``(B, C)`` bool, which classes each pair has; ``C`` is 0 for a source without.
         """
 
     @abstractmethod
     def solve(self, sums: dict[str, Tensor]) -> None:
-        """Sets the weights from the sums over all pairs."""
+        """Sets the weights from the sums over all pairs, and the rows that are joined."""
 
 
 class Aligning(ABC):

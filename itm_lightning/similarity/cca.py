@@ -77,7 +77,9 @@ class CCA(ClosedForm, InnerProductSimilarity):
 
     @override
     @torch.no_grad()
-    def observe(self, images: Features, texts: Features) -> dict[str, Tensor]:
+    def observe(
+        self, images: Features, texts: Features, labels: Tensor | None = None
+    ) -> dict[str, Tensor]:
         v, t = double(self.pooled(images)), double(self.pooled(texts))
         return {
             "pairs": torch.tensor(float(len(v)), dtype=v.dtype, device=v.device),

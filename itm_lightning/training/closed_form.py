@@ -25,16 +25,20 @@ class ClosedFormFit:
     def __init__(self, head: ClosedForm) -> None:
         self._head = head
         self._sums: dict[str, Tensor] = {}
+        self._rows: dict[str, list[Tensor]] = {name: [] for name in head.joined}
 
     @torch.no_grad()
-    def observe(self, images: Features, texts: Features) -> None:
+    def observe(self, images: Features, texts: Features, labels: Tensor | None = None) -> None:
         """Adds a batch of pairs, row with row."""
-        for name, value in self._head.observe(images, texts).items():
-            self._sums[name] = self._sums[name] + value if name in self._sums else value
+        for name, value in self._head.observe(images, texts, labels).items():
+            if name in self._rows:
+                self._rows[name].append(value)
+            else:
+                self._sums[name] = self._sums[name] + value if name in self._sums else value
 
     def step(self, encoded: EncodedBatch, is_last: bool, processes: Processes) -> Tensor:
         """Observes a batch, solves the head after the last one (a collective), and has no loss."""
-        self.observe(encoded.images, encoded.texts)
+        self.observe(encoded.images, encoded.texts, encoded.batch.labels)
         if is_last:
             self.solve(processes)
         return no_loss(cast(nn.Module, self._head))
@@ -42,8 +46,13 @@ class ClosedFormFit:
     @torch.no_grad()
     def solve(self, processes: Processes) -> None:
         """Sets the head's weights from the pairs of all processes; a collective."""
-        self._head.solve({name: processes.sum(value) for name, value in self._sums.items()})
-        self._sums = {}
+        sums = {name: processes.sum(value) for name, value in self._sums.items()}
+        for name, parts in self._rows.items():
+            rows = torch.cat(parts)
+            counts = processes.all_gather(torch.tensor([len(rows)]), [1] * processes.size)
+            sums[name] = processes.all_gather(rows, counts.tolist())
+        self._head.solve(sums)
+        self._sums, self._rows = {}, {name: [] for name in self._rows}
 
 
 def freeze_all_but(head: nn.Module, module: nn.Module) -> None:

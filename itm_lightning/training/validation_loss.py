@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from itm_lightning.distributed import Processes
-from itm_lightning.objectives.base import LocalComparison, Objective
+from itm_lightning.objectives.base import Objective
+from itm_lightning.objectives.comparison import LocalComparison
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.types import Batch, EncodedBatch
+from itm_lightning.types import Batch, EncodedBatch, Features
 
 
 class ValidationLoss:
@@ -58,7 +60,7 @@ def first_texts(encoded: EncodedBatch) -> EncodedBatch:
     return EncodedBatch(
         Batch(
             batch.images[images],
-            [batch.texts[row] for row in texts.tolist()],
+            _rows_of(batch.texts, texts),
             batch.image_ids[images],
             owners[texts],
             batch.text_ids[texts],
@@ -70,3 +72,7 @@ def first_texts(encoded: EncodedBatch) -> EncodedBatch:
         None if encoded.encoded_texts is None else encoded.encoded_texts[texts],
         encoded.token_ids,
     )
+
+
+def _rows_of(texts: list[str] | Features, rows: Tensor) -> list[str] | Features:
+    return texts[rows] if isinstance(texts, Features) else [texts[row] for row in rows.tolist()]

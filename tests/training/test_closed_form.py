@@ -17,7 +17,7 @@ class Means(ClosedForm, PooledSimilarity):
         super().__init__()
         self.means = nn.Parameter(torch.zeros(2, DIM))
 
-    def observe(self, images, texts):
+    def observe(self, images, texts, labels=None):
         sums = torch.stack([self.pooled(side).double().sum(dim=0) for side in (images, texts)])
         return {"pairs": torch.tensor(float(len(images))), "sums": sums}
 

@@ -17,12 +17,13 @@ from itm_lightning.data.loading.samples import (
     ImageDataset,
     OneTextDataset,
     PairDataset,
+    ReadTexts,
     SeededDataset,
     as_read,
 )
 from itm_lightning.data.loading.sampling import TrainingBatches, training_batches
 from itm_lightning.data.loading.stream import StreamDataset, StreamedSource
-from itm_lightning.data.source import Record
+from itm_lightning.data.source import Record, raw_texts
 from itm_lightning.distributed import world_size
 from itm_lightning.types import Batch
 
@@ -72,12 +73,14 @@ class Loading:
         num_workers: processes that read; with 0 the trainer's process reads.
         on_gpu: whether the batches go to a GPU.
         class_names: the columns of the batches' labels.
+        read_texts: reads texts of records; not from a stream, whose texts are strings.
     """
 
     batch_size: int
     num_workers: int = 0
     on_gpu: bool = False
     class_names: Sequence[str] = ()
+    read_texts: ReadTexts = raw_texts
 
 
 def training_loader(
@@ -106,7 +109,8 @@ def training_loader(
         loader = TrainingLoader(stream, batch_size=size, drop_last=drop_last, **joined)
         loader.sampler.set_epoch = stream.set_epoch  # type: ignore[attr-defined]  # Lightning asks
         return loader
-    dataset = (OneTextDataset if one_text else PairDataset)(records, read, loading.class_names)
+    kind = OneTextDataset if one_text else PairDataset
+    dataset = kind(records, read, loading.class_names, loading.read_texts)
     batches = training_batches(dataset, size, bucketed, seed)
     return TrainingLoader(SeededDataset(dataset), batch_sampler=batches, **_settings(loading))
 
@@ -115,9 +119,8 @@ def every_pair_loader(
     records: Sequence[Record], read: ReadImages, loading: Loading
 ) -> DataLoader[Batch]:
     """Batches of all pairs, each once over all processes; arguments as above."""
-    batches: Any = EveryPairOnce(
-        PairDataset(records, read, loading.class_names), loading.batch_size
-    )
+    pairs = PairDataset(records, read, loading.class_names, loading.read_texts)
+    batches: Any = EveryPairOnce(pairs, loading.batch_size)
     return DataLoader(batches, batch_size=None, **_settings(loading, as_read))
 
 
@@ -133,7 +136,7 @@ def evaluation_loader(
         stream: Any = StreamDataset(records, read, size)
         joined = _settings(loading, Collate(loading.class_names))
         return DataLoader(stream, batch_size=size, **joined)
-    images = ImageDataset(records, read, loading.class_names)
+    images = ImageDataset(records, read, loading.class_names, loading.read_texts)
     share: Any = DistributedSampler(images, shuffle=False) if world_size() > 1 else None
     return DataLoader(images, batch_size=size, sampler=share, **_settings(loading))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, default_collate
 from typing_extensions import override
 
 from itm_lightning.data.loading.decoding import ReadImages
-from itm_lightning.data.source import Record
+from itm_lightning.data.source import Choice, Record, raw_texts
 from itm_lightning.types import Batch, Features, MemberFeatures
 from itm_lightning.utils.seeds import seeded
 
@@ -52,8 +52,8 @@ class SeededDataset(Dataset[Batch]):
             return self.dataset.__getitems__(drawn.rows)
 
 
-Choice = tuple[Record, tuple[int, ...]]
-"""An image's record, and the numbers of the texts that are chosen of it."""
+ReadTexts = Callable[[Sequence[Choice]], list[str] | Features]
+"""Reads the texts that are chosen, in order."""
 
 
 def multi_hot(records: Sequence[Record], class_names: Sequence[str]) -> Tensor:
@@ -73,14 +73,20 @@ class ImageDataset(Dataset[Batch]):
         records: of the images.
         read: reads the images of records.
         class_names: the columns of the batches' labels.
+        read_texts: reads texts of records.
     """
 
     def __init__(
-        self, records: Sequence[Record], read: ReadImages, class_names: Sequence[str] = ()
+        self,
+        records: Sequence[Record],
+        read: ReadImages,
+        class_names: Sequence[str] = (),
+        read_texts: ReadTexts = raw_texts,
     ) -> None:
         self.records = records
         self.read = read
         self.class_names = class_names
+        self.read_texts = read_texts
 
     def __len__(self) -> int:
         return len(self.records)
@@ -88,17 +94,22 @@ class ImageDataset(Dataset[Batch]):
     def __getitems__(self, rows: Sequence[int]) -> Batch:
         records = [self.records[row] for row in rows]
         chosen = [(record, tuple(range(len(record.texts)))) for record in records]
-        return _batch(chosen, self.read(records), self.class_names)
+        return _batch(chosen, self.read(records), self.class_names, self.read_texts)
 
 
 class PairDataset(Dataset[Batch]):
     """One sample a text, with its image: how a split is trained on; arguments as above."""
 
     def __init__(
-        self, records: Sequence[Record], read: ReadImages, class_names: Sequence[str] = ()
+        self,
+        records: Sequence[Record],
+        read: ReadImages,
+        class_names: Sequence[str] = (),
+        read_texts: ReadTexts = raw_texts,
     ) -> None:
         self.records = records
         self.read = read
+        self.read_texts = read_texts
         # tensors, which processes share: of a list, each would end up with a copy of its own
         self._labels = multi_hot(records, class_names)
         self._counts = torch.tensor([len(record.texts) for record in records])
@@ -117,7 +128,7 @@ class PairDataset(Dataset[Batch]):
         image_ids = self._image_ids[rows]
         return Batch(
             images=self.read(records),
-            texts=[r.texts[number] for r, number in zip(records, numbers, strict=True)],
+            texts=self.read_texts([(r, (k,)) for r, k in zip(records, numbers, strict=True)]),
             image_ids=image_ids,
             text_image_ids=image_ids,
             text_ids=self._text_ids[pairs],
@@ -190,12 +201,13 @@ def _batch(
     chosen: Sequence[Choice],
     images: Tensor | Features | MemberFeatures,
     class_names: Sequence[str],
+    read_texts: ReadTexts = raw_texts,
 ) -> Batch:
     """Images with the texts that are chosen of them."""
     pairs = [(record, k) for record, numbers in chosen for k in numbers]
     return Batch(
         images=images,
-        texts=[record.texts[k] for record, k in pairs],
+        texts=read_texts(chosen),
         image_ids=torch.tensor([record.image_id for record, _ in chosen], dtype=torch.int64),
         text_image_ids=torch.tensor([record.image_id for record, _ in pairs], dtype=torch.int64),
         text_ids=torch.tensor([record.text_ids[k] for record, k in pairs], dtype=torch.int64),

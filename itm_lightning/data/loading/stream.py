@@ -12,8 +12,8 @@ import torch
 from torch.utils.data import IterableDataset, get_worker_info
 
 from itm_lightning.data.loading.decoding import DecodedImages
-from itm_lightning.data.loading.samples import Choice, Sample
-from itm_lightning.data.source import ImageSource, Record
+from itm_lightning.data.loading.samples import Sample
+from itm_lightning.data.source import Choice, ImageSource, Record
 from itm_lightning.distributed import rank, world_size
 from itm_lightning.utils.images import image_in
 from itm_lightning.utils.seeds import generator, seed_of, seeded

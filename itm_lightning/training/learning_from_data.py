@@ -1,0 +1,63 @@
+"""What parts learn of the train split before the training: words, classes, statistics."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import nn
+
+from itm_lightning.data import ITMDataModule, Source, VectorSource
+from itm_lightning.encoders import ImageVectors, TextEncoder, TextVectors
+from itm_lightning.errors import InputError
+from itm_lightning.objectives.base import Objective
+from itm_lightning.part import UsesLabels
+from itm_lightning.registry import get, list_registered
+from itm_lightning.types import Features
+
+
+def learn_from_data(module: nn.Module, data: ITMDataModule) -> None:
+    """Lets every part learn what it needs of the train split, before any long work.
+
+    Raises:
+        InputError: a part needs classes that the source lacks, or the text encoder reads strings
+            where the source has vectors, or the other way round.
+    """
+    parts = list(module.modules())
+    source, texts = data.source, data.train_texts()
+    for part in parts:
+        if isinstance(part, TextEncoder) and isinstance(part, TextVectors) != isinstance(
+            source, VectorSource
+        ):
+            wanted = "TextVectors" if isinstance(source, VectorSource) else "an encoder of strings"
+            raise InputError(
+                f"{type(part).__name__} cannot read the texts of {type(source).__name__}: set "
+                f"model.text_encoder to {wanted}"
+            )
+        if isinstance(part, UsesLabels):
+            _check_classes(part, source)
+            part.learn_classes(data.class_names)
+        if isinstance(part, TextVectors):
+            assert isinstance(texts, Features)  # as the source is a VectorSource
+            assert texts.pooled is not None
+            part.learn_statistics(texts.pooled)
+        if isinstance(part, ImageVectors):
+            vectors = data.train_vectors()
+            if vectors is None:
+                raise InputError(
+                    f"ImageVectors cannot read what {type(source).__name__} has of images: set "
+                    "model.image_encoder to RegionFeatures"
+                )
+            part.learn_statistics(vectors)
+        if isinstance(part, (TextEncoder, Objective)) and isinstance(texts, list):
+            part.learn_vocabulary(texts)
+
+
+def _check_classes(part: UsesLabels, source: Source) -> None:
+    if source.class_names:
+        return
+    kinds: dict[str, Any] = {name: get("source", name) for name in list_registered("source")}
+    having = [name for name, kind in kinds.items() if kind.class_names is not Source.class_names]
+    raise InputError(
+        f"{type(part).__name__} learns from class labels, and {type(source).__name__} has none "
+        f"here: sources with classes are {', '.join(having)} (COCO's need the instances files)"
+    )
