@@ -2,7 +2,10 @@
 
 from itm_lightning.objectives.base import FeatureObjective, Objective, QueryObjective
 from itm_lightning.objectives.comparison import Block, Comparison, LocalComparison, Queries
+from itm_lightning.objectives.deep_semantic_mapping import DeepSemanticMapping
 from itm_lightning.objectives.diversity import Diversity
+from itm_lightning.objectives.dmsh import DMSH
+from itm_lightning.objectives.dscmr import DSCMR
 from itm_lightning.objectives.entailment import Entailment
 from itm_lightning.objectives.infonce import InfoNCE
 from itm_lightning.objectives.information_bottleneck import InformationBottleneck
@@ -10,12 +13,16 @@ from itm_lightning.objectives.match_probability import MatchProbability
 from itm_lightning.objectives.mmd import MMD
 from itm_lightning.objectives.sigmoid import Sigmoid
 from itm_lightning.objectives.triplet import Triplet
+from itm_lightning.objectives.weakly_aligned import WeaklyAligned
 from itm_lightning.objectives.weighted import WeightedSum
 
 __all__ = [
+    "DMSH",
+    "DSCMR",
     "MMD",
     "Block",
     "Comparison",
+    "DeepSemanticMapping",
     "Diversity",
     "Entailment",
     "FeatureObjective",
@@ -28,5 +35,6 @@ __all__ = [
     "QueryObjective",
     "Sigmoid",
     "Triplet",
+    "WeaklyAligned",
     "WeightedSum",
 ]

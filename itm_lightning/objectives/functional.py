@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from itm_lightning.errors import InputError
-from itm_lightning.types import Features, unit_tokens
+from itm_lightning.types import Features, at_least_float32, unit_tokens
 
 
 def matching_losses(logits: Tensor, matches: Tensor) -> Tensor:
@@ -35,3 +35,42 @@ def unit_sets(features: Features, objective: object) -> tuple[Tensor, Tensor]:
             "use it with a head that reads tokens, such as SmoothChamfer"
         )
     return unit_tokens(features.tokens, features.mask), features.mask
+
+
+def pooled_vectors(features: Features, objective: object) -> Tensor:
+    """The pooled vectors ``(B, D)`` in float32 at least.
+
+    Raises:
+        InputError: there are none.
+    """
+    if features.pooled is None:
+        raise InputError(
+            f"{type(objective).__name__} reads pooled vectors, and the head keeps tokens only: "
+            "use it with a head that reads pooled vectors, such as Cosine"
+        )
+    return at_least_float32(features.pooled)
+
+
+def class_cross_entropies(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross entropy ``(B,)`` of each item's classes, in equal parts where it has several.
+
+    Args:
+        logits: ``(B, C)``, one a class.
+        labels: ``(B, C)`` bool; the loss of an item without classes is 0.
+    """
+    log_odds = at_least_float32(logits).log_softmax(dim=1)
+    shares = labels.to(log_odds.dtype)
+    return -(shares * log_odds).sum(dim=1) / shares.sum(dim=1).clamp(min=1)
+
+
+def likelihood_losses(logits: Tensor, similar: Tensor) -> Tensor:
+    """``log(1 + exp Θ) - S Θ`` of each pair, the logistic loss; it does not overflow.
+
+    Args:
+        logits: ``Θ (n, m)`` float32 at least.
+        similar: ``S (n, m)`` in [0, 1].
+
+    Returns:
+        ``(n, m)``.
+    """
+    return F.softplus(logits) - similar * logits

@@ -19,9 +19,10 @@ from itm_lightning.objectives import (
     Objective,
     WeightedSum,
 )
-from itm_lightning.part import Part
+from itm_lightning.part import Part, UsesLabels
 from itm_lightning.similarity import (
     ClosedForm,
+    Cosine,
     CrossAttention,
     Gaussian,
     Lorentz,
@@ -68,7 +69,8 @@ def head_of(objective):
     """A head that the objective learns from, with parameters where it may have any."""
     by_type = {Entailment: Lorentz(DIM), InformationBottleneck: Gaussian(DIM)}
     reads_tokens = isinstance(objective, (Diversity, MMD, WeightedSum))
-    default = SmoothChamfer() if reads_tokens else HEADS["Mlp"]
+    unread = Cosine() if isinstance(objective, UsesLabels) else HEADS["Mlp"]
+    default = SmoothChamfer() if reads_tokens else unread
     return by_type.get(type(objective), default)
 
 
@@ -130,7 +132,7 @@ class SideEncoder(Part, nn.Module):
 def batch_of(rows):
     ids = IDS[rows]
     texts = [str(row) for row in range(*rows.indices(len(IDS)))]
-    labels = torch.zeros(len(ids), 0, dtype=torch.bool)
+    labels = ids[:, None] % torch.arange(2, DIM + 2) == 0
     return Batch(IMAGES[rows], texts, ids, ids, torch.arange(len(IDS))[rows], labels)
 
 

@@ -5,7 +5,19 @@ import math
 import torch
 
 from itm_lightning import registry
-from itm_lightning.objectives import MMD, Diversity, InfoNCE, Sigmoid, Triplet, WeightedSum
+from itm_lightning.objectives import (
+    MMD,
+    Diversity,
+    InfoNCE,
+    Sigmoid,
+    Triplet,
+    WeaklyAligned,
+    WeightedSum,
+)
+from itm_lightning.part import UsesLabels
+from itm_lightning.types import Widths
+
+DIM = 8  # of made-up features; and as many classes
 
 IDS = torch.tensor([7, 8, 7, 9])  # the first photo stands twice in the batch
 
@@ -14,11 +26,20 @@ def log_sigmoid(x):
     return math.log(1 / (1 + math.exp(-x)))
 
 
+def built(objective):
+    """An objective with its weights, as a Matcher makes them before a fit."""
+    torch.manual_seed(0)
+    objective.build(Widths(DIM, DIM, DIM, DIM))
+    if isinstance(objective, UsesLabels):
+        objective.learn_classes([f"class {number}" for number in range(DIM)])
+    return objective
+
+
 def example(name):
     """An objective of that name, given what it needs."""
     if name == "WeightedSum":
         return WeightedSum([Triplet(), InfoNCE()])
-    return registry.get("objective", name)()
+    return built(registry.get("objective", name)())
 
 
 def half_warm():
@@ -31,6 +52,7 @@ def half_warm():
 EXAMPLES = {name: example(name) for name in registry.list_registered("objective")} | {
     "Triplet, sum": Triplet(hardest=False),
     "Triplet, warming up": half_warm(),
+    "WeaklyAligned, with a density": built(WeaklyAligned(components=2, bank=5)),
     "WeightedSum, of scores, blocks and features": WeightedSum(
         [InfoNCE(), Sigmoid(), Diversity(), MMD()], [1.0, 0.5, 0.1, 2.0]
     ),

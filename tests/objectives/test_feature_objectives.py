@@ -17,11 +17,12 @@ from itm_lightning.objectives import (
     Triplet,
     WeightedSum,
 )
-from itm_lightning.part import from_config, to_config
+from itm_lightning.part import UsesLabels, from_config, to_config
 from itm_lightning.similarity import Cosine, Gaussian, Lorentz
 from itm_lightning.similarity.spaces import Gaussians, exponential_map
 from itm_lightning.types import Features
 from tests.made_up import encoded_batch, made_up_features
+from tests.objectives.losses import built, example
 
 REGISTERED = [registry.get("objective", name) for name in registry.list_registered("objective")]
 OBJECTIVES = [cls for cls in REGISTERED if issubclass(cls, FeatureObjective)]
@@ -42,12 +43,14 @@ class FixedScores(Cosine):
 
 def batch(images, texts, *ids):
     n = len(images)
-    return LocalComparison(FixedScores(SCORES[:n, :n]), encoded_batch(images, texts, *ids))
+    labels = None if images.pooled is None else images.pooled > 0  # as many as DIM
+    encoded = encoded_batch(images, texts, *ids, labels=labels)
+    return LocalComparison(FixedScores(SCORES[:n, :n]), encoded)
 
 
 @pytest.fixture(params=OBJECTIVES)
 def objective(request):
-    return request.param()
+    return example(request.param.__name__)
 
 
 def sides_for(objective, seed=1, dtype=torch.float32):
@@ -95,9 +98,11 @@ def test_padding_does_not_matter(objective):
 
 
 def test_features_of_another_head_are_refused_with_the_one_it_takes(objective):
-    pooled = Features.from_pooled(torch.randn(4, 8))
+    side = made_up_features(4, 5)
+    reads_pooled = isinstance(objective, UsesLabels)
+    kept = (side.tokens, side.mask, None) if reads_pooled else (None, None, side.pooled)
     with pytest.raises(InputError, match=f"{type(objective).__name__} reads .* use it with"):
-        objective.loss(batch(pooled, pooled))
+        objective.loss(batch(Features(*kept), Features(*kept)))
 
 
 def test_scores_alone_are_not_enough(objective):
@@ -107,7 +112,7 @@ def test_scores_alone_are_not_enough(objective):
 
 def test_survives_a_recipe(objective):
     images, texts = sides_for(objective)
-    again = from_config(to_config(objective))
+    again = built(from_config(to_config(objective)))
     torch.testing.assert_close(
         again.loss(batch(images, texts)), objective.loss(batch(images, texts))
     )
@@ -225,7 +230,7 @@ def test_mmd_is_zero_between_a_set_and_itself_and_grows_apart():
 
 
 def test_gradients_are_those_of_the_formulas(objective):
-    images, texts = sides_for(objective, dtype=torch.float64)
+    images, texts = sides_for(objective.double(), dtype=torch.float64)
 
     def leaves(side):
         values = [side.tokens, side.pooled, getattr(side, "log_variance", None)]
