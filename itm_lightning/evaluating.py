@@ -25,7 +25,6 @@ from itm_lightning.similarity.hub_correction import HubCorrection
 from itm_lightning.types import AnyFeatures, Batch, Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
-_WITHIN_A_FIT = Retrieval()
 _QUERIES_AT_ONCE = 32
 
 
@@ -80,8 +79,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         similarity: the head.
         recall: collects features, over that head.
         protocol: decides what ``trainer.validate`` and ``trainer.test`` score, and may be set at
-            any time. The validation epochs of ``trainer.fit`` are always plain
-            :class:`~itm_lightning.metrics.protocols.Retrieval`.
+            any time; see also :attr:`protocol_of_epochs`.
         hub_correction: by which they score a second time, and log ``test/NNN_rsum`` and so on; none
             by default.
         evaluation: the last one.
@@ -125,6 +123,13 @@ class RetrievalModule(pl.LightningModule, ABC):
         """Texts into the space in which they are compared."""
 
     @property
+    def protocol_of_epochs(self) -> Protocol:
+        """By which ``trainer.fit`` scores its validation epochs: the protocol where that has a
+        monitor, and else, as a protocol may be for the test split alone, plain Retrieval.
+        """
+        return Retrieval() if self.protocol.monitor is None else self.protocol
+
+    @property
     def data(self) -> ITMDataModule:
         """The trainer's data module.
 
@@ -156,9 +161,11 @@ class RetrievalModule(pl.LightningModule, ABC):
                 )
         if stage in ("validate", "test"):
             split = "val" if stage == "validate" else "test"
-            self.protocol.check(self.data.texts_of_image(split))
-        elif stage == "fit" and self.data.has_split("test"):
-            self.protocol.check(self.data.texts_of_image("test"))
+            self.protocol.check(self.data.ground_truth(split))
+        elif stage == "fit":
+            for split, protocol in (("val", self.protocol_of_epochs), ("test", self.protocol)):
+                if self.data.has_split(split):
+                    protocol.check(self.data.ground_truth(split))
 
     @override
     def validation_step(self, batch: Batch, batch_index: int) -> None:
@@ -201,15 +208,15 @@ class RetrievalModule(pl.LightningModule, ABC):
         """Scores what the epoch's steps have encoded, and forgets it; a collective."""
         gallery = self.recall.gallery()
         fitting = self.trainer.state.fn == "fit"
-        protocol = _WITHIN_A_FIT if fitting else self.protocol
-        split_ids = self.data.texts_of_image(split), self.data.minimal_pairs(split)
-        evaluation = protocol.evaluate(self.similarity, gallery, *split_ids)
+        protocol = self.protocol_of_epochs if fitting else self.protocol
+        truth = self.data.ground_truth(split)
+        evaluation = protocol.evaluate(self.similarity, gallery, truth)
         named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
         if self.hub_correction is not None and not fitting:
             with self.trainer.precision_plugin.forward_context():  # as the gallery was encoded
                 bank = encode_split(self, self.data, "train")
             ranked = self.similarity, gallery, bank
-            found = hub_report(*ranked, self.hub_correction, protocol, *split_ids)
+            found = hub_report(*ranked, self.hub_correction, protocol, truth)
             evaluation = replace(evaluation, hub_correction=found)
             name = type(self.hub_correction).__name__
             named |= {f"{split}/{name}_{key}": value for key, value in found["scores"].items()}

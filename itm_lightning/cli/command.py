@@ -62,7 +62,7 @@ from itm_lightning.cli.trainer import (
     refused_settings,
 )
 from itm_lightning.cli.warning_filters import filter_warnings
-from itm_lightning.metrics.protocols import Protocol, Retrieval
+from itm_lightning.metrics.protocols import Protocol
 from itm_lightning.part import skip_pretrained
 from itm_lightning.registry import KINDS, list_registered, load_entry_points
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
@@ -222,7 +222,8 @@ class ITMCLI(LightningCLI):
         last = None
         if config["trainer"]["enable_checkpointing"] is not False and self.subcommand == "fit":
             last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", config["last_checkpoint"])
-            checkpoints = [BestCheckpoint(folder / "checkpoints"), last]
+            best = BestCheckpoint(folder / "checkpoints", config["protocol"].monitor or "rsum")
+            checkpoints = [best, last]
         return [
             FailureCallback(),
             ResumeCallback(self.last),
@@ -270,8 +271,8 @@ class ITMCLI(LightningCLI):
             return  # nothing was validated, as in a fast_dev_run
         score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": best}
         if self.datamodule.has_split("val"):
-            # the protocol is for the test split
-            protocol, self.model.protocol = self.model.protocol, Retrieval()
+            # the protocol may be for the test split alone
+            protocol, self.model.protocol = self.model.protocol, self.model.protocol_of_epochs
             self.validate(**score)
             self.model.protocol, score["ckpt_path"] = protocol, None  # it has its weights by now
         if self.datamodule.has_split("test"):

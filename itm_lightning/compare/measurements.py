@@ -126,8 +126,8 @@ class Measurements:
         if self.correction is not None:
             bank = encode_split(matcher, data, "train")
             correction, protocol = map(from_config, (self.correction, outcome.results["protocol"]))
-            split_ids = data.texts_of_image(split), data.minimal_pairs(split)
-            hub = hub_report(head, gallery, bank, correction, protocol, *split_ids)
+            truth = data.ground_truth(split)
+            hub = hub_report(head, gallery, bank, correction, protocol, truth)
         if self.explained:
             photos = ITMDataModule(self.photos or outcome.source(), batch_size)
             with torch.enable_grad():

@@ -38,6 +38,7 @@ from itm_lightning.data.validation import (
 )
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.types import Batch, Features
 
 _STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
@@ -188,17 +189,17 @@ class ITMDataModule(pl.LightningDataModule):
         """The source's classes: what each column of a batch's labels stands for."""
         return self.source.class_names
 
-    def texts_of_image(self, split: str) -> dict[int, tuple[int, ...]]:
-        """The text ids of each image of a split, by image id, in the dataset's order.
-
-        Images without texts have none.
-        """
-        return {record.image_id: record.text_ids for record in self.records(split)}
-
-    def minimal_pairs(self, split: str) -> dict[int, int]:
-        """The other image of each minimal pair of a split, by image id, in both directions."""
-        pairs = {record.image_id: record.minimal_pair for record in self.records(split)}
-        return {image: other for image, other in pairs.items() if other is not None}
+    def ground_truth(self, split: str) -> GroundTruth:
+        """What is right in a split; of minimal pairs, both directions."""
+        records = self.records(split)
+        number = {name: i for i, name in enumerate(self.class_names)}
+        pairs = {record.image_id: record.minimal_pair for record in records}
+        labels = {record.image_id: [number[name] for name in record.labels] for record in records}
+        return GroundTruth(
+            texts_of_image={record.image_id: record.text_ids for record in records},
+            minimal_pairs={image: other for image, other in pairs.items() if other is not None},
+            labels=labels if number else {},
+        )
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures, as_sharded
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.protocols.base import Protocol
 from itm_lightning.part import to_config
@@ -72,8 +72,7 @@ def hub_report(
     bank: Gallery,
     correction: HubCorrection,
     protocol: Protocol,
-    texts_of_image: Mapping[int, Sequence[int]],
-    minimal_pairs: Mapping[int, int],
+    truth: GroundTruth,
 ) -> dict[str, Any]:
     """What a correction changes in the retrieval of a gallery, in plain values; a collective.
 
@@ -83,8 +82,7 @@ def hub_report(
         bank: those of the training split.
         correction: of hubs.
         protocol: by which the corrected scores are made.
-        texts_of_image: see :meth:`itm_lightning.metrics.protocols.Protocol.evaluate`.
-        minimal_pairs: see there.
+        truth: see :meth:`itm_lightning.metrics.protocols.Protocol.evaluate`.
 
     Returns:
         ``correction``, its config; ``bank``, how many ``images`` and ``texts`` it has; ``scores``
@@ -98,7 +96,7 @@ def hub_report(
     return {
         "correction": to_config(correction),
         "bank": {"images": len(bank.images), "texts": len(bank.texts)},
-        "scores": protocol.evaluate(head, corrected, texts_of_image, minimal_pairs).scores,
+        "scores": protocol.evaluate(head, corrected, truth).scores,
         "hubness": {
             when: hubness(top_k(scorer, scored.images, scored.texts, NEAREST))
             for when, (scorer, scored) in both.items()

@@ -35,19 +35,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Writes ``best.ckpt`` when ``val/rsum`` is the highest of the run, over all its starts.
+    """Writes ``best.ckpt`` when a score is the highest of the run, over all its starts.
 
     Where there is nothing to validate on, the last epoch counts as the best.
 
     Args:
         folder: where it is written.
+        score: its name among those of val.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, score: str) -> None:
         super().__init__(
             folder,
             filename="best",
-            monitor="val/rsum",
+            monitor=f"val/{score}",
             mode="max",
             auto_insert_metric_name=False,
             enable_version_counter=False,

@@ -8,6 +8,7 @@ from torch import distributed as dist
 
 from itm_lightning.distributed import ShardedFeatures, all_processes, rank, world_size
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics import BidirectionalRecall, pairs_accuracy
 from itm_lightning.metrics.hubness import correct_hubs
 from itm_lightning.metrics.protocols import Coco1K, Retrieval
@@ -41,7 +42,7 @@ def scored(share, name, **kwargs):
     if not kwargs.get("text_ids", True):
         return found
     protocols = Retrieval(), Coco1K(2, len(LAYOUT) // 2, texts_per_image=3)
-    layout = dict(list(LAYOUT.items())[: len(LAYOUT) // 2 * 2])
+    layout = GroundTruth(dict(list(LAYOUT.items())[: len(LAYOUT) // 2 * 2]))
     return (
         *found,
         [protocol.evaluate(metric.similarity, gallery, layout) for protocol in protocols],

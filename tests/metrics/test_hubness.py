@@ -7,6 +7,7 @@ import torch
 
 from itm_lightning import list_registered
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics import Gallery
 from itm_lightning.metrics.hubness import correct_hubs, hub_report, hubness, n_occurrences, skewness
 from itm_lightning.metrics.protocols import Coco1K, Retrieval
@@ -142,12 +143,12 @@ def with_hubs(seed, n=150):
 def test_a_report_says_what_a_correction_changes(name):
     gallery, bank = with_hubs(1), with_hubs(2)
     correction = CORRECTIONS[name]
-    split_ids = {i: [i] for i in range(150)}, {}
+    truth = GroundTruth({i: [i] for i in range(150)})
 
     def scores(head, scored):
-        return Retrieval().evaluate(head, scored, *split_ids).scores
+        return Retrieval().evaluate(head, scored, truth).scores
 
-    report = hub_report(Cosine(), gallery, bank, correction, Retrieval(), *split_ids)
+    report = hub_report(Cosine(), gallery, bank, correction, Retrieval(), truth)
     assert report["correction"]["class_path"].rpartition(".")[2] == name
     assert report["bank"] == {"images": 150, "texts": 150}
     assert report["scores"] == scores(*correct_hubs(Cosine(), gallery, bank, correction))
@@ -160,10 +161,10 @@ def test_a_report_says_what_a_correction_changes(name):
 
 def test_a_corrected_gallery_goes_through_a_protocol_of_folds():
     gallery, bank = with_hubs(1), with_hubs(2)
-    texts_of_image = {i: [i] for i in range(150)}
+    truth = GroundTruth({i: [i] for i in range(150)})
     protocol = Coco1K(folds=3, fold_size=50)
-    plain = protocol.evaluate(Cosine(), gallery, texts_of_image)
-    corrected = protocol.evaluate(*correct_hubs(Cosine(), gallery, bank, NNN(k=5)), texts_of_image)
+    plain = protocol.evaluate(Cosine(), gallery, truth)
+    corrected = protocol.evaluate(*correct_hubs(Cosine(), gallery, bank, NNN(k=5)), truth)
     assert corrected.queries == plain.queries
     assert corrected.scores["rsum"] > plain.scores["rsum"]
 

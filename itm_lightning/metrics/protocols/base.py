@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.functional import recall_from_ranks
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.minimal_pairs import minimal_pair_correct, percent_correct
@@ -54,19 +55,20 @@ class Protocol(Part, ABC):
     This base class ranks everything against everything. A subclass overrides :meth:`per_query`
     and :meth:`scores`, or sets the attributes where it is for one dataset.
 
-    ``texts_of_image`` is, in every method, the ids of each image's texts by image id, images and
-    texts in the dataset's order (a gallery may be in another order). An image without texts is a
-    distractor: it is ranked and counted, and asks no query.
+    In every method ``truth`` is in the dataset's order; a gallery may be in another one.
 
     Attributes:
         images: how many images the protocol is defined over; ``None`` means any number.
         texts_per_image: how many texts of each image are kept, the first; ``None`` keeps all.
+        monitor: the score by which a fit chooses its checkpoint, of a protocol that also scores the
+            validation epochs of a fit. ``None`` where these are plain retrieval, chosen by rsum.
     """
 
     images: int | None = None
     texts_per_image: int | None = None
+    monitor: str | None = None
 
-    def check(self, texts_of_image: Mapping[int, Sequence[int]]) -> None:
+    def check(self, truth: GroundTruth) -> None:
         """Checks before any long work that the protocol is for such a split.
 
         Raises:
@@ -77,46 +79,41 @@ class Protocol(Part, ABC):
                 f"protocol.texts_per_image is {self.texts_per_image}; it must be at least 1, "
                 "or null for all"
             )
-        if self.images is not None and len(texts_of_image) != self.images:
+        images = len(truth.texts_of_image)
+        if self.images is not None and images != self.images:
             raise InputError(
                 f"protocol {type(self).__name__} is over {self.images} images, but there are "
-                f"{len(texts_of_image)}: give it the whole split that it was made for, or choose "
+                f"{images}: give it the whole split that it was made for, or choose "
                 "--protocol Retrieval, which takes any number"
             )
 
-    def evaluate(
-        self,
-        similarity: Similarity,
-        gallery: Gallery,
-        texts_of_image: Mapping[int, Sequence[int]],
-        minimal_pairs: Mapping[int, int] | None = None,
-    ) -> Evaluation:
+    def evaluate(self, similarity: Similarity, gallery: Gallery, truth: GroundTruth) -> Evaluation:
         """Scores a gallery, without ever holding the whole score matrix; a collective.
 
         Args:
             similarity: the head.
             gallery: with ``text_ids``, in any order.
-            texts_of_image: of the split. Images that the gallery lacks are left out.
-            minimal_pairs: see :func:`itm_lightning.metrics.pairs_accuracy`; over the whole
-                gallery under every protocol.
+            truth: of the split. Images that the gallery lacks are left out. Minimal pairs (see
+                :func:`itm_lightning.metrics.pairs_accuracy`) are those of the whole gallery under
+                every protocol.
 
         Raises:
             InputError: as :meth:`check` of what the gallery holds; the gallery has no text ids;
                 or see :func:`itm_lightning.ranking.rank`.
         """
         present = set(gallery.image_ids.tolist())
-        texts_of_image = {i: texts for i, texts in texts_of_image.items() if i in present}
-        self.check(texts_of_image)
-        kept = {image: texts[: self.texts_per_image] for image, texts in texts_of_image.items()}
+        there = {i: texts for i, texts in truth.texts_of_image.items() if i in present}
+        self.check(replace(truth, texts_of_image=there))
+        kept = {image: texts[: self.texts_per_image] for image, texts in there.items()}
         ranked = restrict(gallery, kept)
-        per_query = self.per_query(similarity, ranked, kept)
+        per_query = self.per_query(similarity, ranked, replace(truth, texts_of_image=kept))
         queries = {
             name.removesuffix("_ids"): len(ids)
             for name, ids in per_query.items()
             if name.endswith("_ids")
         }
-        if minimal_pairs:
-            per_query |= _pairs_per_query(similarity, gallery, minimal_pairs)
+        if truth.minimal_pairs:
+            per_query |= _pairs_per_query(similarity, gallery, truth.minimal_pairs)
         per_query = {name: values.cpu() for name, values in per_query.items()}
         counts = _texts_per_image(ranked)
         return Evaluation(
@@ -129,10 +126,7 @@ class Protocol(Part, ABC):
         )
 
     def per_query(
-        self,
-        similarity: Similarity,
-        gallery: Gallery,
-        texts_of_image: Mapping[int, Sequence[int]],
+        self, similarity: Similarity, gallery: Gallery, truth: GroundTruth
     ) -> dict[str, Tensor]:
         """What becomes of every query of the texts and images that are kept; a collective.
 

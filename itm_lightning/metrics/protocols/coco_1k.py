@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.functional import mean_over_folds
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.protocols.base import Protocol, restrict
@@ -50,17 +52,15 @@ class Coco1K(Protocol):
 
     @override
     def per_query(
-        self,
-        similarity: Similarity,
-        gallery: Gallery,
-        texts_of_image: Mapping[int, Sequence[int]],
+        self, similarity: Similarity, gallery: Gallery, truth: GroundTruth
     ) -> dict[str, Tensor]:
         """Adds ``i2t_fold`` and ``t2i_fold``, int64: the number of each query's fold, from 0."""
-        images = list(texts_of_image.items())
+        images = list(truth.texts_of_image.items())
         folds = []
         for number, start in enumerate(range(0, len(images), self.fold_size)):
             fold = dict(images[start : start + self.fold_size])
-            arrays = super().per_query(similarity, restrict(gallery, fold), fold)
+            its_truth = replace(truth, texts_of_image=fold)
+            arrays = super().per_query(similarity, restrict(gallery, fold), its_truth)
             for way in _DIRECTIONS:
                 arrays[f"{way}_fold"] = torch.full_like(arrays[f"{way}_ids"], number)
             folds.append(arrays)

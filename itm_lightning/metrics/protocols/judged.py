@@ -6,7 +6,7 @@ import functools
 import importlib.util
 import json
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -16,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.precision import ties_against_the_model
 from itm_lightning.metrics.protocols.base import ranks_by_id
@@ -92,9 +93,9 @@ class JudgedCoco(Coco5K):
         """
 
     @override
-    def check(self, texts_of_image: Mapping[int, Sequence[int]]) -> None:
-        super().check(texts_of_image)
-        judged = judgements(self.annotation)
+    def check(self, truth: GroundTruth) -> None:
+        super().check(truth)
+        judged, texts_of_image = judgements(self.annotation), truth.texts_of_image
         kept_texts = {
             text for texts in texts_of_image.values() for text in texts[: self.texts_per_image]
         }
@@ -111,10 +112,7 @@ class JudgedCoco(Coco5K):
 
     @override
     def per_query(
-        self,
-        similarity: Similarity,
-        gallery: Gallery,
-        texts_of_image: Mapping[int, Sequence[int]],
+        self, similarity: Similarity, gallery: Gallery, truth: GroundTruth
     ) -> dict[str, Tensor]:
         """Adds what became of the judged queries of a direction (here i2t), all on the CPU.
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.protocols import Coco5K, CxC, EccvCaption
 from itm_lightning.metrics.protocols.judged import Judgements, judgements
 from itm_lightning.types import Features
@@ -14,6 +15,7 @@ from tests.metrics.protocols.obvious import Dot, made_up_gallery, obvious_rankin
 
 IMAGES = (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21)
 TEXTS_OF_IMAGE = {image: [10 * image + k for k in range(6)] for image in IMAGES}
+TRUTH = GroundTruth(TEXTS_OF_IMAGE)
 KEPT = {image: texts[:5] for image, texts in TEXTS_OF_IMAGE.items()}
 # some queries only, with answers beyond their own; 999 was dropped from the gallery
 JUDGED = Judgements(
@@ -58,8 +60,8 @@ def test_equals_counting_query_by_query(protocol, count, ties, monkeypatch):
         images, texts = (side.pooled[:, :2].sign() for side in (gallery.images, gallery.texts))
         sides = Features.from_pooled(images), Features.from_pooled(texts)
         gallery = replace(gallery, images=sides[0], texts=sides[1])
-    found = protocol.evaluate(Dot(), gallery, TEXTS_OF_IMAGE)
-    plain = Coco5K().evaluate(Dot(), gallery, TEXTS_OF_IMAGE)
+    found = protocol.evaluate(Dot(), gallery, TRUTH)
+    plain = Coco5K().evaluate(Dot(), gallery, TRUTH)
     added = {key: found.scores[key] for key in found.scores if key not in plain.scores}
     assert found.scores == plain.scores | added
     monkeypatch.undo()  # of the judgements: the arrays are enough
@@ -79,7 +81,7 @@ def test_equals_counting_query_by_query(protocol, count, ties, monkeypatch):
 
 @pytest.mark.usefixtures("_judged")
 def test_queries_are_counted_by_annotation():
-    queries = EccvCaption().evaluate(Dot(), made_up_gallery(TEXTS_OF_IMAGE), TEXTS_OF_IMAGE).queries
+    queries = EccvCaption().evaluate(Dot(), made_up_gallery(TEXTS_OF_IMAGE), TRUTH).queries
     assert queries == {"i2t": 12, "t2i": 60, "eccv_i2t": 3, "eccv_t2i": 3}
 
 
@@ -87,10 +89,10 @@ def test_queries_are_counted_by_annotation():
 def test_ids_that_are_not_cocos_are_refused():
     images = dict(enumerate(TEXTS_OF_IMAGE.values()))
     with pytest.raises(InputError, match=r"2 of the 3 image ids .* 31 among .* gives COCO's ids"):
-        EccvCaption().check(images)
+        EccvCaption().check(GroundTruth(images))
     texts = {image: range(1000 * image, 1000 * image + 5) for image in TEXTS_OF_IMAGE}
     with pytest.raises(InputError, match=r"CxC .* 3 of the 3 text ids .* 24 among"):
-        CxC().check(texts)
+        CxC().check(GroundTruth(texts))
 
 
 @pytest.mark.parametrize("protocol", [EccvCaption(), CxC()])
@@ -98,7 +100,7 @@ def test_without_the_package_the_command_to_get_it_is_named(protocol, monkeypatc
     judgements.cache_clear()
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(InputError, match="pip install eccv_caption"):
-        protocol.check(TEXTS_OF_IMAGE)
+        protocol.check(TRUTH)
 
 
 def test_the_packages_annotation_is_read_whole():

@@ -6,6 +6,7 @@ import torch
 
 from itm_lightning import get, list_registered
 from itm_lightning.errors import InputError
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics import BidirectionalRecall, Gallery
 from itm_lightning.metrics.protocols import Coco1K, Coco5K, Flickr30k1K, Retrieval
 from itm_lightning.part import from_config, to_config
@@ -27,6 +28,7 @@ TEXTS_OF_IMAGE = {
         (31, 5, 70, 8, 12, 44, 2, 90, 63, 17, 50, 21), [5, 5, 7, 3] * 3, strict=True
     )
 }
+TRUTH = GroundTruth(TEXTS_OF_IMAGE)
 FIRST_FIVE = {image: texts[:5] for image, texts in TEXTS_OF_IMAGE.items()}
 GALLERY = made_up_gallery(TEXTS_OF_IMAGE, dim=8)
 
@@ -47,7 +49,7 @@ def test_every_protocol_comes_back_from_its_recipe(name):
 
 
 def test_retrieval_is_everything_against_everything():
-    found = Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
+    found = Retrieval().evaluate(Dot(), GALLERY, TRUTH)
     assert found.scores == pytest.approx(
         obvious_recall(*score_table(GALLERY, TEXTS_OF_IMAGE)), abs=1e-9
     )
@@ -60,11 +62,11 @@ def test_retrieval_is_what_the_metric_computes():
     ids = GALLERY.image_ids, GALLERY.text_image_ids, GALLERY.text_ids
     metric.update(GALLERY.images, GALLERY.texts, *ids)
     expected = {key: float(value) for key, value in metric.compute().items()}
-    assert Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).scores == expected
+    assert Retrieval().evaluate(Dot(), GALLERY, TRUTH).scores == expected
 
 
 def test_every_query_keeps_its_rank_under_its_id():
-    found = Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).per_query
+    found = Retrieval().evaluate(Dot(), GALLERY, TRUTH).per_query
     scores, owner = score_table(GALLERY, TEXTS_OF_IMAGE)
     i2t = dict(zip(found["i2t_ids"].tolist(), found["i2t_ranks"].tolist(), strict=True))
     t2i = dict(zip(found["t2i_ids"].tolist(), found["t2i_ranks"].tolist(), strict=True))
@@ -80,7 +82,7 @@ def test_every_query_keeps_its_rank_under_its_id():
 @pytest.mark.parametrize("protocol", [Retrieval(), Coco1K(3, 4), Coco1K(4, 3, 2)])
 def test_a_file_of_ranks_gives_every_score(protocol, tmp_path):
     pairs = {31: 5, 70: 8, 12: 44}
-    evaluation = protocol.evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE, pairs)
+    evaluation = protocol.evaluate(Dot(), GALLERY, GroundTruth(TEXTS_OF_IMAGE, pairs))
     arrays = {name: values.numpy() for name, values in evaluation.per_query.items()}
     np.savez(tmp_path / "ranks.npz", **arrays)
     with np.load(tmp_path / "ranks.npz", allow_pickle=False) as file:
@@ -107,7 +109,7 @@ def test_images_without_texts_are_distractors(small):
     ids = GALLERY.image_ids, GALLERY.text_image_ids[rows], GALLERY.text_ids[rows]
     gallery = Gallery(GALLERY.images, GALLERY.texts[rows], *ids)
     for protocol in (small(texts_per_image=None), Retrieval()):
-        found = protocol.evaluate(Dot(), gallery, texts_of_image)
+        found = protocol.evaluate(Dot(), gallery, GroundTruth(texts_of_image))
         assert (found.images, found.texts, found.texts_per_image) == (12, 54, (0, 7))
         assert found.queries == {"i2t": 10, "t2i": 54}
         assert {8, 90}.isdisjoint(found.per_query["i2t_ids"].tolist())
@@ -119,18 +121,18 @@ def test_images_without_texts_are_distractors(small):
 
 
 def test_the_first_five_texts_are_kept(small):
-    found = small().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
+    found = small().evaluate(Dot(), GALLERY, TRUTH)
     expected = obvious_recall(*score_table(GALLERY, FIRST_FIVE))
     assert found.scores == pytest.approx(expected, abs=1e-9)
     assert (found.texts, found.texts_per_image) == (54, (3, 5))
-    everything = small(texts_per_image=None).evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
+    everything = small(texts_per_image=None).evaluate(Dot(), GALLERY, TRUTH)
     assert everything.texts == 60
-    assert everything.scores == Retrieval().evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE).scores
+    assert everything.scores == Retrieval().evaluate(Dot(), GALLERY, TRUTH).scores
 
 
 @pytest.mark.parametrize(("folds", "size"), [(3, 4), (4, 3), (1, 12), (12, 1)])
 def test_folds_are_consecutive_in_the_datasets_order(folds, size):
-    found = Coco1K(folds, size).evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
+    found = Coco1K(folds, size).evaluate(Dot(), GALLERY, TRUTH)
     expected = obvious_folds(*score_table(GALLERY, FIRST_FIVE), folds)
     assert found.scores == pytest.approx(expected, abs=1e-9)
     assert (found.images, found.texts, found.queries["i2t"]) == (12, 54, 12)
@@ -146,8 +148,8 @@ def test_rsum_of_folds_is_no_multiple_of_an_average():
         owner,
         torch.arange(1000),
     )
-    texts_of_image = {image: range(5 * image, 5 * image + 5) for image in range(200)}
-    found = Coco1K(folds=5, fold_size=40).evaluate(Cosine(), gallery, texts_of_image).scores
+    truth = GroundTruth({image: range(5 * image, 5 * image + 5) for image in range(200)})
+    found = Coco1K(folds=5, fold_size=40).evaluate(Cosine(), gallery, truth).scores
     scores = (data["images"] @ data["captions"].T).numpy()
     assert found == pytest.approx(obvious_folds(scores, owner.numpy(), 5), abs=1e-9)
 
@@ -168,7 +170,7 @@ def test_folds_average_ranks_too():
         torch.arange(4),
         torch.arange(4),
     )
-    found = Coco1K(2, 2).evaluate(Dot(), gallery, {i: [i] for i in range(4)}).scores
+    found = Coco1K(2, 2).evaluate(Dot(), gallery, GroundTruth({i: [i] for i in range(4)})).scores
     assert found["i2t_R@1"] == found["t2i_R@1"] == 50
     assert found["i2t_medr"] == found["t2i_meanr"] == 1.5
     assert found["rsum"] == 50 + 100 + 100 + 50 + 100 + 100
@@ -182,7 +184,7 @@ def test_a_whole_gallery_is_not_copied():
             seen.append(features)
             return super().select(features)
 
-    Retrieval().evaluate(Watching(), GALLERY, TEXTS_OF_IMAGE)
+    Retrieval().evaluate(Watching(), GALLERY, TRUTH)
     assert any(features is GALLERY.texts for features in seen)
 
 
@@ -191,27 +193,27 @@ def test_a_whole_gallery_is_not_copied():
 )
 def test_another_number_of_images_is_refused(protocol, expected):
     with pytest.raises(InputError, match=rf"{type(protocol).__name__} is over {expected} .* 12:"):
-        protocol.check(TEXTS_OF_IMAGE)
+        protocol.check(TRUTH)
     with pytest.raises(InputError, match="--protocol Retrieval"):
-        protocol.evaluate(Dot(), GALLERY, TEXTS_OF_IMAGE)
+        protocol.evaluate(Dot(), GALLERY, TRUTH)
 
 
 def test_a_part_of_the_split_is_refused_and_plain_retrieval_takes_it(small):
     half = {image: TEXTS_OF_IMAGE[image] for image in list(TEXTS_OF_IMAGE)[:6]}
     gallery = made_up_gallery(half)
     with pytest.raises(InputError, match="over 12 images, but there are 6"):
-        small().evaluate(Dot(), gallery, TEXTS_OF_IMAGE)
-    assert Retrieval().evaluate(Dot(), gallery, TEXTS_OF_IMAGE).images == 6
+        small().evaluate(Dot(), gallery, TRUTH)
+    assert Retrieval().evaluate(Dot(), gallery, TRUTH).images == 6
 
 
 def test_texts_without_ids_are_refused():
     rest = GALLERY.image_ids, GALLERY.text_image_ids, None
     with pytest.raises(InputError, match="text_ids"):
-        Retrieval().evaluate(Dot(), Gallery(GALLERY.images, GALLERY.texts, *rest), TEXTS_OF_IMAGE)
+        Retrieval().evaluate(Dot(), Gallery(GALLERY.images, GALLERY.texts, *rest), TRUTH)
 
 
 def test_numbers_below_one_are_refused():
     with pytest.raises(InputError, match=r"protocol\.texts_per_image is 0"):
-        Coco5K(texts_per_image=0).check(TEXTS_OF_IMAGE)
+        Coco5K(texts_per_image=0).check(TRUTH)
     with pytest.raises(InputError, match=r"protocol\.folds is 0"):
         Coco1K(folds=0)

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.protocols import Coco1K, Coco5K, CxC, EccvCaption
 from tests.conftest import REPO
 from tests.metrics.protocols.obvious import (
@@ -54,14 +55,14 @@ def table(gallery, texts_of_image):
 
 
 def test_5k_equals_the_obvious_computation(gallery, texts_of_image, table):
-    found = Coco5K().evaluate(Dot(), gallery, texts_of_image)
+    found = Coco5K().evaluate(Dot(), gallery, GroundTruth(texts_of_image))
     assert found.scores == pytest.approx(obvious_recall(*table), abs=1e-9)
     assert 5 < found.scores["t2i_R@1"] < 95  # neither all nor nothing is found
     assert found.queries == {"i2t": 5000, "t2i": 25000}
 
 
 def test_1k_equals_the_obvious_computation(gallery, texts_of_image, table):
-    found = Coco1K().evaluate(Dot(), gallery, texts_of_image)
+    found = Coco1K().evaluate(Dot(), gallery, GroundTruth(texts_of_image))
     assert found.scores == pytest.approx(obvious_folds(*table, 5), abs=1e-9)
 
 
@@ -77,7 +78,7 @@ def test_eccv_caption_and_cxc_equal_the_package(gallery, texts_of_image, table, 
     }
     targets = [*names, f"{protocol.annotation}_recalls"]
     expected = metrics.compute_all_metrics(*rankings.values(), targets)
-    found = protocol.evaluate(Dot(), gallery, texts_of_image).scores
+    found = protocol.evaluate(Dot(), gallery, GroundTruth(texts_of_image)).scores
     for theirs, ours in names.items():
         for way in ("i2t", "t2i"):
             score = found[f"{protocol.annotation}_{way}_{ours}"]
@@ -100,6 +101,7 @@ def test_a_gigabyte_above_the_features_is_enough(name):
     if name in ("EccvCaption", "CxC"):
         pytest.importorskip("eccv_caption", reason="needs pip install eccv_caption")
     script = f"""
+from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics import protocols
 from tests.metrics.protocols.obvious import Dot, made_up_gallery
 from tests.metrics.protocols.test_true_size import coco_texts_of_image
@@ -110,7 +112,7 @@ def peak():
 texts_of_image = coco_texts_of_image()
 gallery = made_up_gallery(texts_of_image)
 before = peak()
-protocols.{name}().evaluate(Dot(), gallery, texts_of_image)
+protocols.{name}().evaluate(Dot(), gallery, GroundTruth(texts_of_image))
 print(peak() - before)
 """
     command = [sys.executable, "-c", script]
