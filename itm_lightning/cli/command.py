@@ -217,9 +217,8 @@ class ITMCLI(LightningCLI):
 
     def _callbacks(self, folder: Path) -> list[Callback]:
         """What each run has, in the order in which Lightning calls them."""
-        config = self.config_init[self.subcommand]
+        config, last = self.config_init[self.subcommand], None
         checkpoints: list[Callback] = []
-        last = None
         if config["trainer"]["enable_checkpointing"] is not False and self.subcommand == "fit":
             last = LastCheckpoint(folder / "checkpoints" / "last.ckpt", config["last_checkpoint"])
             best = BestCheckpoint(folder / "checkpoints", config["protocol"].monitor or "rsum")

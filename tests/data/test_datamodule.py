@@ -216,7 +216,7 @@ def test_training_leaves_images_without_texts_out_and_evaluation_keeps_them():
     trained = {int(number) for batch in data.train_dataloader() for number in batch.image_ids}
     assert trained == {11, 12, 14, 15}
     assert not data.has_split("test")
-    assert data.texts_of_image("val") == {
+    assert data.ground_truth("val").texts_of_image == {
         **{10: (), 11: (3,), 12: (6, 7), 13: (), 14: (12,), 15: (15, 16), 16: (), 17: (21,)}
     }
     batches = list(data.val_dataloader())
