@@ -185,14 +185,7 @@ AnyFeatures = Features | MemberFeatures
 
 
 class Widths(NamedTuple):
-    """Numbers in a vector of each side.
-
-    Attributes:
-        encoded_images: as the image encoder gives it.
-        encoded_texts: as the text encoder gives it.
-        images: after the projections, as head and objective read it.
-        texts: likewise.
-    """
+    """Numbers in a vector of each side, as the encoders give it and after the projections."""
 
     encoded_images: int
     encoded_texts: int

@@ -35,14 +35,16 @@ EXAMPLES = {
     "WordPieces": lambda folder, **more: {"name": folder("bert"), "dim": 16, **more},
     "BagOfWords": lambda folder, **more: {"dim": 16, **more},
 }
-IMAGE_ENCODERS = list_registered("image_encoder")
-WITHOUT_TRUNK = ["RegionFeatures"]  # they read regions, and pixels not at all
-IMAGE_ENCODERS = [name for name in IMAGE_ENCODERS if name not in WITHOUT_TRUNK]
-TEXT_ENCODERS = list_registered("text_encoder")
+VECTORS = ["ImageVectors", "TextVectors"]  # no tokens and no trunk: see test_vectors.py
 KINDS = {
-    **dict.fromkeys(IMAGE_ENCODERS, "image_encoder"),
-    **dict.fromkeys(TEXT_ENCODERS, "text_encoder"),
+    name: kind
+    for kind in ("image_encoder", "text_encoder")
+    for name in list_registered(kind)
+    if name not in VECTORS
 }
+WITHOUT_TRUNK = ["RegionFeatures"]  # they read regions, and pixels not at all
+TEXT_ENCODERS = [name for name, kind in KINDS.items() if kind == "text_encoder"]
+IMAGE_ENCODERS = [name for name in KINDS if name not in [*TEXT_ENCODERS, *WITHOUT_TRUNK]]
 WITHOUT_TOKENS = ["BagOfWords"]  # they give a pooled vector alone, and have no weights
 WITH_PROJECTION = ["RegionFeatures", "PretrainedText"]  # of their own, before the pooling
 WITH_TOKENS = [name for name in KINDS if name not in WITHOUT_TOKENS]
