@@ -210,8 +210,7 @@ class Batch:
         images: pixels ``(B, 3, H, W)`` uint8 as the image encoder's transform returns them, or
             :class:`Features` where a frozen trunk has already encoded the images, or
             :class:`MemberFeatures` with the pixels for each member of an ensemble.
-        texts: ``T`` raw strings, which the text encoder tokenises, or :class:`Features` of as many
-            where the source has vectors in their place.
+        texts: ``T`` raw strings; or :class:`Features` of them, where the source has only vectors.
         image_ids: ``(B,)`` int64, one id for each image.
         text_image_ids: ``(T,)`` int64, the id of each text's image.
         text_ids: ``(T,)`` int64, one id for each text.

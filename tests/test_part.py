@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from itm_lightning.errors import InputError
-from itm_lightning.part import Part, from_config, to_config
+from itm_lightning.part import Part, UsesLabels, from_config, to_config
 
 
 class Inner(Part, nn.Module):
@@ -78,3 +78,23 @@ def test_dictionaries_pass_through():
 def test_a_class_that_cannot_be_imported_is_named(path):
     with pytest.raises(InputError, match=rf"class {path} is needed .* PYTHONPATH"):
         from_config({"class_path": path, "init_args": {}})
+
+
+class Classifier(UsesLabels, Part, nn.Module):
+    def build_classes(self, count):
+        self.linear = nn.Linear(2, count)
+
+
+def test_classes_are_learnt_once_and_lie_in_the_checkpoint():
+    part = Classifier()
+    assert part.extra_state() == {}
+    part.learn_classes(("art", "war"))
+    weight = part.linear.weight
+    part.learn_classes(["art", "war"])  # as a resumed fit does
+    assert part.linear.weight is weight
+    again = Classifier()
+    again.load_extra_state(part.extra_state())
+    again.load_state_dict(part.state_dict())
+    assert again.class_names == ("art", "war")
+    with pytest.raises(InputError, match="was trained on the classes art, war, but .* has art"):
+        again.learn_classes(["art"])

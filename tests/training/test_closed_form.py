@@ -53,3 +53,26 @@ def test_only_the_head_keeps_a_gradient_which_is_zero():
     assert learning == {name for name, _ in module.named_parameters() if "similarity" in name}
     no_loss(module["similarity"]).backward()
     assert all(not parameter.grad.any() for parameter in module["similarity"].parameters())
+
+
+class Rows(Means):
+    """Keeps the largest of all rows, which no sum tells."""
+
+    joined = ("rows",)
+
+    def observe(self, images, texts, labels=None):
+        return super().observe(images, texts) | {"rows": self.pooled(images)}
+
+    def solve(self, sums):
+        self.means[0] = sums["rows"].amax(dim=0)
+
+
+@torch.no_grad()
+def test_rows_are_joined_and_not_added(pairs):
+    head = Rows()
+    fit = ClosedFormFit(head)
+    for _ in range(2):
+        for rows in torch.arange(7).split(3):
+            fit.observe(*(side[rows] for side in pairs))
+        fit.solve(SingleProcess())
+        torch.testing.assert_close(head.means[0], pairs[0].pooled.amax(dim=0))
