@@ -96,5 +96,5 @@ def test_classes_are_learnt_once_and_lie_in_the_checkpoint():
     again.load_extra_state(part.extra_state())
     again.load_state_dict(part.state_dict())
     assert again.class_names == ("art", "war")
-    with pytest.raises(InputError, match="was trained on the classes art, war, but .* has art"):
+    with pytest.raises(InputError, match=r"was trained on the classes art, war, but .* has art"):
         again.learn_classes(["art"])
