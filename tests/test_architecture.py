@@ -59,6 +59,7 @@ MAY_IMPORT_LIGHTNING = {
     "callbacks/results.py",
     "callbacks/wandb_media.py",
     "callbacks/wandb_run.py",
+    "cli/checkpoint_config.py",
     "cli/command.py",
     "cli/errors.py",
     "cli/loggers.py",

@@ -2,11 +2,12 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from itm_lightning.cli import main
 from tests.conftest import REPO
-from tests.encoders.conftest import bert
+from tests.encoders.conftest import bert, clip, siglip
 
 EXPERIMENTS = REPO / "experiments"
 CONFIGS = sorted(
@@ -18,38 +19,87 @@ CONFIGS = sorted(
 SMALL = [
     "--trainer.max_epochs=1",
     "--trainer.accelerator=cpu",
+    "--trainer.precision=32-true",
     "--trainer.enable_progress_bar=false",
     "--trainer.limit_train_batches=2",
     "--data.batch_size=8",
+    "--data.num_workers=0",
 ]
+PRETRAINED = "image_encoder.name", "text_encoder.name", "similarity.pretrained"
+RECURRENT = ["--model.text_encoder.hidden=16", "--model.text_encoder.word_dim=8"]
+CNN = [
+    f"--model.image_encoder.{flag}" for flag in ("name=alexnet", "weights=null", "image_size=64")
+]
+MLP = ["--model.image_encoder.projection.dim=16", "--model.image_encoder.projection.hidden=8"]
+BERT = ["--model.text_encoder.name={bert}"]
 FLAGS = {
     # With random weights, the many layers of its CNN give zeros, in which nothing correlates.
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],
-    "flickr8k/minilm.yaml": ["--model.text_encoder.name={bert}"],
+    "flickr8k/minilm.yaml": BERT,
+}
+#: Of the recipes in flickr30k/ and coco/, by their names.
+RECIPES = {
+    "vsepp": [*CNN, *RECURRENT, "--model.dim=16"],
+    "vsepp_finetuned": [*CNN, *RECURRENT, "--model.dim=16"],
+    "scan": [*RECURRENT, "--model.dim=16"],
+    "sgr": [*RECURRENT, "--model.dim=16", "--model.similarity.sim_dim=8"],
+    "saf": [*RECURRENT, "--model.dim=16", "--model.similarity.sim_dim=8"],
+    "vse_infty_bigru": [*RECURRENT, *MLP],
+    "vse_infty_bert": [*BERT, *MLP, "--model.text_encoder.projection.dim=16"],
+    "chan": [*BERT, "--model.dim=16"],
+    "clip": [f"--model.{part}={{clip}}" for part in PRETRAINED],
+    "siglip": [f"--model.{part}={{siglip}}" for part in PRETRAINED],
+}
+ON_IMAGES = ("vsepp", "vsepp_finetuned", "clip", "siglip")
+PROTOCOLS = {
+    "flickr30k": ["--protocol=Retrieval"],
+    "coco": ["--protocol.folds=2", "--protocol.fold_size=4"],
 }
 
 
 @pytest.fixture(scope="module")
-def tiny_bert(tmp_path_factory):
+def folders(tmp_path_factory):
+    """Tiny models of transformers with random weights, as ``save_pretrained`` writes them."""
     import transformers
 
-    folder = tmp_path_factory.mktemp("bert")
-    for part in bert(transformers):
-        part.save_pretrained(folder)
-    return folder
+    paths = {}
+    for make in (bert, clip, siglip):
+        paths[make.__name__] = tmp_path_factory.mktemp(make.__name__)
+        for part in make(transformers):
+            part.save_pretrained(paths[make.__name__])
+    return paths
+
+
+@pytest.fixture(scope="module")
+def regions_root(tmp_path_factory):
+    """Random regions and captions in the files of SCAN's authors, Flickr30k's and COCO's."""
+    root, generator = tmp_path_factory.mktemp("precomp"), np.random.default_rng(0)
+    words = ["two", "men", "in", "red", "hats", "ride", "a", "horse", "past", "the", "dog"]
+    for split, images in (("train", 16), ("dev", 8), ("test", 8), ("testall", 8)):
+        texts = [" ".join(generator.choice(words, 7)).capitalize() for _ in range(5 * images)]
+        regions = generator.random((images, 36, 2048), dtype=np.float32)
+        np.save(root / f"{split}_ims.npy", regions)
+        (root / f"{split}_caps.txt").write_text("".join(f"{text} .\n" for text in texts))
+        (root / f"{split}_ids.txt").write_text("".join(f"{7 * i}\n" for i in range(images)))
+    return root
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.relative_to(EXPERIMENTS).as_posix())
-def test_config_runs(config, karpathy_root, tiny_bert, tmp_path):
+def test_config_runs(config, karpathy_root, regions_root, folders, tmp_path):
     args = ["fit", f"--config={config}", f"--trainer.default_root_dir={tmp_path}", *SMALL]
-    if config.parent.name == "flickr8k":
+    images = 8
+    if config.parent.name in PROTOCOLS:
+        root = karpathy_root if config.stem in ON_IMAGES else regions_root
+        args += [f"--data.source.root={root}", *RECIPES[config.stem]]
+        args += PROTOCOLS[config.parent.name]
+    elif config.parent.name == "flickr8k":
         args += [f"--data.source.root={karpathy_root}", "--model.image_encoder.weights=null"]
     else:
         args += [f"--data.source.{split}=16" for split in ("train", "val", "test")]
+        images = 16
     flags = FLAGS.get(config.relative_to(EXPERIMENTS).as_posix(), [])
-    main(args + [flag.format(bert=tiny_bert) for flag in flags])
+    main([arg.format(**folders) for arg in args + flags])
     (results,) = tmp_path.glob("*/test_results.json")
-    images = 8 if config.parent.name == "flickr8k" else 16
     assert json.loads(results.read_text())["queries"] == {"i2t": images, "t2i": 5 * images}
 
 

@@ -8,14 +8,16 @@ from typing import Any
 
 import torch
 import yaml
+from pytorch_lightning.cli import LightningArgumentParser
 
 from itm_lightning.cli.early_args import command_of, option
 from itm_lightning.cli.runs import DEFAULT_ROOT
 from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
 from itm_lightning.matcher import Matcher
+from itm_lightning.part import load_extra_states
 from itm_lightning.resume.run import find_checkpoint
-from itm_lightning.training.checkpoint import checked_state
+from itm_lightning.training.checkpoint import checked_state, load_all_but_the_objective
 
 # Only a resumed fit keeps the trainer's settings: a test may run on another machine. It keeps the
 # loggers alone, to be shown beside its fit. A fit's protocol is for its test: the val split may be
@@ -64,6 +66,28 @@ def with_checkpoint_config(
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
     return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["extra_state"]
+
+
+def add_checkpoint_flags(parser: LightningArgumentParser) -> None:
+    """Adds ``--start_from`` and ``--ensemble``."""
+    parser.add_argument(
+        "--start_from",
+        type=str | None,
+        default=None,
+        help="Checkpoint of the same model, from whose weights a new fit starts.",
+    )
+    parser.add_class_arguments(EnsembleFlags, "ensemble")
+
+
+def start_from(model: Matcher, path: str) -> None:
+    """Gives a Matcher that is to be trained the weights of another one.
+
+    Raises:
+        InputError: there is no such checkpoint, or it does not fit.
+    """
+    checkpoint = read_checkpoint(Path(path), "--start_from")
+    load_extra_states(model, checkpoint["matcher"]["extra_state"])
+    load_all_but_the_objective(model, checkpoint["state_dict"], f"--start_from {path}")
 
 
 class EnsembleFlags:

@@ -11,7 +11,6 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
@@ -26,7 +25,11 @@ from itm_lightning.callbacks import (
     WandbMedia,
     WandbRun,
 )
-from itm_lightning.cli.checkpoint_config import EnsembleFlags, with_checkpoint_config
+from itm_lightning.cli.checkpoint_config import (
+    add_checkpoint_flags,
+    start_from,
+    with_checkpoint_config,
+)
 from itm_lightning.cli.early_args import command_of, dim_of_head, option
 from itm_lightning.cli.errors import (
     BAD_INPUT,
@@ -59,6 +62,7 @@ from itm_lightning.cli.trainer import (
     ITMTrainer,
     configure_strategy,
     name_fsdp2,
+    needs_lines,
     refused_settings,
 )
 from itm_lightning.cli.warning_filters import filter_warnings
@@ -73,14 +77,14 @@ from itm_lightning.training.trainer_rules import check_trainer
 #: Commands that use what has been trained, or tell what there is; each is a module's ``main``.
 _OTHER_COMMANDS = {
     "compare": "itm_lightning.cli.compare",
+    "convert": "itm_lightning.cli.convert",
     "explain": "itm_lightning.cli.explain",
     "list": "itm_lightning.cli.list_parts",
 }
 _DESCRIPTION = (
     "Image-text matching you can take apart: train, score and compare from YAML. Besides the "
-    "subcommands below: `lightning compare` trains several similarity measures alike and compares "
-    "them, `lightning explain` shows what a score looks at, `lightning list` names every part; "
-    "each has its own --help."
+    "subcommands below there are `lightning compare` (trains several similarity measures alike), "
+    "`explain` (what a score looks at), `convert` (published checkpoints) and `list` (every part)."
 )
 
 
@@ -127,7 +131,7 @@ class ITMCLI(LightningCLI):
             f"{', '.join(list_registered('hub_correction'))}.",
         )
         parser.add_class_arguments(Cadence, "last_checkpoint")
-        parser.add_class_arguments(EnsembleFlags, "ensemble")
+        add_checkpoint_flags(parser)
         parser.add_class_arguments(WandbMedia, "wandb_media")
         add_predict_flags(parser)
         parser.add_argument(
@@ -187,6 +191,8 @@ class ITMCLI(LightningCLI):
         configure_strategy(self.trainer)
         check_trainer(self.trainer, self.model)
         config = self.config_init[self.subcommand]
+        if config["start_from"] and not self.last:
+            start_from(self.model, config["start_from"])
         if config["ensemble"].checkpoints:
             load = config["ensemble"].load
             self.model = load(self.subcommand, self.model, config.get("ckpt_path"))
@@ -232,16 +238,10 @@ class ITMCLI(LightningCLI):
             config["wandb_media"],
             RetrievalWriter(folder / "predictions.jsonl"),
             *([] if config["trainer"]["enable_model_summary"] is False else [ModelTable()]),
-            *([EpochLines()] if self._needs_lines() else []),
+            *([EpochLines()] if needs_lines(config["trainer"]) else []),
             *checkpoints,
             RunConfig(folder, self.plain_config()),
         ]
-
-    def _needs_lines(self) -> bool:
-        """Whether the output goes into a log, and the user neither chose a bar nor wants none."""
-        settings = self.config_init[self.subcommand]["trainer"]
-        own = any(isinstance(callback, ProgressBar) for callback in settings["callbacks"] or ())
-        return not (sys.stdout.isatty() or own or settings["enable_progress_bar"] is False)
 
     def finish(self) -> None:
         """Records that the run has done all that it was started for."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 from pytorch_lightning import Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies import ModelParallelStrategy, StrategyRegistry
 
 from itm_lightning import ITMDataModule, Matcher
@@ -37,6 +39,12 @@ def refused_settings() -> Iterator[None]:
         yield
     except ValueError as error:
         raise InputError(str(error)) from error
+
+
+def needs_lines(settings: Mapping[str, Any]) -> bool:
+    """Whether the output goes into a log, and the user neither chose a bar nor wants none."""
+    own = any(isinstance(callback, ProgressBar) for callback in settings["callbacks"] or ())
+    return not (sys.stdout.isatty() or own or settings["enable_progress_bar"] is False)
 
 
 def configure_strategy(trainer: pl.Trainer) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -35,17 +35,29 @@ def read_state_dict(path: str) -> dict[str, Tensor]:
 
 
 def load_weights(network: nn.Module, path: str, ignored: Collection[str] = ()) -> None:
-    """Loads a file's tensors into ``network``.
-
-    Args:
-        network: the network that gets the weights.
-        path: a file that holds a state dict.
-        ignored: names that the file may hold although the network does not have them.
+    """Loads a file's tensors into ``network``; arguments and errors as of :func:`load_tensors`.
 
     Raises:
-        InputError: the file cannot be read, or some tensors do not fit; the message names them.
+        InputError: the file cannot be read.
     """
-    state, wanted = read_state_dict(path), network.state_dict()
+    load_tensors(network, read_state_dict(path), f"weights file {path}", ignored)
+
+
+def load_tensors(
+    network: nn.Module, state: Mapping[str, Tensor], name: str, ignored: Collection[str] = ()
+) -> None:
+    """Loads tensors into ``network``.
+
+    Args:
+        network: the network that gets them.
+        state: the tensors by the names of the network's.
+        name: where they are from, for messages.
+        ignored: names that there may be although the network does not have them.
+
+    Raises:
+        InputError: some tensors do not fit; the message names them.
+    """
+    wanted = network.state_dict()
     # older files have no counters of batches, which batch normalisation does not need
     missing = [k for k in wanted if k not in state and not k.endswith("num_batches_tracked")]
     unexpected = [k for k in state if k not in wanted and k not in ignored]
@@ -57,7 +69,7 @@ def load_weights(network: nn.Module, path: str, ignored: Collection[str] = ()) -
     kinds = {"missing": missing, "unexpected": unexpected, "of another shape": misshapen}
     faults = [f"{len(keys)} {kind} ({_first(keys)})" for kind, keys in kinds.items() if keys]
     if faults:
-        raise InputError(f"weights file {path} does not fit the network: {', '.join(faults)}")
+        raise InputError(f"{name} does not fit the network: {', '.join(faults)}")
     network.load_state_dict({k: v for k, v in state.items() if k in wanted}, strict=False)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
+from itm_lightning.encoders.pretrained import load_tensors
 from itm_lightning.errors import InputError
 from itm_lightning.part import extra_states_of, to_config
 
@@ -48,3 +50,14 @@ def checked_state(checkpoint: dict[str, Any], name: object) -> dict[str, Any]:
             f"{VERSION}): train it again, or read it with the version that wrote it"
         )
     return state
+
+
+def load_all_but_the_objective(module: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Loads a Matcher's tensors, but for those of its objective, which may be another one.
+
+    Raises:
+        InputError: some are missing or do not fit.
+    """
+    given = {key: value for key, value in tensors.items() if not key.startswith("objective.")}
+    own = {k: v for k, v in module.state_dict().items() if k.startswith("objective.")}
+    load_tensors(module, given | own, name)
