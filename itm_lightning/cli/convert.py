@@ -52,6 +52,7 @@ def main(args: list[str]) -> None:
     trainer = ITMTrainer(
         accelerator="cpu", logger=False, enable_checkpointing=False, callbacks=[config]
     )
+    recipe.model.trainer = trainer
     trainer.strategy.connect(recipe.model)
     trainer.save_checkpoint(flags.output)
     print(f"{flags.output}: now run lightning test --ckpt_path {flags.output}")

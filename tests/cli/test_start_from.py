@@ -1,0 +1,42 @@
+"""``--start_from``: a fit begins with the weights of another one's checkpoint."""
+
+import shutil
+
+import pytest
+import torch
+
+from itm_lightning import Matcher
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config["data"]["source"]["init_args"] = {"train": 16, "val": 8, "test": 0, "pairs": 0}
+    return tiny_config
+
+
+def weights(folder):
+    matcher = Matcher.load_from_checkpoint(folder / "checkpoints" / "last.ckpt")
+    return matcher.state_dict(), matcher.text_encoder.vocabulary.words
+
+
+def test_a_second_stage_starts_from_the_first(run, refuse, config):
+    first = run("fit", "--config", config)
+    checkpoint = first / "checkpoints" / "last.ckpt"
+    # another seed, another objective, other scenes; and steps of 0, which keep what it started from
+    flags = ["--seed_everything=7", "--model.objective=Triplet", "--data.source.seed=5"]
+    flags += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0"]
+    second = run("fit", "--config", config, f"--start_from={checkpoint}", *flags)
+    (before, words), (after, words_after) = weights(first), weights(second)
+    assert words == words_after
+    names = [n for n in before if "running" not in n and "tracked" not in n]
+    parts = [n for n in names if not n.startswith("objective.")]
+    assert parts
+    assert all(torch.equal(before[name], after[name]) for name in parts)
+
+    checkpoint = shutil.copy(checkpoint, first.parents[1] / "first.ckpt")
+    shutil.rmtree(first.parent)
+    line = refuse("fit", "--config", config, f"--start_from={checkpoint}", "--model.dim=8")
+    assert "does not fit the network: 4 of another shape (image_projection.linear" in line
+    assert "missing.ckpt: there is no such file" in refuse(
+        "fit", "--config", config, "--start_from=missing.ckpt"
+    )
