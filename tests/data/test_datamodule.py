@@ -72,7 +72,7 @@ def test_predict_runs_over_test_or_else_val():
 def test_an_empty_split_is_refused_and_the_others_named():
     data = ITMDataModule(Scenes(train=3, val=0, test=2))
     with pytest.raises(InputError, match=r"'val' of Scenes has no captions.*train, test"):
-        data.setup("validate")
+        data.setup("fit")
 
 
 def test_without_an_encoder_there_is_no_transform():

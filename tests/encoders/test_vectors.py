@@ -184,5 +184,7 @@ def test_a_fit_without_a_validation_split_learns_and_tests(tmp_path, run_fit):
     trainer = run_fit(matcher, written(tmp_path))
     assert not torch.equal(before, matcher.image_projection.linear.weight)
     assert matcher.image_encoder.deviation.min() > 1.0  # learnt of the training split
+    with pytest.raises(InputError, match="split 'val' of Paired has no captions"):
+        trainer.validate(matcher, trainer.datamodule, verbose=False)
     (scores,) = trainer.test(matcher, trainer.datamodule, verbose=False)
     assert scores["test/rsum"] > 0
