@@ -84,23 +84,41 @@ def regions_root(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="module")
+def wikipedia_root(tmp_path_factory):
+    """Random histograms of visual words, topics and classes in the file of the benchmark."""
+    root, generator = tmp_path_factory.mktemp("wikipedia"), np.random.default_rng(0)
+    arrays = {"categories": np.array([f"class {number}" for number in range(10)])}
+    for split, pairs in (("train", 40), ("test", 8)):
+        for side, dim in (("image", 128), ("text", 10)):
+            rows = generator.dirichlet(np.ones(dim), pairs).astype(np.float32)
+            arrays[f"{side}_{split}"] = rows
+        arrays[f"label_{split}"] = np.arange(pairs) % 10
+    np.savez(root / "wikipedia.npz", **arrays)
+    return root
+
+
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda p: p.relative_to(EXPERIMENTS).as_posix())
-def test_config_runs(config, karpathy_root, regions_root, folders, tmp_path):
+def test_config_runs(config, karpathy_root, regions_root, wikipedia_root, folders, tmp_path):
     args = ["fit", f"--config={config}", f"--trainer.default_root_dir={tmp_path}", *SMALL]
-    images = 8
+    images, texts_of_image = 8, 5
     if config.parent.name in PROTOCOLS:
         root = karpathy_root if config.stem in ON_IMAGES else regions_root
         args += [f"--data.source.root={root}", *RECIPES[config.stem]]
         args += PROTOCOLS[config.parent.name]
     elif config.parent.name == "flickr8k":
         args += [f"--data.source.root={karpathy_root}", "--model.image_encoder.weights=null"]
+    elif config.parent.name == "wikipedia":
+        args += [f"--data.source.root={wikipedia_root}", "--data.source.val=8"]
+        texts_of_image = 1
     else:
         args += [f"--data.source.{split}=16" for split in ("train", "val", "test")]
         images = 16
     flags = FLAGS.get(config.relative_to(EXPERIMENTS).as_posix(), [])
     main([arg.format(**folders) for arg in args + flags])
     (results,) = tmp_path.glob("*/test_results.json")
-    assert json.loads(results.read_text())["queries"] == {"i2t": images, "t2i": 5 * images}
+    texts = texts_of_image * images
+    assert json.loads(results.read_text())["queries"] == {"i2t": images, "t2i": texts}
 
 
 def test_every_part_in_base_is_used():
