@@ -25,13 +25,13 @@ def made_up_features(n, length, dim=8, seed=0, ragged=True):
     return Features.from_tokens(tokens, mask)
 
 
-def encoded_batch(images, texts, image_ids=None, text_image_ids=None, labels=None):
-    """Features of pairs as a Matcher hands them to a Comparison; the raw texts are numbers."""
-    rows = torch.arange(len(images))
+def encoded_batch(images, texts, image_ids=None, text_image_ids=None, labels=None, rows=None):
+    """Features of pairs as a Matcher hands them to a Comparison; the raw texts are their rows."""
+    rows = torch.arange(len(images)) if rows is None else rows
     image_ids = rows if image_ids is None else image_ids
     text_image_ids = image_ids if text_image_ids is None else text_image_ids
     labels = torch.zeros(len(images), 0, dtype=torch.bool) if labels is None else labels
-    raw = [str(number) for number in range(len(texts))]
+    raw = [str(int(row)) for row in rows]
     batch = Batch(images, raw, image_ids, text_image_ids, rows, labels)
 
     def token_ids(texts):

@@ -24,7 +24,7 @@ ALLOWED = {
     "encoders": BASE | {"pooling"},
     "data": BASE | {"encoders"},
     "similarity": BASE,
-    "objectives": BASE | {"similarity"},
+    "objectives": BASE | {"encoders", "similarity"},
     "ranking": BASE | {"similarity"},
     "metrics": BASE | {"similarity", "ranking"},
     "resume": BASE,

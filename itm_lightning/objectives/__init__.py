@@ -1,6 +1,7 @@
 """Objectives: losses on the score matrix, and on features."""
 
 from itm_lightning.objectives.base import FeatureObjective, Objective, QueryObjective
+from itm_lightning.objectives.caption_loss import CaptionLoss
 from itm_lightning.objectives.comparison import Block, Comparison, LocalComparison, Queries
 from itm_lightning.objectives.deep_semantic_mapping import DeepSemanticMapping
 from itm_lightning.objectives.diversity import Diversity
@@ -11,6 +12,7 @@ from itm_lightning.objectives.infonce import InfoNCE
 from itm_lightning.objectives.information_bottleneck import InformationBottleneck
 from itm_lightning.objectives.match_probability import MatchProbability
 from itm_lightning.objectives.mmd import MMD
+from itm_lightning.objectives.sc_nlm import SCNLM
 from itm_lightning.objectives.sigmoid import Sigmoid
 from itm_lightning.objectives.triplet import Triplet
 from itm_lightning.objectives.weakly_aligned import WeaklyAligned
@@ -20,7 +22,9 @@ __all__ = [
     "DMSH",
     "DSCMR",
     "MMD",
+    "SCNLM",
     "Block",
+    "CaptionLoss",
     "Comparison",
     "DeepSemanticMapping",
     "Diversity",

@@ -161,17 +161,21 @@ class Comparison(ABC):
             raise InputError("the objective learns from class labels, and the source has none")
         return self.batch.labels
 
-    @cached_property
-    def token_ids(self) -> tuple[Tensor, Tensor]:
-        """Ids ``(b, L)`` int64 of the texts' tokens, without noise, and mask ``(b, L)`` bool.
+    @property
+    def raw_texts(self) -> list[str]:
+        """This process's texts as the source has them.
 
         Raises:
             InputError: the source has vectors in place of texts.
         """
-        texts = self.batch.texts
-        if not isinstance(texts, list):
+        if not isinstance(self.batch.texts, list):
             raise InputError("the objective reads words, and the source has vectors of texts")
-        return self.encoded.token_ids(texts)
+        return self.batch.texts
+
+    @cached_property
+    def token_ids(self) -> tuple[Tensor, Tensor]:
+        """Ids ``(b, L)`` int64 of the texts' tokens, without noise, and mask ``(b, L)`` bool."""
+        return self.encoded.token_ids(self.raw_texts)
 
     @property
     def images(self) -> Features:

@@ -3,6 +3,7 @@
 import math
 
 import torch
+from torch import nn
 
 from itm_lightning import registry
 from itm_lightning.objectives import (
@@ -32,6 +33,10 @@ def built(objective):
     objective.build(Widths(DIM, DIM, DIM, DIM))
     if isinstance(objective, UsesLabels):
         objective.learn_classes([f"class {number}" for number in range(DIM)])
+    objective.learn_vocabulary(map(str, range(DIM)))  # the raw texts of made-up features
+    for module in objective.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
     return objective
 
 

@@ -8,6 +8,8 @@ from itm_lightning import registry
 from itm_lightning.errors import InputError
 from itm_lightning.objectives import (
     MMD,
+    SCNLM,
+    CaptionLoss,
     Diversity,
     Entailment,
     FeatureObjective,
@@ -27,6 +29,8 @@ from tests.objectives.losses import built, example
 REGISTERED = [registry.get("objective", name) for name in registry.list_registered("objective")]
 OBJECTIVES = [cls for cls in REGISTERED if issubclass(cls, FeatureObjective)]
 HEADS = {Entailment: Lorentz(8), InformationBottleneck: Gaussian(8)}
+# How many of images' and texts' features a gradient reaches; of most objectives, both.
+REACHED = {CaptionLoss: 1, SCNLM: 0}
 SCORES = torch.randn(4, 4, generator=torch.Generator().manual_seed(0))
 
 
@@ -41,10 +45,10 @@ class FixedScores(Cosine):
         return self.scores
 
 
-def batch(images, texts, *ids):
+def batch(images, texts, *ids, rows=None):
     n = len(images)
     labels = None if images.pooled is None else images.pooled > 0  # as many as DIM
-    encoded = encoded_batch(images, texts, *ids, labels=labels)
+    encoded = encoded_batch(images, texts, *ids, labels=labels, rows=rows)
     return LocalComparison(FixedScores(SCORES[:n, :n]), encoded)
 
 
@@ -73,14 +77,14 @@ def test_the_loss_is_finite_and_reaches_the_features(objective):
     assert loss.dtype == torch.float32
     gradients = torch.autograd.grad(loss, leaves, allow_unused=True)
     reached = [gradient for gradient in gradients if gradient is not None]
-    assert len(reached) == 2
+    assert len(reached) == REACHED.get(type(objective), 2)
     assert all(gradient.isfinite().all() and gradient.abs().sum() > 0 for gradient in reached)
 
 
 def test_the_order_of_the_batch_does_not_matter(objective):
     order = torch.tensor([2, 0, 3, 1])
     images, texts = sides_for(objective)
-    permuted = objective.loss(batch(images[order], texts[order]))
+    permuted = objective.loss(batch(images[order], texts[order], rows=order))
     torch.testing.assert_close(permuted, objective.loss(batch(images, texts)))
 
 
@@ -99,7 +103,7 @@ def test_padding_does_not_matter(objective):
 
 def test_features_of_another_head_are_refused_with_the_one_it_takes(objective):
     side = made_up_features(4, 5)
-    reads_pooled = isinstance(objective, UsesLabels)
+    reads_pooled = isinstance(objective, (SCNLM, UsesLabels))
     kept = (side.tokens, side.mask, None) if reads_pooled else (None, None, side.pooled)
     with pytest.raises(InputError, match=f"{type(objective).__name__} reads .* use it with"):
         objective.loss(batch(Features(*kept), Features(*kept)))
@@ -230,6 +234,8 @@ def test_mmd_is_zero_between_a_set_and_itself_and_grows_apart():
 
 
 def test_gradients_are_those_of_the_formulas(objective):
+    if REACHED.get(type(objective)) == 0:
+        pytest.skip("it trains its own weights alone")
     images, texts = sides_for(objective.double(), dtype=torch.float64)
 
     def leaves(side):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 
 from itm_lightning.data.sources.scenes.grammar import (
@@ -98,9 +98,8 @@ def parse(text: str) -> Meaning | None:
         return None
     axes = [axis for axis, direction in enumerate(DIRECTIONS) if direction in sentence]
     things = (Thing(_SIZE_OF[match["size"]], match["colour"], match["shape"]) for match in named)
-    return Meaning(
-        tuple(things), relations, *(each[0] if each else None for each in (counts, axes))
-    )
+    count, axis = (each[0] if each else None for each in (counts, axes))
+    return Meaning(tuple(things), relations, count, axis)
 
 
 def _clause_lengths(things: int, related: set[int]) -> tuple[int, ...]:
@@ -123,7 +122,7 @@ def _joined(one: str, last: str) -> str:
     return f"{one}(?:(?:, {one})*{last}{one})?"
 
 
-_SAID_TOGETHER: list[set[str | None]] = [
+_SAID_TOGETHER: list[Set[str | None]] = [
     {None},
     *({word.strip() for word in said.values()} for said in SIZED),
 ]
