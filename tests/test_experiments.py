@@ -30,6 +30,8 @@ RECURRENT = ["--model.text_encoder.hidden=16", "--model.text_encoder.word_dim=8"
 CNN = [
     f"--model.image_encoder.{flag}" for flag in ("name=alexnet", "weights=null", "image_size=64")
 ]
+TO_16 = "projection=LinearProjection", "projection.dim=16"
+OWN_PROJECTION = [f"--model.image_encoder.{flag}" for flag in TO_16]
 MLP = ["--model.image_encoder.projection.dim=16", "--model.image_encoder.projection.hidden=8"]
 BERT = ["--model.text_encoder.name={bert}"]
 FLAGS = {
@@ -44,6 +46,7 @@ RECIPES = {
     "scan": [*RECURRENT, "--model.dim=16"],
     "sgr": [*RECURRENT, "--model.dim=16", "--model.similarity.sim_dim=8"],
     "saf": [*RECURRENT, "--model.dim=16", "--model.similarity.sim_dim=8"],
+    "vsrn": [*RECURRENT, *OWN_PROJECTION],
     "vse_infty_bigru": [*RECURRENT, *MLP],
     "vse_infty_bert": [*BERT, *MLP, "--model.text_encoder.projection.dim=16"],
     "chan": [*BERT, "--model.dim=16"],
