@@ -1,4 +1,4 @@
-"""``lightning convert``: a published checkpoint of SCAN, SGRAF or VSE∞ becomes one of ours."""
+"""``lightning convert``: published checkpoints of SCAN, SGRAF, VSE∞ and CHAN, for our commands."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from itm_lightning.errors import InputError
 from itm_lightning.training.published_checkpoints import load_published
 
 _DESCRIPTION = """
-Turns a checkpoint that the authors of SCAN, SGRAF or VSE∞ published into one that `lightning test
---ckpt_path` scores. --config names the recipe it was trained by, and flags as for `lightning fit`
-change it:
+Turns a checkpoint that the authors of SCAN, SGRAF, VSE∞ or CHAN published into one that `lightning
+test --ckpt_path` scores. --config names the recipe it was trained by, and flags as for `lightning
+fit` change it:
 
   lightning convert --config experiments/flickr30k/scan.yaml --model.similarity.direction i2t \\
       --checkpoint model_best.pth.tar --vocabulary f30k_precomp_vocab.json --output scan_i2t.ckpt

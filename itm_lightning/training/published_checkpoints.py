@@ -1,4 +1,4 @@
-"""Published checkpoints of SCAN, SGRAF and VSE∞, loaded into a Matcher of the same architecture.
+"""Published checkpoints of SCAN, SGRAF, VSE∞ and CHAN, loaded into a Matcher of their architecture.
 
 Their files are pickles that hold tensors and an argparse namespace; only the tensors are read, and
 nothing else in them is built or run.
@@ -30,7 +30,7 @@ _NAMES = {
     r"text\.embed\.": "text_encoder.embedding.",
     r"text\.(?:(?:cap_)?rnn|bert)\.": "text_encoder.network.",
 }
-#: Methods that compare regions and words, projected linearly (SCAN, SGRAF):
+#: Methods that compare regions and words, projected linearly (SCAN, SGRAF, CHAN):
 _OF_TOKENS = {
     **_NAMES,
     r"image\.fc\.": "image_projection.linear.",

@@ -214,28 +214,51 @@ def test_vse_infty_with_a_gru(images, vocabulary, tmp_path):
     )
 
 
-def test_vse_infty_with_bert(images, tmp_path):
+@pytest.fixture
+def tiny_bert(tmp_path):
+    """A folder of BERT, another such network without weights in common, and the tokeniser."""
     import transformers
 
-    folder = tmp_path / "bert"
     model, tokeniser = bert(transformers)
     for part in (model, tokeniser):
-        part.save_pretrained(folder)
-    model = type(model)(model.config).eval()  # other weights than those of the folder
-    states = vse_infty_states({"linear": torch.nn.Linear(16, WIDTH), "bert": model})
+        part.save_pretrained(tmp_path / "bert")
+    return tmp_path / "bert", type(model)(model.config).eval(), tokeniser
+
+
+def words_of_bert(state, model, tokeniser):
+    """What the authors' linear layer makes of each text's tokens."""
+    for text in TEXTS:
+        ids = torch.tensor([tokeniser(text)["input_ids"]])
+        words = model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
+        yield words @ state["linear.weight"].T + state["linear.bias"]
+
+
+def test_vse_infty_with_bert(images, tmp_path, tiny_bert):
+    folder, *model = tiny_bert
+    states = vse_infty_states({"linear": torch.nn.Linear(16, WIDTH), "bert": model[0]})
     states[1]["bert.embeddings.position_ids"] = torch.arange(12)[None]  # of old transformers
     output = convert(
         *("vse_infty_bert.yaml", save(states, tmp_path / "model_best.pth"), *MLP),
         *(f"--model.text_encoder.name={folder}", "--model.text_encoder.projection.dim=4"),
     )
     by_image = torch.stack([vse_infty_image(states[0], regions) for regions in images])
-    by_text = []
-    for text in TEXTS:
-        ids = torch.tensor([tokeniser(text)["input_ids"]])
-        words = model(ids, attention_mask=torch.ones_like(ids)).last_hidden_state[0]
-        words = words @ states[1]["linear.weight"].T + states[1]["linear.bias"]
-        by_text.append(pooled(states[1], words))
-    expected = by_image @ torch.stack(by_text).T
+    by_text = torch.stack([pooled(states[1], w) for w in words_of_bert(states[1], *model)])
+    torch.testing.assert_close(
+        scores_of(output, images), by_image @ by_text.T, atol=1e-5, rtol=1e-5
+    )
+
+
+def test_chan(images, tmp_path, tiny_bert):
+    folder, *model = tiny_bert
+    texts = state_of(linear=torch.nn.Linear(16, WIDTH), bert=model[0])
+    states = [state_of(fc=torch.nn.Linear(DIM, WIDTH)), texts, {}, {}]  # head and loss: no weights
+    flags = f"--model.text_encoder.name={folder}", "--model.dim=4"
+    output = convert("chan.yaml", save(states, tmp_path / "model_best.pth"), *flags)
+    regions = F.normalize(images @ states[0]["fc.weight"].T + states[0]["fc.bias"], dim=-1)
+    words = [F.normalize(w, dim=-1) for w in words_of_bert(texts, *model)]
+    # Pan et al. (2023): LogSumExp over the words, each with its nearest region
+    expected = [[(10 * (r @ w.T).amax(0)).logsumexp(0) / 10 for w in words] for r in regions]
+    expected = torch.stack([torch.stack(row) for row in expected])
     torch.testing.assert_close(scores_of(output, images), expected, atol=1e-5, rtol=1e-5)
 
 
