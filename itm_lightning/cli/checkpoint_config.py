@@ -86,7 +86,9 @@ def start_from(model: Matcher, path: str) -> None:
         InputError: there is no such checkpoint, or it does not fit.
     """
     checkpoint = read_checkpoint(Path(path), "--start_from")
-    load_extra_states(model, checkpoint["matcher"]["extra_state"])
+    states = checkpoint["matcher"]["extra_state"]
+    states = {path: state for path, state in states.items() if path.split(".")[0] != "objective"}
+    load_extra_states(model, states)
     load_all_but_the_objective(model, checkpoint["state_dict"], f"--start_from {path}")
 
 

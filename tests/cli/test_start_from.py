@@ -20,9 +20,12 @@ def weights(folder):
 
 
 def test_a_second_stage_starts_from_the_first(run, refuse, config):
+    caption_loss = {"class_path": "CaptionLoss", "init_args": {"hidden": 8, "word_dim": 4}}
+    both = {"objectives": [{"class_path": "InfoNCE"}, caption_loss], "weights": [1.0, 0.1]}
+    config["model"]["objective"] = {"class_path": "WeightedSum", "init_args": both}
     first = run("fit", "--config", config)
     checkpoint = first / "checkpoints" / "last.ckpt"
-    # another seed, another objective, other scenes; and steps of 0, which keep what it started from
+    # another seed, an objective without words, other scenes; steps of 0 keep what it started from
     flags = ["--seed_everything=7", "--model.objective=Triplet", "--data.source.seed=5"]
     flags += ["--model.optimizer=torch.optim.SGD", "--model.optimizer.lr=0"]
     second = run("fit", "--config", config, f"--start_from={checkpoint}", *flags)
