@@ -7,13 +7,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from itm_lightning.distributed import as_sharded
 from itm_lightning.errors import InputError
 from itm_lightning.metrics.gallery import Gallery
-from itm_lightning.ranking import BlockScorer, BlockSizes, text_to_image_rows
+from itm_lightning.ranking import Stage, score_listed, text_to_image_rows
 from itm_lightning.similarity.base import Similarity
-
-_PAIRS_A_BLOCK = 32
 
 
 def pairs_accuracy(
@@ -59,20 +56,12 @@ def minimal_pair_correct(
     own = position[text_to_image]  # the position of each text's image
     rows = own.argsort(stable=True)[int((own < 0).sum()) :]
     own = own[rows]
-    correct = torch.zeros(len(rows), dtype=torch.int64)
     if not len(rows):
-        return rows, correct.bool()
-
-    size = 2 * _PAIRS_A_BLOCK
-    offsets = torch.searchsorted(own, torch.arange(0, pairs.numel() + size, size)).tolist()
-    images, texts = as_sharded(gallery.images)[pairs.flatten()], as_sharded(gallery.texts)[rows]
-    sizes = BlockSizes(size, len(texts))
-    scorer = BlockScorer(similarity, images, texts, sizes, offsets, progress=False)
-    for block in scorer.positive_blocks():
-        local = (own[block.texts].to(scorer.device) - block.images.start)[None, :]
-        higher = block.scores.gather(0, local) > block.scores.gather(0, local ^ 1)
-        correct[block.texts] = higher[0].long().cpu()
-    return rows, images.processes.sum(correct).bool()  # all processes but one add zero
+        return rows, torch.zeros(0, dtype=torch.bool)
+    both = torch.stack([pairs.flatten()[own], pairs.flatten()[own ^ 1]])
+    stage = Stage(similarity, gallery.images, gallery.texts)
+    scores = score_listed(stage, both.flatten(), rows.repeat(2)).view(2, -1).cpu()
+    return rows, scores[0] > scores[1]
 
 
 def percent_correct(correct: Tensor) -> float:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from itm_lightning.ranking import wrong_first
+
 
 def ties_against_the_model(scores: Tensor, relevant: Tensor) -> Tensor:
     """``relevant``, best answer first, and among equals the wrong ones first.
@@ -13,10 +15,7 @@ def ties_against_the_model(scores: Tensor, relevant: Tensor) -> Tensor:
         scores: ``(n_queries, depth)`` float, of the answers found.
         relevant: ``(n_queries, depth)`` bool, whether each is correct.
     """
-    wrong_first = relevant.byte().argsort(dim=1, stable=True)
-    scores = scores.gather(1, wrong_first)
-    order = wrong_first.gather(1, scores.argsort(dim=1, descending=True, stable=True))
-    return relevant.gather(1, order)
+    return relevant.gather(1, wrong_first(scores, relevant))
 
 
 def hit_rate(hits: Tensor, k: int) -> Tensor:

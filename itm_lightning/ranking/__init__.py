@@ -2,6 +2,13 @@
 
 from itm_lightning.ranking.block_scorer import Block, BlockScorer
 from itm_lightning.ranking.blocks import BlockSizes
+from itm_lightning.ranking.listed import (
+    Stage,
+    rank_sampled,
+    rank_shortlist,
+    score_listed,
+    wrong_first,
+)
 from itm_lightning.ranking.nearest import Neighbours, TopK, rank_and_top_k, reduce_scores, top_k
 from itm_lightning.ranking.ranks import Ranks, rank, ranks_from_scores, text_to_image_rows
 
@@ -11,11 +18,16 @@ __all__ = [
     "BlockSizes",
     "Neighbours",
     "Ranks",
+    "Stage",
     "TopK",
     "rank",
     "rank_and_top_k",
+    "rank_sampled",
+    "rank_shortlist",
     "ranks_from_scores",
     "reduce_scores",
+    "score_listed",
     "text_to_image_rows",
     "top_k",
+    "wrong_first",
 ]

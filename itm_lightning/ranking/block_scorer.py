@@ -20,10 +20,17 @@ from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.errors import InputError
-from itm_lightning.ranking.blocks import LENGTH_GROUPS, BlockSizes, scoring_device, selected
+from itm_lightning.ranking.blocks import (
+    LENGTH_GROUPS,
+    BlockSizes,
+    nan_score,
+    ready,
+    scoring_device,
+    selected,
+)
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.ensemble import Ensemble
-from itm_lightning.types import AnyFeatures, Rows, at_least_float32
+from itm_lightning.types import AnyFeatures, Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
 _FEWEST_TEXTS = 8  # of a group: fewer cost more in calls than they save in padding
@@ -88,7 +95,7 @@ class _Scorer:
         """Prepares images."""
         features = features[torch.arange(len(features))]
         with torch.autocast(self._device.type, enabled=False):
-            return self._similarity.prepare_images(self._ready(features))
+            return self._similarity.prepare_images(ready(features, self._device))
 
     def texts(self, features: AnyFeatures, start: int) -> list[_Texts]:
         """Prepares texts numbered from ``start``, in groups of similar length.
@@ -107,7 +114,7 @@ class _Scorer:
         with torch.autocast(self._device.type, enabled=False):
             return [
                 _Texts(
-                    self._similarity.prepare_texts(self._ready(part)),
+                    self._similarity.prepare_texts(ready(part, self._device)),
                     (group + start).to(self._device),
                 )
                 for part, group in zip(parts, groups, strict=True)
@@ -129,11 +136,7 @@ class _Scorer:
         # one pass, where isnan().any() takes two: a sum is NaN where an element is, or where
         # infinities of both signs meet
         if scores.sum().isnan() and scores.isnan().any():
-            head = _head_of_nan(self._similarity, images, texts.prepared)
-            raise InputError(
-                f"{type(head).__name__} gave a NaN score: training has diverged, or the features "
-                "hold NaN"
-            )
+            raise nan_score(_head_of_nan(self._similarity, images, texts.prepared))
         return scores
 
     def score_all(self, images: Rows, groups: list[_Texts]) -> Tensor:
@@ -142,11 +145,6 @@ class _Scorer:
             return self.score(images, groups[0])
         order = torch.cat([group.numbers for group in groups]).argsort()
         return torch.cat([self.score(images, group) for group in groups], dim=1)[:, order]
-
-    def _ready(self, features: AnyFeatures) -> Any:
-        """Without needless padding, in full precision, where scores are made."""
-        features = features.trim().to(self._device)
-        return features.map(lambda x: at_least_float32(x) if x.is_floating_point() else x)
 
 
 def _head_of_nan(similarity: Similarity, images: Any, texts: Any) -> Similarity:

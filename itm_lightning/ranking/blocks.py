@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.errors import InputError
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.ensemble import Ensemble
-from itm_lightning.types import AnyFeatures, MemberFeatures
+from itm_lightning.types import AnyFeatures, MemberFeatures, at_least_float32
 
 LENGTH_GROUPS = 8  # with texts of 8 to 17 words, about 5 % of what is scored is padding
 
@@ -76,11 +77,7 @@ def block_sizes(
         elements: the most that a tensor should have; by the device's memory where ``None``, and by
             that of the process with the least.
     """
-    if elements is None:
-        own = torch.tensor([block_elements(scoring_device(similarity, images))])
-        everyones = images.processes.gather(own)
-        assert everyones is not None
-        elements = int(everyones.min())
+    elements = elements or _everyones_elements(similarity, images)
     regions, _ = _tokens_and_width(selected(similarity, images).empty)
     words, width = _tokens_and_width(selected(similarity, texts).empty)
     pair = similarity.pair_elements(regions, words, width)
@@ -90,6 +87,22 @@ def block_sizes(
     per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # equal, to within one
     per_group = min(pairs / per_unit, _GROUP * elements / (max(words, 1) * width))
     return BlockSizes(per_unit, max(1, int(per_group)))
+
+
+def pairs_at_once(similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures) -> int:
+    """How many listed pairs are scored at a time; arguments as of :func:`block_sizes`."""
+    regions, _ = _tokens_and_width(selected(similarity, images).empty)
+    words, width = _tokens_and_width(selected(similarity, texts).empty)
+    read = (max(regions, 1) + max(words, 1)) * width
+    most = max(read, similarity.pair_elements(regions, words, width))
+    return max(1, _everyones_elements(similarity, images) // most)
+
+
+def _everyones_elements(similarity: Similarity, images: ShardedFeatures) -> int:
+    own = torch.tensor([block_elements(scoring_device(similarity, images))])
+    everyones = images.processes.gather(own)
+    assert everyones is not None
+    return int(everyones.min())
 
 
 def even_share(images: int, regions: int) -> int:
@@ -118,6 +131,19 @@ def scoring_device(similarity: Similarity, images: ShardedFeatures) -> torch.dev
     """The head's; where it has no weights, that of the features."""
     weights = next(itertools.chain(similarity.parameters(), similarity.buffers()), None)
     return images.device if weights is None else weights.device
+
+
+def ready(features: AnyFeatures, device: torch.device) -> Any:
+    """Features as heads score them: without needless padding, in full precision, on the device."""
+    features = features.trim().to(device)
+    return features.map(lambda x: at_least_float32(x) if x.is_floating_point() else x)
+
+
+def nan_score(head: Similarity) -> InputError:
+    """The error of a head that gave a NaN."""
+    return InputError(
+        f"{type(head).__name__} gave a NaN score: training has diverged, or the features hold NaN"
+    )
 
 
 def _tokens_and_width(features: AnyFeatures) -> tuple[int, int]:
