@@ -48,16 +48,16 @@ class RegionGraph(RecurrentPooling):
     """Regions that learn from each other in a graph, then the last state of a GRU over them.
 
     VSRN's image side (Li et al.: "Visual Semantic Reasoning for Image-Text Matching", ICCV 2019,
-    sections 3.1 to 3.3): a linear layer, :class:`GraphStep` several times, the GRU. The tokens are
-    the regions after the graph: VSRN's caption loss reads them. All is as wide as the tokens that
-    the encoder gives; VSRN's regions and its common space are both 2048 wide.
+    sections 3.1 to 3.3): :class:`GraphStep` several times, then the GRU. The linear layer before
+    them is the encoder's ``projection``, a :class:`~itm_lightning.encoders.LinearProjection`. The
+    tokens are the regions after the graph: VSRN's caption loss reads them.
 
     After the graph each channel is scaled to length 1 **over the regions**: the authors' ``l2norm``
     takes dimension 1 of ``(B, L, D)``.
 
     Args:
         steps: of the graph.
-        first_norm: scale the channels after the linear layer too, as the authors do on COCO;
+        first_norm: scale the channels before the graph too, as the authors do on COCO;
             ``False`` on Flickr30k.
         final_norm: batch normalisation of the GRU's state, as they do on Flickr30k; ``False`` on
             COCO.
@@ -75,17 +75,12 @@ class RegionGraph(RecurrentPooling):
     @override
     def build(self, dim: int) -> None:
         super().build(dim)
-        self.linear = nn.Linear(dim, dim)
-        nn.init.xavier_uniform_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
         self.steps = nn.ModuleList(GraphStep(dim) for _ in range(self.n_steps))
         self.norm = MaskedBatchNorm(dim) if self.final_norm else None
 
     @override
     def relate(self, tokens: Tensor, mask: Tensor) -> Tensor:
-        regions = self.linear(tokens.masked_fill(~mask.unsqueeze(-1), 0.0))
-        if self.first_norm:
-            regions = _unit_channels(regions, mask)
+        regions = _unit_channels(tokens, mask) if self.first_norm else tokens
         for step in self.steps:
             regions = step(regions, mask)
         return _unit_channels(regions, mask)
