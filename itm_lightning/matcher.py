@@ -163,8 +163,8 @@ class Matcher(RetrievalModule):
             encoded_texts = self.text_encoder(batch.texts)
             images = self.project(encoded_images, "image")
             texts = self.project(encoded_texts, "text")
-        token_ids = self.text_encoder.token_ids
-        return EncodedBatch(batch, images, texts, encoded_images, encoded_texts, token_ids)
+        reading = self.text_encoder.token_ids, self.text_encoder.words
+        return EncodedBatch(batch, images, texts, encoded_images, encoded_texts, *reading)
 
     def project(self, encoded: Features, side: str) -> Features:
         """What the head reads of an encoder's features, projected."""

@@ -265,6 +265,7 @@ class EncodedBatch:
             ``model.gradient_cache``, which keeps only projected features.
         encoded_texts: the same of the text encoder.
         token_ids: from raw texts to the ids ``(B, L)`` of their tokens and the mask ``(B, L)``.
+        words: from raw texts to the strings behind those tokens; see ``TextEncoder.words``.
     """
 
     batch: Batch
@@ -273,6 +274,7 @@ class EncodedBatch:
     encoded_images: Features | None
     encoded_texts: Features | None
     token_ids: Callable[[list[str]], tuple[Tensor, Tensor]]
+    words: Callable[[list[str]], list[list[Any]]]
 
 
 def masked_mean(tokens: Tensor, mask: Tensor) -> Tensor:

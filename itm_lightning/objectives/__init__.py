@@ -8,6 +8,7 @@ from itm_lightning.objectives.diversity import Diversity
 from itm_lightning.objectives.dmsh import DMSH
 from itm_lightning.objectives.dscmr import DSCMR
 from itm_lightning.objectives.entailment import Entailment
+from itm_lightning.objectives.fashion_bert import FashionBERTLoss, adaptive_weights
 from itm_lightning.objectives.infonce import InfoNCE
 from itm_lightning.objectives.information_bottleneck import InformationBottleneck
 from itm_lightning.objectives.match_probability import MatchProbability

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -176,6 +176,11 @@ class Comparison(ABC):
     def token_ids(self) -> tuple[Tensor, Tensor]:
         """Ids ``(b, L)`` int64 of the texts' tokens, without noise, and mask ``(b, L)`` bool."""
         return self.encoded.token_ids(self.raw_texts)
+
+    @property
+    def words(self) -> list[list[Any]]:
+        """The strings behind those tokens; see ``TextEncoder.words``."""
+        return self.encoded.words(self.raw_texts)
 
     @property
     def images(self) -> Features:

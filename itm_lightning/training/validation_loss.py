@@ -71,6 +71,7 @@ def first_texts(encoded: EncodedBatch) -> EncodedBatch:
         None if encoded.encoded_images is None else encoded.encoded_images[images],
         None if encoded.encoded_texts is None else encoded.encoded_texts[texts],
         encoded.token_ids,
+        encoded.words,
     )
 
 
