@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from itm_lightning.encoders.base import Token
 from itm_lightning.types import Batch, EncodedBatch, Features
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -38,4 +39,7 @@ def encoded_batch(images, texts, image_ids=None, text_image_ids=None, labels=Non
         ids = torch.tensor([[int(text) + 2] for text in texts])
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
-    return EncodedBatch(batch, images, texts, images, texts, token_ids)
+    def words(texts):
+        return [[Token(text, special=False)] for text in texts]
+
+    return EncodedBatch(batch, images, texts, images, texts, token_ids, words)

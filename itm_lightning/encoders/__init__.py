@@ -6,6 +6,7 @@ from itm_lightning.encoders.base import (
     ImageEncoder,
     TextEncoder,
 )
+from itm_lightning.encoders.patch_cnn import PatchCNN
 from itm_lightning.encoders.pretrained_text import PretrainedText
 from itm_lightning.encoders.pretrained_vision import PretrainedVision
 from itm_lightning.encoders.projection import (
@@ -30,6 +31,7 @@ __all__ = [
     "LinearProjection",
     "MLPProjection",
     "NoProjection",
+    "PatchCNN",
     "PretrainedText",
     "PretrainedVision",
     "Projection",

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import load_weights
+from itm_lightning.encoders.projection import Projection
 from itm_lightning.encoders.transforms import IMAGENET_MEAN, IMAGENET_STD, ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import is_skipping_pretrained
@@ -48,6 +49,7 @@ class TorchvisionCNN(ImageEncoder):
         image_size: side of the images in pixels.
         pooling: makes the pooled vector of the grid; its mean where ``None``.
         augment: crop and mirror the images in training.
+        projection: maps the grid before it is pooled; none by default.
 
     Raises:
         InputError: the network is unknown or does not take images of this size, or the weights
@@ -64,8 +66,9 @@ class TorchvisionCNN(ImageEncoder):
         image_size: int = 224,
         pooling: Pooling | None = None,
         augment: bool = False,
+        projection: Projection | None = None,
     ) -> None:
-        super().__init__(trainable, pooling, augment)
+        super().__init__(trainable, pooling, augment, projection)
         self.image_size = image_size
         whole = _build(name, weights, image_size)
         # below 224 pixels the last grid may have one place only, like a pooled vector

@@ -30,6 +30,7 @@ __all__ = [
     "DeepSemanticMapping",
     "Diversity",
     "Entailment",
+    "FashionBERTLoss",
     "FeatureObjective",
     "InfoNCE",
     "InformationBottleneck",
@@ -42,4 +43,5 @@ __all__ = [
     "Triplet",
     "WeaklyAligned",
     "WeightedSum",
+    "adaptive_weights",
 ]

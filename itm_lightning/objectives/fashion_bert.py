@@ -24,12 +24,12 @@ class FashionBERTLoss(FeatureObjective):
     """FashionBERT's three losses, with its adaptive weights (:func:`adaptive_weights`).
 
     Gao et al., SIGIR 2020, sections 3.2 and 3.3, and the authors' code in EasyTransfer. Of each
-    pair, and of as many that do not match, words and patches are hidden; from BERT's last states
+    pair, and of as many that do not match, words and patches are masked; from BERT's last states
 
     - **matching**: cross entropy of whether the pair matches;
-    - **masked words**: cross entropy of the hidden words' pieces; all pieces of a word are hidden
+    - **masked words**: cross entropy of the masked words' pieces; all pieces of a word are masked
       together, by a learnt vector (BERT's own rule keeps or replaces one in five);
-    - **masked patches**: ``KL(softmax(v) ‖ softmax(W h))``, where ``v`` is the hidden patch as the
+    - **masked patches**: ``KL(softmax(v) ‖ softmax(W h))``, where ``v`` is the masked patch as the
       image encoder gives it, and zeros stand in its place.
 
     A pair that does not match is an image with the text of another image of this process's batch,
@@ -39,8 +39,8 @@ class FashionBERTLoss(FeatureObjective):
     Args:
         vocabulary: how many ids the text encoder's pieces have; 30,522 those of
             ``bert-base-uncased``.
-        words: share of a text's words that are hidden, at most 10 and at least one.
-        patches: share of an image's patches that are hidden, at least one.
+        words: share of a text's words that are masked, at most 10 and at least one.
+        patches: share of an image's patches that are masked, at least one.
 
     Raises:
         InputError: ``vocabulary`` is below 1, or a share is not between 0 and 1.
@@ -60,11 +60,11 @@ class FashionBERTLoss(FeatureObjective):
     @override
     def build(self, widths: Widths) -> None:
         width = widths.texts
-        self.hidden_word = nn.Parameter(_DEVIATION * torch.randn(width))
-        self.name_word = nn.Sequential(
+        self.mask_token = nn.Parameter(_DEVIATION * torch.randn(width))
+        self.word_logits = nn.Sequential(
             nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), _linear(width, self.vocabulary)
         )
-        self.paint_patch = _linear(width, widths.encoded_images)
+        self.patch_logits = _linear(width, widths.encoded_images)
 
     @override
     def loss(self, comparison: Comparison) -> Tensor:
@@ -87,12 +87,12 @@ class FashionBERTLoss(FeatureObjective):
         assert texts.tokens is not None
         assert texts.mask is not None
         word_of_piece = _words_of_pieces(comparison).to(ids.device)
-        hidden_words = self._hidden_words(word_of_piece)
-        hidden_patches = some_of(images.mask, (self.patches * images.mask.sum(dim=1)).round())
+        masked_words = self._masked_words(word_of_piece)
+        masked_patches = some_of(images.mask, (self.patches * images.mask.sum(dim=1)).round())
         seen_words = torch.where(
-            hidden_words.unsqueeze(-1), self.hidden_word.to(texts.tokens.dtype), texts.tokens
+            masked_words.unsqueeze(-1), self.mask_token.to(texts.tokens.dtype), texts.tokens
         )
-        seen_patches = images.tokens.masked_fill(hidden_patches.unsqueeze(-1), 0)
+        seen_patches = images.tokens.masked_fill(masked_patches.unsqueeze(-1), 0)
 
         rows = torch.arange(len(ids), device=ids.device)
         of_images, of_texts = _others(comparison)
@@ -107,13 +107,18 @@ class FashionBERTLoss(FeatureObjective):
             head.log_odds(states), matches, reduction="sum"
         )
         words, patches = states[:, : ids.shape[1]], states[:, ids.shape[1] :]
-        hidden_words, hidden_patches = hidden_words[text_rows], hidden_patches[image_rows]
-        named = at_least_float32(self.name_word(words[hidden_words]))
-        naming = F.cross_entropy(named, ids[text_rows][hidden_words], reduction="sum")
-        painted = self.paint_patch(patches[hidden_patches])
-        painting = divergences(_encoded_patches(comparison)[image_rows][hidden_patches], painted)
-        counts = [torch.as_tensor(len(each), device=ids.device) for each in (matches, named, painted)]
-        return [matching, naming, painting.sum()], counts
+        masked_words, masked_patches = masked_words[text_rows], masked_patches[image_rows]
+        word_guesses = at_least_float32(self.word_logits(words[masked_words]))
+        of_words = F.cross_entropy(word_guesses, ids[text_rows][masked_words], reduction="sum")
+        patch_guesses = self.patch_logits(patches[masked_patches])
+        of_patches = divergences(
+            _encoded_patches(comparison)[image_rows][masked_patches], patch_guesses
+        )
+        counts = [
+            torch.tensor(len(each), device=ids.device)
+            for each in (matches, word_guesses, patch_guesses)
+        ]
+        return [matching, of_words, of_patches.sum()], counts
 
     def _ids(self, comparison: Comparison) -> Tensor:
         ids = comparison.token_ids[0]
@@ -124,8 +129,8 @@ class FashionBERTLoss(FeatureObjective):
             )
         return ids.to(comparison.batch.image_ids.device)
 
-    def _hidden_words(self, word_of_piece: Tensor) -> Tensor:
-        """``(b, L)`` bool, which pieces are hidden."""
+    def _masked_words(self, word_of_piece: Tensor) -> Tensor:
+        """``(b, L)`` bool, which pieces are masked."""
         n_words = word_of_piece.amax(dim=1) + 1
         numbers = torch.arange(int(n_words.max().clamp(min=1)), device=n_words.device)
         count = (self.words * n_words).round().clamp(min=1, max=_MOST_WORDS)

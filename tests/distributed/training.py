@@ -10,6 +10,7 @@ from torch.nn.parallel import DistributedDataParallel
 from itm_lightning import Matcher
 from itm_lightning.distributed import SingleProcess, all_processes
 from itm_lightning.encoders import NoProjection
+from itm_lightning.encoders.base import Token
 from itm_lightning.objectives import (
     MMD,
     SCNLM,
@@ -218,10 +219,10 @@ def by_hand(step, world):
         starts = range(0, len(batch.texts), step.chunk)
         images += [matcher.encode_images(batch.images[i : i + step.chunk]) for i in starts]
         texts += [matcher.encode_texts(batch.texts[i : i + step.chunk]) for i in starts]
-    token_ids = matcher.text_encoder.token_ids
+    reading = matcher.text_encoder.token_ids, matcher.text_encoder.words
     sides = Features.cat(images), Features.cat(texts)
     whole = batch_of(slice(None))
-    encoded = EncodedBatch(whole, *sides, matcher.image_encoder(whole.images), None, token_ids)
+    encoded = EncodedBatch(whole, *sides, matcher.image_encoder(whole.images), None, *reading)
     loss = matcher.objective.loss(LocalComparison(matcher.similarity, encoded))
     loss.backward()
     model.logged["train/loss"] = loss.detach()

@@ -23,6 +23,12 @@ EXAMPLES = {
         "image_size": 64,
         **more,
     },
+    "PatchCNN": lambda folder, **more: {
+        "name": "mnasnet0_5",
+        "image_size": 64,
+        "patches": 2,
+        **more,
+    },
     "TimmVision": lambda folder, **more: {
         "name": "mobilenetv3_small_050",
         "image_size": 64,

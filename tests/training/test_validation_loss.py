@@ -17,7 +17,7 @@ def encoded(counts):
     ids = torch.arange(len(counts)), torch.tensor(owners), torch.arange(len(owners))
     words = [f"text {row}" for row in range(len(owners))]
     batch = Batch(images, words, *ids, torch.zeros(len(counts), 0, dtype=torch.bool))
-    return EncodedBatch(batch, images, texts, images, texts, lambda texts: ())
+    return EncodedBatch(batch, images, texts, images, texts, lambda texts: (), lambda texts: [])
 
 
 def test_is_the_mean_over_pairs_of_each_image_and_its_first_text():
