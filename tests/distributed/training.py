@@ -133,6 +133,9 @@ class SideEncoder(Part, nn.Module):
         ids = torch.tensor([[int(text) + 2] for text in texts])
         return ids, torch.ones_like(ids, dtype=torch.bool)
 
+    def words(self, texts):
+        return [[Token(text, special=False)] for text in texts]
+
     def forward(self, inputs):
         if isinstance(inputs, list):
             inputs = TEXTS[torch.tensor([int(text) for text in inputs])]
