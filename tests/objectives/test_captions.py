@@ -24,7 +24,7 @@ def comparison(images=None, texts=None, encoded_images=None, captions=TEXTS):
     sides = [
         side or Features.from_pooled(torch.randn(len(captions), 6)) for side in (images, texts)
     ]
-    return LocalComparison(Cosine(), EncodedBatch(batch, *sides, encoded_images, None, None))
+    return LocalComparison(Cosine(), EncodedBatch(batch, *sides, encoded_images, None, None, None))
 
 
 def learnt(objective, texts=TEXTS):
