@@ -25,7 +25,7 @@ from itm_lightning.similarity import from_sgraf_state
 from itm_lightning.training.checkpoint import load_all_but_the_objective
 from itm_lightning.utils.internals import tensor_builders
 
-#: The authors' names, with their encoder before them → ours. Both methods:
+#: The authors' names, with their encoder before them → ours. All methods:
 _NAMES = {
     r"text\.embed\.": "text_encoder.embedding.",
     r"text\.(?:(?:cap_)?rnn|bert)\.": "text_encoder.network.",
@@ -97,7 +97,7 @@ def read_states(path: Path) -> list[dict[str, Tensor]]:
     if len(states) < 2 or not all(map(_is_state_dict, states)):
         raise InputError(
             f"--checkpoint {path} has no list of state dicts under 'model', as the published "
-            "checkpoints of SCAN, SGRAF and VSE∞ have"
+            "checkpoints of SCAN, SGRAF, VSE∞ and CHAN have"
         )
     return [dict(state) for state in states]
 
@@ -127,8 +127,8 @@ def _ours(name: str, names: Mapping[str, str]) -> str:
         if match:
             return match.expand(ours) + name[match.end() :]
     raise InputError(
-        f"the checkpoint's {name} is no parameter of SCAN, SGRAF or VSE∞ on regions: models on "
-        "images cannot be converted"
+        f"the checkpoint's {name} is no parameter of SCAN, SGRAF, VSE∞ or CHAN with BERT, on "
+        "regions: no other model can be converted"
     )
 
 

@@ -316,7 +316,7 @@ def broken(states, path, fault):
         ("absent", "there is no such file"),
         ("text", "cannot be read"),
         ("other", "has no list of state dicts under 'model'"),
-        ("grid", "backbone.top.weight is no parameter of SCAN, SGRAF or VSE∞ on regions"),
+        ("grid", "backbone.top.weight is no parameter of SCAN, SGRAF, VSE∞ or CHAN"),
         ("words", "has 10 words, the checkpoint 30 embeddings"),
         ("missing", r"1 missing \(image_projection.linear.bias\)"),
     ],
@@ -330,3 +330,14 @@ def test_bad_files_are_told_in_a_line(refuse, vocabulary, tmp_path, fault, messa
     )
     assert re.search(message, line)
     assert not (tmp_path / "out.ckpt").exists()
+
+
+def test_a_vocabulary_is_asked_for_and_checked(refuse, tmp_path):
+    files = "convert", f"--checkpoint={save(scan_states(), tmp_path / 'a.pth')}", "--output=a.ckpt"
+    small = "--model.image_encoder.dim=6", "--model.dim=4", *GRU
+    recipe = f"--config={RECIPES / 'scan.yaml'}", *small
+    assert "RecurrentText needs --vocabulary" in refuse(*files, *recipe)
+    (tmp_path / "words.json").write_text('{"dog": 0}')
+    line = refuse(*files, *recipe, "--vocabulary=words.json")
+    assert "words.json is no JSON with 'word2idx'" in line
+    assert "needs --config: the recipe" in refuse(*files)
