@@ -54,6 +54,25 @@ def average_precision_at_r(hits: Tensor, relevant: Tensor) -> Tensor:
     return 100 * ((precision * first).sum(dim=1) / relevant).mean()
 
 
+def average_precision(hits: Tensor, at: int | None = None) -> Tensor:
+    """``(n_queries,)`` float64 in [0, 1], each query's average precision over a ranking.
+
+    ``Σ P(k) · rel(k) / Σ rel(k)`` with ``P(k)`` the share of correct answers among the first k.
+    Both sums end at the cut-off: what is divided by is the number of correct answers **found**
+    there, not that of all, so that a value at 50 may be far above that of the whole ranking. So
+    count Feng, Wang, Li (2014), Cross-modal Retrieval with Correspondence Autoencoder, in their
+    code. A query for which nothing correct is found has 0.
+
+    Args:
+        hits: ``(n_queries, depth)`` bool, whether the answer at each place is correct.
+        at: the cut-off; the whole depth where ``None``.
+    """
+    hits = hits[:, :at].double()
+    places = torch.arange(1, hits.shape[1] + 1, device=hits.device)
+    precision = hits.cumsum(dim=1) / places
+    return (precision * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)
+
+
 def _first_r(hits: Tensor, relevant: Tensor) -> Tensor:
     """``hits``, and none after place R."""
     return hits & (torch.arange(hits.shape[1], device=hits.device) < relevant[:, None])

@@ -11,6 +11,7 @@ from itm_lightning.ranking.listed import (
 )
 from itm_lightning.ranking.nearest import Neighbours, TopK, rank_and_top_k, reduce_scores, top_k
 from itm_lightning.ranking.ranks import Ranks, rank, ranks_from_scores, text_to_image_rows
+from itm_lightning.ranking.rows import reduce_rows
 
 __all__ = [
     "Block",
@@ -25,6 +26,7 @@ __all__ = [
     "rank_sampled",
     "rank_shortlist",
     "ranks_from_scores",
+    "reduce_rows",
     "reduce_scores",
     "score_listed",
     "text_to_image_rows",

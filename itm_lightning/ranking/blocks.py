@@ -77,7 +77,7 @@ def block_sizes(
         elements: the most that a tensor should have; by the device's memory where ``None``, and by
             that of the process with the least.
     """
-    elements = elements or _everyones_elements(similarity, images)
+    elements = elements or fewest_elements(similarity, images)
     regions, _ = _tokens_and_width(selected(similarity, images).empty)
     words, width = _tokens_and_width(selected(similarity, texts).empty)
     pair = similarity.pair_elements(regions, words, width)
@@ -95,13 +95,14 @@ def pairs_at_once(similarity: Similarity, images: ShardedFeatures, texts: Sharde
     words, width = _tokens_and_width(selected(similarity, texts).empty)
     read = (max(regions, 1) + max(words, 1)) * width
     most = max(read, similarity.pair_elements(regions, words, width))
-    return max(1, _everyones_elements(similarity, images) // most)
+    return max(1, fewest_elements(similarity, images) // most)
 
 
-def _everyones_elements(similarity: Similarity, images: ShardedFeatures) -> int:
+def fewest_elements(similarity: Similarity, images: ShardedFeatures) -> int:
+    """:func:`block_elements` of the process with the least memory; a collective."""
     own = torch.tensor([block_elements(scoring_device(similarity, images))])
     everyones = images.processes.gather(own)
-    assert everyones is not None
+    assert everyones is not None  # each process gave a row
     return int(everyones.min())
 
 

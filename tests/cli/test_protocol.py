@@ -98,6 +98,20 @@ def test_a_flag_chooses_a_protocol_and_its_arguments_for_val_too(run, tiny_confi
     assert not (folder / "test_results.json").exists()
 
 
+def test_the_epochs_of_a_fit_are_scored_by_class_too_and_the_best_is_chosen_so(run, tiny_config):
+    tiny_config["protocol"] = "ClassMAP"
+    tiny_config["trainer"]["max_epochs"] = 2
+    folder = run("fit", "--config", tiny_config)
+    metrics = json.loads((folder / "metrics.json").read_text())
+    ways = [f"{way}_mAP{at}" for way in ("i2t", "t2i") for at in ("", "@50")]
+    for key in [f"{split}/{key}" for split in ("val", "test") for key in (*ways, "mAP")]:
+        assert 0 < metrics[key] < 1
+    history = (folder / "metrics.csv").read_text().splitlines()
+    column = history[0].split(",").index("val/mAP")
+    epochs = [float(line.split(",")[column]) for line in history[1:] if line.split(",")[column]]
+    assert max(epochs[:2]) == pytest.approx(metrics["val/mAP"], abs=1e-6)
+
+
 @pytest.mark.parametrize("by_flag", [True, False])
 def test_an_unknown_protocol_is_named_and_the_others_listed(refuse, tiny_config, by_flag):
     flags = ["--protocol", "Coco2K"] if by_flag else ["--config", {"protocol": "Coco2K"}]

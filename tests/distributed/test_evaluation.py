@@ -11,7 +11,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics import BidirectionalRecall, pairs_accuracy
 from itm_lightning.metrics.hubness import correct_hubs
-from itm_lightning.metrics.protocols import Coco1K, Retrieval
+from itm_lightning.metrics.protocols import ClassMAP, Coco1K, Retrieval
 from itm_lightning.ranking import blocks, rank_and_top_k, top_k
 from itm_lightning.ranking import rank as ranks_of
 from itm_lightning.similarity import NNN, Cosine, CrossAttention, InvertedSoftmax
@@ -57,6 +57,16 @@ def hub_corrected(name, correction):
     head, corrected = correct_hubs(galleries.head(name), gallery, bank, correction)
     sides = corrected.images, corrected.texts, corrected.image_ids, corrected.text_image_ids
     return rank_and_top_k(head, *sides, 7)
+
+
+def by_class(name):
+    """In a few parts of each side: every part is a round of messages."""
+    share = "padded" if world_size() == 1 else "none_on_the_last"
+    metric = metric_of(name, SHARES[share](rank(), world_size()))
+    truth = GroundTruth(LAYOUT, labels={image: {image % 3, image % 4} for image in LAYOUT})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_CPU_BYTES", 20 * SMALL)
+        return ClassMAP().evaluate(metric.similarity, metric.gallery(), truth)
 
 
 def a_nan_on_one():
@@ -157,6 +167,7 @@ SCENARIOS = {
 } | {
     "nearest neighbours": functools.partial(hub_corrected, "members", NNN(k=5)),
     "inverted softmax": functools.partial(hub_corrected, "tokens", InvertedSoftmax()),
+    "class mAP": functools.partial(by_class, "members"),
     "no ids": functools.partial(scored, "padded", "tokens", text_ids=False),
     **{
         function.__name__: function
@@ -226,8 +237,8 @@ def test_equals_one_process_bit_for_bit(outcomes, world, share, name, ties):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", ["nearest neighbours", "inverted softmax"])
-def test_hub_corrections_equal_those_of_one_process(outcomes, world, name):
+@pytest.mark.parametrize("name", ["nearest neighbours", "inverted softmax", "class mAP"])
+def test_hub_corrections_and_class_map_equal_those_of_one_process(outcomes, world, name):
     expected = SCENARIOS[name]()
     for process in outcomes(world):
         assert same(process[name], expected)

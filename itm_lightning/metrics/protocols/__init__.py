@@ -1,6 +1,7 @@
 """Evaluation protocols: what a published score was computed over, one a file."""
 
 from itm_lightning.metrics.protocols.base import Evaluation, Protocol
+from itm_lightning.metrics.protocols.class_map import ClassMAP
 from itm_lightning.metrics.protocols.coco_1k import Coco1K
 from itm_lightning.metrics.protocols.coco_5k import Coco5K
 from itm_lightning.metrics.protocols.cxc import CxC
@@ -9,6 +10,7 @@ from itm_lightning.metrics.protocols.flickr30k_1k import Flickr30k1K
 from itm_lightning.metrics.protocols.retrieval import Retrieval
 
 __all__ = [
+    "ClassMAP",
     "Coco1K",
     "Coco5K",
     "CxC",
