@@ -30,7 +30,7 @@ from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trun
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import ClosedForm, Similarity
 from itm_lightning.training.checkpoint import checked_state, matcher_state
-from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but
+from itm_lightning.training.closed_form import ClosedFormFit, prepare_solution
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.learning_from_data import learn_from_data
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
@@ -109,8 +109,11 @@ class Matcher(RetrievalModule):
             "text_projection": text_projection,
             "shared_projection": shared_projection,
         }
-        solved = isinstance(self.similarity, ClosedForm)
-        default = NoProjection if solved else lambda: LinearProjection(dim, dropout)
+        self.objective = InfoNCE() if objective is None else objective
+        head = self.similarity
+        self._closed_form = ClosedFormFit(head) if isinstance(head, ClosedForm) else None
+        self._trains = self._closed_form is None or self.objective.trains_before_solving
+        default = (lambda: LinearProjection(dim, dropout)) if self._trains else NoProjection
         self.image_projection: Projection = image_projection or default()
         self.text_projection: Projection = text_projection or default()
         self.shared_projection: Projection = shared_projection or NoProjection()
@@ -120,7 +123,6 @@ class Matcher(RetrievalModule):
             self.shared_projection,
         )
         self.similarity.build(*widths)
-        self.objective = InfoNCE() if objective is None else objective
         self.objective.build(Widths(image_encoder.dim, text_encoder.dim, *widths))
         self._make_optimizer = optimizer
         self._make_scheduler = scheduler
@@ -129,8 +131,6 @@ class Matcher(RetrievalModule):
         self._gradient_cache = checked_size(gradient_cache)
         self._processes: Processes = SingleProcess()
         self._sharded = False
-        head = self.similarity
-        self._closed_form = ClosedFormFit(head) if isinstance(head, ClosedForm) else None
 
     # -- what the parts make of images and texts -----------------------------------------------
 
@@ -179,7 +179,7 @@ class Matcher(RetrievalModule):
 
     def setup(self, stage: str) -> None:
         """Learns the vocabulary of the train split; checks everything before any long work."""
-        self.data.connect(self.image_encoder, every_pair_once=self._closed_form is not None)
+        self.data.connect(self.image_encoder, every_pair_once=not self._trains)
         check_trainer(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
         self.check_evaluation(stage)
@@ -190,11 +190,9 @@ class Matcher(RetrievalModule):
                 check_chunks("text_encoder", self.text_encoder)
             learn_from_data(self, self.data)
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
-            self.validation_loss = None if self._closed_form else ValidationLoss()
+            self.validation_loss = ValidationLoss() if self._trains else None
             if self._closed_form is not None:
-                freeze_all_but(self.similarity, self)
-                self.trainer.num_sanity_val_steps = 0  # nothing can be scored before it is solved
-                self.trainer.fit_loop.max_epochs = 1
+                prepare_solution(self, self.similarity, self.trainer, self._trains)
         self.compile_parts()
 
     def compile_parts(self) -> None:
@@ -210,12 +208,15 @@ class Matcher(RetrievalModule):
 
     @override
     def training_step(self, batch: Batch, batch_index: int) -> Tensor:
-        if self._closed_form is not None:
+        if self._closed_form is not None and not self._trains:
             with torch.no_grad():
                 encoded = self.eval().encode_batch(batch)
             return self._closed_form.step(encoded, self.trainer.is_last_batch, self._processes)
         comparison = self.compare(batch)
         share = self.objective.loss(comparison)
+        if self._closed_form is not None:
+            is_last = self.trainer.is_last_batch
+            self._closed_form.step(comparison.encoded, is_last, self._processes)
         loss = comparison.total(share.detach())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.texts))
         # Lightning averages the processes' gradients; those of their shares are to be summed
@@ -238,7 +239,7 @@ class Matcher(RetrievalModule):
 
     @override
     def configure_optimizers(self) -> Any:
-        if self._closed_form is not None:
+        if not self._trains:
             return None
         optimizer = make_optimizer(self._make_optimizer, self, self._lr_factors)
         return with_schedule(optimizer, self._make_scheduler, self)

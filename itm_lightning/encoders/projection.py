@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import Literal
 
 from torch import Tensor, nn
 from typing_extensions import override
@@ -11,6 +12,8 @@ from itm_lightning.errors import InputError
 from itm_lightning.part import Part
 from itm_lightning.registry import register
 from itm_lightning.types import Features
+
+_ACTIVATIONS = {"relu": nn.ReLU, "sigmoid": nn.Sigmoid}
 
 
 class Projection(Part, nn.Module, ABC):
@@ -94,7 +97,7 @@ class NoProjection(Projection):
 
 @register("projection")
 class MLPProjection(Projection):
-    """A network with hidden layers: linear, ReLU, dropout, as often as ``layers``, then linear.
+    """A network with hidden layers: linear, activation, dropout, ``layers`` times, then linear.
 
     VSE∞ (Chen et al. 2021) has one hidden layer of half the width, ``batch_norm`` and ``skip``.
 
@@ -103,12 +106,13 @@ class MLPProjection(Projection):
         hidden: width of the hidden layers.
         layers: how many hidden layers there are.
         dropout: share of the channels set to zero in training, before each linear map.
-        batch_norm: batch normalisation before each ReLU, over all vectors of a batch, padding
+        batch_norm: batch normalisation before each activation, over all vectors of a batch, padding
             included.
         skip: adds a linear map of the vectors to what the network makes of them.
+        activation: of the hidden layers.
 
     Raises:
-        InputError: a width or ``layers`` is below 1.
+        InputError: a width or ``layers`` is below 1, or the activation is unknown.
     """
 
     def __init__(
@@ -119,6 +123,7 @@ class MLPProjection(Projection):
         dropout: float = 0.0,
         batch_norm: bool = False,
         skip: bool = False,
+        activation: Literal["relu", "sigmoid"] = "relu",
     ) -> None:
         super().__init__()
         self.dim = _checked_dim(self, dim)
@@ -126,15 +131,21 @@ class MLPProjection(Projection):
             raise InputError(
                 f"MLPProjection: hidden is {hidden} and layers {layers}; both must be at least 1"
             )
+        if activation not in _ACTIVATIONS:
+            raise InputError(
+                f"MLPProjection: there is no activation {activation!r}; use one of "
+                f"{list(_ACTIVATIONS)}"
+            )
         self.hidden, self.layers, self.dropout = hidden, layers, dropout
-        self.batch_norm, self.skips = batch_norm, skip
+        self.batch_norm, self.skips, self.activation = batch_norm, skip, activation
 
     @override
     def build(self, in_dim: int) -> int:
         hidden: list[nn.Module] = []
         for width in [in_dim, *[self.hidden] * (self.layers - 1)]:
             hidden += [nn.Dropout(self.dropout), _linear(width, self.hidden)]
-            hidden += [nn.BatchNorm1d(self.hidden)] * self.batch_norm + [nn.ReLU()]
+            hidden += [nn.BatchNorm1d(self.hidden)] * self.batch_norm
+            hidden += [_ACTIVATIONS[self.activation]()]
         last = nn.Dropout(self.dropout), _linear(self.hidden, self.dim)
         self.network = nn.Sequential(*hidden, *last)
         self.skip = _linear(in_dim, self.dim) if self.skips else None

@@ -1,8 +1,11 @@
 """Objectives: losses on the score matrix, and on features."""
 
 from itm_lightning.objectives.base import FeatureObjective, Objective, QueryObjective
+from itm_lightning.objectives.bimodal_autoencoder import BimodalAutoencoder
 from itm_lightning.objectives.caption_loss import CaptionLoss
 from itm_lightning.objectives.comparison import Block, Comparison, LocalComparison, Queries
+from itm_lightning.objectives.corr_ae import CorrAE, CorrCrossAE, CorrFullAE
+from itm_lightning.objectives.deep_cca import DeepCCA
 from itm_lightning.objectives.deep_semantic_mapping import DeepSemanticMapping
 from itm_lightning.objectives.diversity import Diversity
 from itm_lightning.objectives.dmsh import DMSH
@@ -24,9 +27,14 @@ __all__ = [
     "DSCMR",
     "MMD",
     "SCNLM",
+    "BimodalAutoencoder",
     "Block",
     "CaptionLoss",
     "Comparison",
+    "CorrAE",
+    "CorrCrossAE",
+    "CorrFullAE",
+    "DeepCCA",
     "DeepSemanticMapping",
     "Diversity",
     "Entailment",

@@ -22,7 +22,13 @@ class Objective(Part, nn.Module, ABC):
     :class:`~itm_lightning.part.UsesLabels` before it where it needs labels.
 
     Weights of an objective are trained with the rest, and lie in the checkpoint.
+
+    Attributes:
+        trains_before_solving: whether, with a head that is solved in closed form, encoders and
+            projections are trained all the same, and the head is solved after every epoch.
     """
+
+    trains_before_solving = False
 
     def build(self, widths: Widths) -> None:
         """Makes the weights that depend on the widths of the features; called once, before all."""

@@ -39,15 +39,20 @@ class DistributedComparison(Comparison):
     def __init__(self, similarity: Similarity, encoded: EncodedBatch, processes: Processes) -> None:
         super().__init__(similarity, encoded)
         self._head, self._processes = similarity, processes
-        self._prepared_images = similarity.prepare_images(encoded.images)
-        prepared_texts = similarity.prepare_texts(encoded.texts)
-        self._prepared_texts, self._counts = pad_to_max(prepared_texts, processes)
         own_ids = torch.stack([encoded.batch.image_ids, encoded.batch.text_image_ids], dim=1)
-        ids = processes.gather(own_ids)
-        assert ids is not None  # only where no process has pairs
+        padded, self._counts = pad_to_max(Vectors(own_ids), processes)
+        ids = all_gather_rows(padded, self._counts, processes).vectors
         self._image_ids, self._text_image_ids = ids.unbind(dim=1)
         rows = torch.arange(self.pairs, device=ids.device)
         self._rows = [*rows.split(self._counts)]  # of each process
+
+    @cached_property
+    def _prepared_images(self) -> Rows:
+        return self._head.prepare_images(self.images)
+
+    @cached_property
+    def _prepared_texts(self) -> Rows:
+        return pad_to_max(self._head.prepare_texts(self.texts), self._processes)[0]
 
     @property
     @override
@@ -70,8 +75,10 @@ class DistributedComparison(Comparison):
 
     @override
     def sum_over_blocks(self, loss: Callable[[Block], Tensor]) -> Tensor:
+        images = self._prepared_images  # here, as what follows is computed twice
+
         def loss_of(texts: Rows, owner: int) -> Tensor:
-            scores = at_least_float32(self._head.score(self._prepared_images, texts))
+            scores = at_least_float32(self._head.score(images, texts))
             return loss(self._block(scores, owner))
 
         ring = round_the_ring(self._prepared_texts, self._counts, self._processes)

@@ -12,6 +12,7 @@ from itm_lightning.similarity.base import (
 )
 from itm_lightning.similarity.bilinear import Bilinear
 from itm_lightning.similarity.cca import CCA
+from itm_lightning.similarity.code_cosine import CodeCosine
 from itm_lightning.similarity.cosine import Cosine
 from itm_lightning.similarity.cross_attention import CrossAttention
 from itm_lightning.similarity.cross_encoder import CrossEncoder
@@ -46,6 +47,7 @@ __all__ = [
     "Aligning",
     "Bilinear",
     "ClosedForm",
+    "CodeCosine",
     "Cosine",
     "CrossAttention",
     "CrossEncoder",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -55,11 +55,24 @@ class ClosedFormFit:
         self._sums, self._rows = {}, {name: [] for name in self._rows}
 
 
-def freeze_all_but(head: nn.Module, module: nn.Module) -> None:
-    """Freezes a module's parameters, those of its head excepted, as nothing else is solved.
+def prepare_solution(module: nn.Module, head: nn.Module, trainer: Any, trains: bool) -> None:
+    """Before a fit of a head that is solved.
 
-    Logs which encoders and projections would have been trained with another head.
+    Where the rest of the module is trained, only the head is frozen. Otherwise all but the head is
+    (whose parameters DistributedDataParallel wants to have gradients), there is one epoch, and the
+    encoders and projections that would have been trained with another head are logged.
+
+    Args:
+        module: what holds the head.
+        head: a :class:`~itm_lightning.similarity.base.ClosedForm`.
+        trainer: Lightning's.
+        trains: whether the rest of the module is trained.
     """
+    trainer.num_sanity_val_steps = 0  # nothing can be scored before it is solved
+    if trains:
+        head.requires_grad_(False)
+        return
+    trainer.fit_loop.max_epochs = 1
     trainable = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
     parts = {name.partition(".")[0] for name in trainable} - {"similarity", "objective"}
     if parts and rank() == 0:

@@ -17,13 +17,15 @@ from itm_lightning.objectives import (
     CaptionLoss,
     Diversity,
     Entailment,
+    FeatureObjective,
     InfoNCE,
     InformationBottleneck,
     LocalComparison,
     Objective,
     WeightedSum,
 )
-from itm_lightning.part import Part, UsesLabels
+from itm_lightning.objectives.autoencoder import Autoencoder
+from itm_lightning.part import Part
 from itm_lightning.similarity import (
     ClosedForm,
     Cosine,
@@ -73,7 +75,7 @@ def head_of(objective):
     """A head that the objective learns from, with parameters where it may have any."""
     by_type = {Entailment: Lorentz(DIM), InformationBottleneck: Gaussian(DIM)}
     reads_tokens = isinstance(objective, (Diversity, MMD, WeightedSum))
-    unread = Cosine() if isinstance(objective, UsesLabels) else HEADS["Mlp"]
+    unread = Cosine() if isinstance(objective, FeatureObjective) else HEADS["Mlp"]
     default = SmoothChamfer() if reads_tokens else unread
     return by_type.get(type(objective), default)
 
@@ -113,7 +115,8 @@ EQUAL = OBJECTIVES | TOKENS | EVERY_HEAD | SYNCED
 CACHED = {
     f"{name}, cached": Step(step.head, step.objective, dropout=0.5, chunk=2, replay=True)
     for name, step in (OBJECTIVES | TOKENS).items()
-    if name != "CaptionLoss"  # reads what the cache does not keep
+    # reads what the cache does not keep
+    if name != "CaptionLoss" and not isinstance(step.objective, Autoencoder)
 }
 
 
@@ -225,7 +228,8 @@ def by_hand(step, world):
     reading = matcher.text_encoder.token_ids, matcher.text_encoder.words
     sides = Features.cat(images), Features.cat(texts)
     whole = batch_of(slice(None))
-    encoded = EncodedBatch(whole, *sides, matcher.image_encoder(whole.images), None, *reading)
+    unprojected = matcher.image_encoder(whole.images), matcher.text_encoder(whole.texts)
+    encoded = EncodedBatch(whole, *sides, *unprojected, *reading)
     loss = matcher.objective.loss(LocalComparison(matcher.similarity, encoded))
     loss.backward()
     model.logged["train/loss"] = loss.detach()

@@ -1,10 +1,12 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch import nn
 
 from itm_lightning.distributed import SingleProcess
 from itm_lightning.similarity import CCA, ClosedForm, PooledSimilarity
-from itm_lightning.training.closed_form import ClosedFormFit, freeze_all_but, no_loss
+from itm_lightning.training.closed_form import ClosedFormFit, no_loss, prepare_solution
 from tests.made_up import made_up_features
 
 DIM = 4
@@ -48,7 +50,9 @@ def test_batches_are_added_and_forgotten_once_solved(pairs):
 def test_only_the_head_keeps_a_gradient_which_is_zero():
     module = nn.ModuleDict({"text_projection": nn.Linear(2, 2), "similarity": CCA(components=2)})
     module["similarity"].build(2, 3)
-    freeze_all_but(module["similarity"], module)
+    trainer = SimpleNamespace(fit_loop=SimpleNamespace(max_epochs=7))
+    prepare_solution(module, module["similarity"], trainer, trains=False)
+    assert (trainer.fit_loop.max_epochs, trainer.num_sanity_val_steps) == (1, 0)
     learning = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
     assert learning == {name for name, _ in module.named_parameters() if "similarity" in name}
     no_loss(module["similarity"]).backward()
