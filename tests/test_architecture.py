@@ -36,6 +36,7 @@ ALLOWED = {
     | {"encoders", "similarity", "objectives", "evaluating", "sharding", "training"},
     "ensemble": BASE | {"similarity", "evaluating", "sharding", "training", "matcher"},
     "callbacks": BASE | {"encoders", "data", "similarity", "ranking", "metrics", "evaluating"},
+    "captioning": BASE | {"objectives", "matcher"},
     "explain": BASE
     | {"pooling", "encoders", "data", "similarity", "ranking", "metrics", "evaluating", "matcher"},
     "compare": BASE

@@ -98,8 +98,10 @@ class SCNLM(FeatureObjective):
         self.of_words = nn.Linear(self.word_dim, self.factors, bias=False)
         self.gates = nn.Linear(self.hidden, self.factors)
         self.of_content = nn.Linear(widths.texts, self.hidden)
-        # of unit vectors: the numbers of an embedding are small, those of û should not be
+        # Numbers of about 1 in û, and in the product: u is of length 1, its numbers are small; and
+        # W_fk is applied twice, to the word vectors and to the context.
         nn.init.normal_(self.of_content.weight)
+        nn.init.normal_(self.of_words.weight, std=self.word_dim**-0.25)
 
     @override
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
