@@ -73,6 +73,38 @@ def average_precision(hits: Tensor, at: int | None = None) -> Tensor:
     return (precision * hits).sum(dim=1) / hits.sum(dim=1).clamp(min=1)
 
 
+def normalised_gain(shared: Tensor, at: int) -> Tensor:
+    """``(n_queries,)`` float64 in [0, 1], each query's normalised discounted cumulative gain.
+
+    ``Σ (2^r - 1) / log₂(1 + k)`` over the first places ``k``, over that of the best ranking
+    (Järvelin & Kekäläinen, TOIS 2002; the gain of Burges et al., ICML 2005). A query for which
+    nothing gains has 0.
+
+    Args:
+        shared: ``(n_queries, depth)``, ``r`` of all answers, best answer first.
+        at: the cut-off.
+    """
+    gains = 2 ** shared.double() - 1
+    places = torch.arange(1, gains[:, :at].shape[1] + 1, device=shared.device).double()
+    discounts = 1 / (1 + places).log2()
+    best = gains.sort(dim=1, descending=True).values[:, :at] @ discounts
+    return gains[:, :at] @ discounts / best.where(best > 0, 1.0)
+
+
+def precision_within(distances: Tensor, relevant: Tensor, radius: float) -> Tensor:
+    """``(n_queries,)`` float64: of the answers no farther than the radius the share that is right.
+
+    A query without any has 0.
+
+    Args:
+        distances: ``(n_queries, n_answers)``.
+        relevant: ``(n_queries, n_answers)`` bool.
+        radius: the greatest distance.
+    """
+    near = distances <= radius
+    return (near & relevant).sum(dim=1).double() / near.sum(dim=1).clamp(min=1)
+
+
 def _first_r(hits: Tensor, relevant: Tensor) -> Tensor:
     """``hits``, and none after place R."""
     return hits & (torch.arange(hits.shape[1], device=hits.device) < relevant[:, None])

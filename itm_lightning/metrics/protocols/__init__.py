@@ -7,6 +7,7 @@ from itm_lightning.metrics.protocols.coco_5k import Coco5K
 from itm_lightning.metrics.protocols.cxc import CxC
 from itm_lightning.metrics.protocols.eccv_caption import EccvCaption
 from itm_lightning.metrics.protocols.flickr30k_1k import Flickr30k1K
+from itm_lightning.metrics.protocols.graded_class_map import GradedClassMAP
 from itm_lightning.metrics.protocols.retrieval import Retrieval
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "EccvCaption",
     "Evaluation",
     "Flickr30k1K",
+    "GradedClassMAP",
     "Protocol",
     "Retrieval",
 ]
