@@ -32,16 +32,16 @@ class WeaklyAligned(UsesLabels, FeatureObjective):
     fitted to the activations of the last ``bank`` images, for the first time once there are so
     many, and anew each time that as many more have been seen; before, the term is 0.
 
-    *Modality tuning* trains the texts' own layers on shared layers that images have trained. It is
-    a second fit, which starts from the first and keeps those layers, see
-    ``experiments/wikipedia/weakly_aligned.yaml``.
+    *Modality tuning* trains the texts' own layers on shared layers that images have trained: one
+    fit with ``text_weight`` 0, and one that starts from it (``--start_from``) and keeps its layers
+    (a factor of 0 in ``model.lr_factors``), see ``experiments/wikipedia/weakly_aligned.yaml``. The
+    classifier is learnt anew.
 
     Args:
         regularisation: weight of ``-log p(t) / D``; 0 leaves it out.
         components: of the mixture; 1 is the Gaussian.
         bank: images that the density is fitted to.
-        image_weight: weight of the images' cross entropy.
-        text_weight: weight of the texts'.
+        text_weight: weight of the texts' cross entropy; 0 for a fit on images alone.
 
     Raises:
         InputError: ``components`` is below 1, or ``bank`` below ``components``.
@@ -58,7 +58,6 @@ class WeaklyAligned(UsesLabels, FeatureObjective):
         regularisation: float = 0.1,
         components: int = 10,
         bank: int = 1024,
-        image_weight: float = 1.0,
         text_weight: float = 1.0,
     ) -> None:
         super().__init__()
@@ -68,7 +67,7 @@ class WeaklyAligned(UsesLabels, FeatureObjective):
                 "component, and a bank of at least as many images"
             )
         self.regularisation, self.components, self.bank = regularisation, components, bank
-        self.image_weight, self.text_weight = image_weight, text_weight
+        self.text_weight = text_weight
 
     @override
     def build(self, widths: Widths) -> None:
@@ -90,7 +89,7 @@ class WeaklyAligned(UsesLabels, FeatureObjective):
         of_images, of_texts = (
             class_cross_entropies(self.classifier(side), labels).sum() for side in (images, texts)
         )
-        total = self.image_weight * of_images + self.text_weight * of_texts
+        total = of_images + self.text_weight * of_texts
         if self.regularisation:
             if self.training:
                 self._remember(comparison.gather(images.detach()))
