@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from itm_lightning import registry, similarity
+from itm_lightning.part import UsesLabels
 from tests.made_up import made_up_features
 
 DIM = 8
@@ -23,8 +24,12 @@ def example(name):
     parameters = inspect.signature(cls).parameters
     head = cls(**{key: value for key, value in NEEDED.items() if key in parameters}).eval()
     head.build(DIM, DIM)
+    if isinstance(head, UsesLabels):
+        head.learn_classes("abc")
     if isinstance(head, similarity.ClosedForm):
-        head.solve(head.observe(made_up_features(99, 3, DIM, 1), made_up_features(99, 3, DIM, 2)))
+        labels = torch.eye(3).bool()[torch.arange(99) % 3]
+        pairs = made_up_features(99, 3, DIM, 1), made_up_features(99, 3, DIM, 2)
+        head.solve(head.observe(*pairs, labels))
     return head
 
 

@@ -75,6 +75,7 @@ def test_gradients_are_finite_even_at_zero(head, images, texts):
 def test_survives_config_and_pickle(head, images, texts):
     again = from_config(to_config(head))
     again.build(DIM, DIM)
+    again.load_extra_state(head.extra_state())
     again.load_state_dict(head.state_dict())
     again.train(head.training)
     for copy in (again, pickle.loads(pickle.dumps(head))):
