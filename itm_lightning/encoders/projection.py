@@ -54,23 +54,30 @@ class LinearProjection(Projection):
     Args:
         dim: width of the projected vectors.
         dropout: share of the encoder's channels set to zero in training.
+        standardise: brings each channel to mean 0 and variance 1 first, by batch normalisation
+            without weights (over all vectors of a batch, padding included). Pretrained channels
+            differ in scale by factors of ten, and so would their dropout and their weight decay.
 
     Raises:
         InputError: ``dim`` is below 1.
     """
 
-    def __init__(self, dim: int = 512, dropout: float = 0.0) -> None:
+    def __init__(self, dim: int = 512, dropout: float = 0.0, standardise: bool = False) -> None:
         super().__init__()
         self.dim = _checked_dim(self, dim)
         self.dropout = nn.Dropout(dropout)
+        self.standardises = standardise
 
     @override
     def build(self, in_dim: int) -> int:
+        self.standardise = nn.BatchNorm1d(in_dim, affine=False) if self.standardises else None
         self.linear = _linear(in_dim, self.dim)
         return self.dim
 
     @override
     def project(self, vectors: Tensor) -> Tensor:
+        if self.standardise is not None:
+            vectors = self.standardise(vectors.reshape(-1, vectors.shape[-1])).view_as(vectors)
         return self.linear(self.dropout(vectors))
 
 

@@ -67,6 +67,21 @@ def test_by_hand():
     assert NoProjection().project(vector) is vector
 
 
+def test_channels_are_standardised_before_the_linear_map():
+    linear = LinearProjection(dim=1, standardise=True)
+    linear.build(2)
+    with torch.no_grad():
+        linear.linear.weight.copy_(torch.tensor([[1.0, 10.0]]))
+    # (B, L, 2): means 3 and 200, population variances 3.5 and 10,000
+    values = torch.tensor([[[1.0, 100.0], [2.0, 300.0]], [[3.0, 100.0], [6.0, 300.0]]])
+    expected = (values[..., :1] - 3) / 3.5**0.5 + 10 * (values[..., 1:] - 200) / 100
+    torch.testing.assert_close(linear.train().project(values), expected, atol=1e-4, rtol=1e-4)
+    linear.standardise.running_mean.copy_(torch.tensor([1.0, 0.0]))
+    linear.standardise.running_var.copy_(torch.tensor([4.0, 1.0]))
+    vector = torch.tensor([5.0, 0.5])  # one vector, by the statistics of training
+    assert linear.eval().project(vector).item() == pytest.approx(2 + 5, rel=1e-4)
+
+
 def test_batch_norm_and_skip_by_hand():
     mlp = MLPProjection(dim=1, hidden=1, batch_norm=True, skip=True)
     mlp.build(1)
