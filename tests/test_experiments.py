@@ -38,6 +38,7 @@ BERT = ["--model.text_encoder.name={bert}"]
 FLAGS = {
     # With random weights, the many layers of its CNN give zeros, in which nothing correlates.
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],
+    "flickr8k/kiros.yaml": [*RECURRENT, "--model.dim=16"],
     "flickr8k/minilm.yaml": BERT,
     "flickr8k/linear.yaml": [*BERT, "--model.image_encoder.image_size=64"],
     "flickr8k/finetuned.yaml": [*BERT, "--model.image_encoder.image_size=64"],

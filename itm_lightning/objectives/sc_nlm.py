@@ -101,6 +101,7 @@ class SCNLM(FeatureObjective):
         # Numbers of about 1 in û, and in the product: u is of length 1, its numbers are small; and
         # W_fk is applied twice, to the word vectors and to the context.
         nn.init.normal_(self.of_content.weight)
+        nn.init.normal_(self.of_tags.weight, std=(self.lookahead + 1) ** -0.5)
         nn.init.normal_(self.of_words.weight, std=self.word_dim**-0.25)
 
     @override

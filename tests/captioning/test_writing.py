@@ -11,6 +11,7 @@ from itm_lightning.encoders import RecurrentText, TorchvisionCNN
 from itm_lightning.errors import InputError
 from itm_lightning.objectives import SCNLM, InfoNCE, WeightedSum
 from itm_lightning.objectives.caption_vocabulary import split_caption
+from tests.test_readme import block
 
 SOURCE = Scenes(train=8, val=4, test=2)
 
@@ -21,8 +22,12 @@ def matcher_of(objective):
 
 
 @pytest.fixture(scope="module")
-def matcher(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("captions")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("captions")
+
+
+@pytest.fixture(scope="module")
+def matcher(folder):
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False,
         enable_model_summary=False, enable_checkpointing=False, default_root_dir=folder,
@@ -30,8 +35,8 @@ def matcher(tmp_path_factory):
     language = SCNLM(word_dim=4, hidden=8, factors=8, context=3, lookahead=2)
     trained = matcher_of(WeightedSum([InfoNCE(), language]))
     trainer.fit(trained, ITMDataModule(SOURCE, batch_size=8))
-    trainer.save_checkpoint(folder / "last.ckpt")
-    return Matcher.load_from_checkpoint(folder / "last.ckpt")
+    trainer.save_checkpoint(folder / "captions.ckpt")
+    return Matcher.load_from_checkpoint(folder / "captions.ckpt")
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +82,15 @@ def test_the_best_of_all_candidates_is_kept(matcher, images, weight):
     assert (caption.score, caption.log_prob, caption.similarity) == pytest.approx(
         candidates[best], abs=1e-4
     )
+
+
+def test_the_readme_writes_captions(matcher, images, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for name, image in zip(("a.jpg", "b.jpg"), images, strict=True):
+        image.save(name)
+    names = {}
+    exec(block("write_captions"), names)
+    assert names["captions"] == write_captions(matcher, ["a.jpg", "b.jpg"])
 
 
 def test_what_cannot_write_is_refused(matcher, images):
