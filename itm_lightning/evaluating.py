@@ -159,6 +159,8 @@ class RetrievalModule(pl.LightningModule, ABC):
                     "hub_correction takes its bank from the train split, and "
                     f"{type(self.data.source).__name__} has none: leave it out"
                 )
+        if stage != "predict":
+            self.protocol.check_head(self.similarity)
         if stage in ("validate", "test"):
             split = "val" if stage == "validate" else "test"
             self.protocol.check(self.data.ground_truth(split))

@@ -259,13 +259,11 @@ class EncodedBatch:
 
     Attributes:
         batch: raw texts, ids and labels.
-        images: the images' features that the head reads, projected.
-        texts: the texts' features that the head reads, projected.
-        encoded_images: all features from the image encoder, before the projection; ``None`` with
-            ``model.gradient_cache``, which keeps only projected features.
-        encoded_texts: the same of the text encoder.
-        token_ids: from raw texts to the ids ``(B, L)`` of their tokens and the mask ``(B, L)``.
-        words: from raw texts to the strings behind those tokens; see ``TextEncoder.words``.
+        images, texts: the features that the head reads, projected.
+        encoded_images: as the encoder gives them; ``None`` with ``model.gradient_cache``.
+        encoded_texts: likewise.
+        token_ids: from raw texts to ids; ``TextEncoder.token_ids``.
+        words: from raw texts to the strings of tokens; ``TextEncoder.words``.
     """
 
     batch: Batch

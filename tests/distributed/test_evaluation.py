@@ -11,7 +11,13 @@ from itm_lightning.errors import InputError
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics import BidirectionalRecall, pairs_accuracy
 from itm_lightning.metrics.hubness import correct_hubs
-from itm_lightning.metrics.protocols import ClassMAP, Coco1K, Retrieval
+from itm_lightning.metrics.protocols import (
+    ClassMAP,
+    Coco1K,
+    Retrieval,
+    SampledNegatives,
+    Shortlist,
+)
 from itm_lightning.ranking import blocks, rank_and_top_k, top_k
 from itm_lightning.ranking import rank as ranks_of
 from itm_lightning.similarity import NNN, Cosine, CrossAttention, InvertedSoftmax
@@ -41,7 +47,12 @@ def scored(share, name, **kwargs):
     found = metric.compute(), ranks, near, alone, ids
     if not kwargs.get("text_ids", True):
         return found
-    protocols = Retrieval(), Coco1K(2, len(LAYOUT) // 2, texts_per_image=3)
+    protocols = [
+        Retrieval(),
+        SampledNegatives(9),
+        Coco1K(2, len(LAYOUT) // 2, texts_per_image=3),
+        *([Shortlist(4)] if name == "members" else []),
+    ]
     layout = GroundTruth(dict(list(LAYOUT.items())[: len(LAYOUT) // 2 * 2]))
     return (
         *found,

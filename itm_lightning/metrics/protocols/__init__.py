@@ -9,6 +9,8 @@ from itm_lightning.metrics.protocols.eccv_caption import EccvCaption
 from itm_lightning.metrics.protocols.flickr30k_1k import Flickr30k1K
 from itm_lightning.metrics.protocols.graded_class_map import GradedClassMAP
 from itm_lightning.metrics.protocols.retrieval import Retrieval
+from itm_lightning.metrics.protocols.sampled_negatives import SampledNegatives
+from itm_lightning.metrics.protocols.shortlist import Shortlist
 
 __all__ = [
     "ClassMAP",
@@ -21,4 +23,6 @@ __all__ = [
     "GradedClassMAP",
     "Protocol",
     "Retrieval",
+    "SampledNegatives",
+    "Shortlist",
 ]

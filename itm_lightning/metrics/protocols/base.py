@@ -87,6 +87,13 @@ class Protocol(Part, ABC):
                 "--protocol Retrieval, which takes any number"
             )
 
+    def check_head(self, similarity: Similarity) -> None:
+        """Checks before any long work that the protocol can score with such a head.
+
+        Raises:
+            InputError: it cannot.
+        """
+
     def evaluate(self, similarity: Similarity, gallery: Gallery, truth: GroundTruth) -> Evaluation:
         """Scores a gallery, without ever holding the whole score matrix; a collective.
 
