@@ -40,6 +40,7 @@ FLAGS = {
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],
     "flickr8k/kiros.yaml": [*RECURRENT, "--model.dim=16"],
     "flickr8k/minilm.yaml": BERT,
+    "flickr8k/cca_minilm.yaml": [*BERT, "--model.image_encoder.name=resnet10t"],
     "flickr8k/linear.yaml": [*BERT, "--model.image_encoder.image_size=64"],
     "flickr8k/finetuned.yaml": [*BERT, "--model.image_encoder.image_size=64"],
 }
