@@ -75,6 +75,7 @@ MAY_IMPORT_LIGHTNING = {
     "resume/progress.py",
     "sharding/rules.py",
     "sharding/trunks.py",
+    "training/rbm_pretraining.py",
     "training/trainer_rules.py",
     "utils/internals.py",
 }
