@@ -139,12 +139,9 @@ def train_rbm(
         momentum = _FIRST_MOMENTUM if epoch < _FIRST_EPOCHS else _MOMENTUM
         order = torch.randperm(len(rows), generator=generator, device=rows.device)
         for batch in order.split(BATCH):
-            changes = contrastive_divergence(rbm, rows[batch], generator)
-            decays = _DECAY * rbm.weight, 0, 0
-            for parameter, velocity, change, decay in zip(
-                parameters, velocities, changes, decays, strict=True
-            ):
-                velocity.mul_(momentum).add_(rate * (change - decay))
-                parameter.add_(velocity)
+            change, *changes = contrastive_divergence(rbm, rows[batch], generator)
+            changes = [change - _DECAY * rbm.weight, *changes]
+            for parameter, velocity, change in zip(parameters, velocities, changes, strict=True):
+                parameter.add_(velocity.mul_(momentum).add_(rate * change))
         on_epoch()
     return rbm
