@@ -75,7 +75,7 @@ class FashionBERTLoss(FeatureObjective):
 
     def sums(self, comparison: Comparison) -> tuple[list[Tensor], list[Tensor]]:
         """Matching, masked words and masked patches, summed over this process's rows; how many."""
-        head, ids = comparison.similarity, self._ids(comparison)
+        head = comparison.similarity
         if not isinstance(head, FashionBERT):
             raise InputError(
                 f"FashionBERTLoss trains the head FashionBERT, and the head is "
@@ -86,7 +86,9 @@ class FashionBERTLoss(FeatureObjective):
         assert images.mask is not None
         assert texts.tokens is not None
         assert texts.mask is not None
-        word_of_piece = _words_of_pieces(comparison).to(ids.device)
+        length = texts.tokens.shape[1]  # these may be some rows of a batch of longer texts
+        ids = _padded(self._ids(comparison), length, 0)
+        word_of_piece = _padded(_words_of_pieces(comparison), length, _NO_WORD).to(ids.device)
         masked_words = self._masked_words(word_of_piece)
         masked_patches = some_of(images.mask, (self.patches * images.mask.sum(dim=1)).round())
         seen_words = torch.where(
@@ -106,7 +108,7 @@ class FashionBERTLoss(FeatureObjective):
         matching = F.binary_cross_entropy_with_logits(
             head.log_odds(states), matches, reduction="sum"
         )
-        words, patches = states[:, : ids.shape[1]], states[:, ids.shape[1] :]
+        words, patches = states[:, :length], states[:, length:]
         masked_words, masked_patches = masked_words[text_rows], masked_patches[image_rows]
         word_guesses = at_least_float32(self.word_logits(words[masked_words]))
         of_words = F.cross_entropy(word_guesses, ids[text_rows][masked_words], reduction="sum")
@@ -176,6 +178,10 @@ def _words_of_pieces(comparison: Comparison) -> Tensor:
             row.append(_NO_WORD if token.special else word)
         rows.append(torch.tensor(row))
     return nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=_NO_WORD)
+
+
+def _padded(rows: Tensor, length: int, value: int) -> Tensor:
+    return F.pad(rows, (0, length - rows.shape[1]), value=value)
 
 
 def _others(comparison: Comparison) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from itm_lightning.encoders.base import Token
 from itm_lightning.errors import InputError
@@ -39,9 +40,12 @@ def head():
     return head
 
 
-def compared(head, labels=None, image_ids=None):
+def compared(head, labels=None, image_ids=None, padding=0):
     """Images of 4 patches that the encoder gives in 5 numbers each."""
-    images, texts = made_up_features(3, 4, seed=1), Features(torch.randn(3, 6, 8), MASK, None)
+    images, texts = (
+        made_up_features(3, 4, seed=1),
+        Features(torch.randn(3, 6 + padding, 8), F.pad(MASK, (0, padding)), None),
+    )
     encoded = encoded_batch(images, texts, image_ids, labels=labels)
     words = [
         [Token("[CLS]", True), *(Token(piece, False) for piece in pieces), Token("[SEP]", True)]
@@ -57,8 +61,9 @@ def compared(head, labels=None, image_ids=None):
 
 
 @torch.no_grad()
-def test_equals_the_losses_written_out(objective, head, monkeypatch):
-    comparison = compared(head)
+@pytest.mark.parametrize("padding", [0, 2])
+def test_equals_the_losses_written_out(objective, head, monkeypatch, padding):
+    comparison = compared(head, padding=padding)
     masked_words, masked_patches = [{1}, {0}, {0, 1}], [{0, 3}, {0}, {1}]
 
     def fixed(mask, count):
@@ -79,7 +84,7 @@ def test_equals_the_losses_written_out(objective, head, monkeypatch):
         patches[gone_patches] = 0
         words[gone_words] = objective.mask_token
         images = Features(patches[None], comparison.images.mask[i : i + 1], None)
-        texts = Features(words[None], MASK[j : j + 1], None)
+        texts = Features(words[None], comparison.texts.mask[j : j + 1], None)
         (states,) = head.states(head.prepare_images(images), head.prepare_texts(texts))
         probability = torch.sigmoid(head.log_odds(states[None]))[0].item()
         matching -= math.log(probability if matches else 1 - probability) / 6
@@ -88,7 +93,7 @@ def test_equals_the_losses_written_out(objective, head, monkeypatch):
             n_words += 1
         for k in gone_patches:
             target = comparison.encoded.encoded_images.tokens[i, k].softmax(0).tolist()
-            found = objective.patch_logits(states[6 + k]).softmax(0).tolist()
+            found = objective.patch_logits(states[6 + padding + k]).softmax(0).tolist()
             of_patches += sum(p * math.log(p / q) for p, q in zip(target, found, strict=True))
             n_patches += 1
     losses = [matching, of_words / n_words, of_patches / n_patches]
