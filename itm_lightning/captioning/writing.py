@@ -46,7 +46,7 @@ def write_captions(
     length_power: float = 1.0,
     seed: int = 0,
 ) -> list[Caption]:
-    """Writes a caption of each image, after Kiros et al. (2014, arXiv 1411.2539, section 2.4).
+    """Writes a caption of each image, after Kiros et al. (2014, arXiv 1411.2539).
 
     The language model (:class:`~itm_lightning.objectives.SCNLM`) writes candidates from the image's
     embedding, along structures drawn from the training captions; the candidate with the highest

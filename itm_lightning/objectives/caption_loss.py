@@ -22,7 +22,7 @@ from itm_lightning.types import Features, Widths
 class CaptionLoss(FeatureObjective):
     """``-log P(text | regions)``, summed over the text's words, the mean over the batch's texts.
 
-    The text generation loss of VSRN (Li et al., ICCV 2019, equation 11), there added with weight 1.
+    The text generation loss of VSRN (Li et al., ICCV 2019), there added with weight 1.
     After the authors' code, which builds on the sequence-to-sequence model of Venugopalan et al.
     (2015): a GRU reads the regions; a second one, which starts at its last state, predicts each
     word from the word before and a weighted mean of the first one's states. The weights are

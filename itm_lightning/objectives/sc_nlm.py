@@ -28,13 +28,13 @@ class SCNLM(FeatureObjective):
     """``-log P(text | its embedding, its structure)``, summed over words, the mean over texts.
 
     The structure–content neural language model of Kiros, Salakhutdinov and Zemel (2014,
-    arXiv 1411.2539, section 2.4), after the paper: it was never released. With the embedding ``u``
+    arXiv 1411.2539), after the paper: it was never released. With the embedding ``u``
     (the content), the tags ``t_n … t_{n+k}`` of the word to predict and of the ``k`` that follow
     (the structure), and the ``c`` words before it:
 
     - ``û = ReLU(T_u u + Σ_j T_j t_{n+j} + b)``
     - ``r̂ = Σ_i C_i r(w_{n-i})``, where ``r(w)`` is column ``w`` of ``W_fkᵀ W_fv``
-    - ``logits = W_fvᵀ ((W_fk r̂) ⊙ (W_fd û)) + b_v``
+    - ``logits = W_fvᵀ ((W_fk r̂) ⊙ (W_fd û + b_f)) + b_v``
 
     The factored log-bilinear base is that of the authors' multimodal language models (ICML 2014).
     ``u`` is the text's projected embedding, of length 1 and detached: it trains the model, and the
