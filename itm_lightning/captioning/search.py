@@ -20,12 +20,15 @@ class Hypotheses:
         ids: ``(N, H, L)`` int64, each ending with the end, then padding.
         log_probs: ``(N, H)``, the sum of the words' log probabilities, the end's included; ``-inf``
             where a row has fewer.
-        lengths: ``(N, H)`` int64, the number of words, the end included.
     """
 
     ids: Tensor
     log_probs: Tensor
-    lengths: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """``(N, H)`` int64, the number of words, the end included."""
+        return (self.ids != PADDING).sum(dim=-1)
 
     def normalised(self, power: float) -> Tensor:
         """``(N, H)``: the sums, divided by the length to the power; 0 leaves them, 1 is a mean."""
@@ -48,18 +51,21 @@ def beam_search(
         power: of the length by which log probabilities are divided.
     """
     words, sums = torch.empty(rows, 1, 0, dtype=torch.int64), torch.zeros(rows, 1)
-    finished: list[Hypotheses] = []
+    finished: list[Tensor] = []
+    ended: list[Tensor] = []
     for length in range(1, longest + 1):
         totals = sums.unsqueeze(-1) + next_word(words).cpu()
-        finished.append(_ended(words, totals[..., END].clone(), length, longest))
+        ended.append(totals[..., END].clone())
+        finished.append(F.pad(F.pad(words, (0, 1), value=END), (0, longest - length)))
         totals[..., END] = -torch.inf
         sums, best = totals.flatten(1).topk(min(width, totals[0].numel()))
         beginnings, last = best // totals.shape[-1], best % totals.shape[-1]
         words = words.take_along_dim(beginnings.unsqueeze(-1), dim=1)
         words = torch.cat([words, last.unsqueeze(-1)], dim=-1)
-    every = Hypotheses(*(torch.cat([getattr(h, n) for h in finished], 1) for n in _FIELDS))
-    kept = every.normalised(power).topk(min(width, every.lengths.shape[1])).indices
-    return _picked(every, kept)
+    every = Hypotheses(torch.cat(finished, dim=1), torch.cat(ended, dim=1))
+    kept = every.normalised(power).topk(min(width, every.log_probs.shape[1])).indices
+    ids = every.ids.take_along_dim(kept.unsqueeze(-1), dim=1)
+    return Hypotheses(ids, every.log_probs.gather(1, kept))
 
 
 def sample(
@@ -82,29 +88,13 @@ def sample(
         temperature: of the softmax that is drawn from; log probabilities are those at 1.
     """
     words = torch.empty(rows, count, 0, dtype=torch.int64)
-    sums, lengths = torch.zeros(rows, count), torch.zeros(rows, count, dtype=torch.int64)
-    going_on = torch.ones(rows, count, dtype=torch.bool)
+    sums, going_on = torch.zeros(rows, count), torch.ones(rows, count, dtype=torch.bool)
     for length in range(1, longest + 1):
         log_probs = next_word(words).cpu()
         shares = (log_probs / temperature).softmax(dim=-1).flatten(0, 1)
         drawn = shares.multinomial(1, generator=generator).view(rows, count, 1)
         drawn = torch.full_like(drawn, END) if length == longest else drawn
         sums = sums + log_probs.gather(-1, drawn).squeeze(-1).masked_fill(~going_on, 0)
-        lengths = lengths + going_on
         words = torch.cat([words, drawn.masked_fill(~going_on.unsqueeze(-1), PADDING)], dim=-1)
         going_on = going_on & (drawn.squeeze(-1) != END)
-    return Hypotheses(words, sums, lengths)
-
-
-_FIELDS = ("ids", "log_probs", "lengths")
-
-
-def _ended(words: Tensor, sums: Tensor, length: int, longest: int) -> Hypotheses:
-    """Beginnings, finished with the end and padded."""
-    ids = F.pad(F.pad(words, (0, 1), value=END), (0, longest - length), value=PADDING)
-    return Hypotheses(ids, sums, torch.full_like(sums, length, dtype=torch.int64))
-
-
-def _picked(hypotheses: Hypotheses, numbers: Tensor) -> Hypotheses:
-    ids = hypotheses.ids.take_along_dim(numbers.unsqueeze(-1), dim=1)
-    return Hypotheses(ids, *(getattr(hypotheses, n).gather(1, numbers) for n in _FIELDS[1:]))
+    return Hypotheses(words, sums)
