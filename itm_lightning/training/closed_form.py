@@ -48,9 +48,9 @@ class ClosedFormFit:
         """Sets the head's weights from the pairs of all processes; a collective."""
         sums = {name: processes.sum(value) for name, value in self._sums.items()}
         for name, parts in self._rows.items():
-            rows = torch.cat(parts)
-            counts = processes.all_gather(torch.tensor([len(rows)]), [1] * processes.size)
-            sums[name] = processes.all_gather(rows, counts.tolist())
+            rows = processes.gather(torch.cat(parts))
+            assert rows is not None  # each process has pairs
+            sums[name] = rows
         self._head.solve(sums)
         self._sums, self._rows = {}, {name: [] for name in self._rows}
 

@@ -5,18 +5,42 @@ from dataclasses import replace
 import pytest
 import torch
 
-from itm_lightning.distributed import rank, world_size
+from itm_lightning import get, list_registered
+from itm_lightning.distributed import SingleProcess, all_processes, rank, world_size
+from itm_lightning.part import UsesLabels
+from itm_lightning.similarity import ClosedForm
+from itm_lightning.training.closed_form import ClosedFormFit
 from tests.distributed.processes import in_groups
 from tests.distributed.training import CACHED, EQUAL, SHARES, by_hand, scored, trained
+from tests.made_up import made_up_features
 
 STEPS = EQUAL | CACHED
 #: By whole rows, and by blocks.
 BY = ("InfoNCE, on tokens", "Sigmoid, on tokens")
+#: Closed-form heads.
+HEADS = {name: get("similarity", name) for name in list_registered("similarity")}
+SOLVED = [name for name, head in HEADS.items() if issubclass(head, ClosedForm)]
+
+
+def solved(name, world, number, processes):
+    """Scores of a head that the processes solve together, each from its share of the pairs."""
+    head = HEADS[name](components=3)
+    head.build(8, 8)
+    if isinstance(head, UsesLabels):
+        head.learn_classes("abc")
+    sides = made_up_features(50, 3, 8, 1), made_up_features(50, 3, 8, 2)
+    labels = torch.eye(3).bool()[torch.arange(50) % 3]
+    fit = ClosedFormFit(head)
+    for rows in torch.arange(50).tensor_split(world)[number].split(7):
+        fit.observe(*(side[rows] for side in sides), labels[rows])
+    fit.solve(processes)
+    return head(*sides).detach()
 
 
 def all_outcomes():
     world = world_size()
     found = {name: trained(step, world, rank()) for name, step in STEPS.items()}
+    found |= {name: solved(name, world, rank(), all_processes()) for name in SOLVED}
     return found | {"scored": {name: scored(STEPS[name], world, rank()) for name in BY}}
 
 
@@ -44,6 +68,14 @@ def test_loss_and_gradients_are_those_of_one_process(outcomes, world, name):
     assert any(v is not None and v.abs().max() > 0 for k, v in expected.items() if k != "loss")
     for process in outcomes[world]:
         assert_equal(process[name], expected)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("name", SOLVED)
+def test_heads_in_closed_form_are_those_of_one_process(outcomes, world, name):
+    expected = solved(name, 1, 0, SingleProcess())
+    for process in outcomes[world]:
+        torch.testing.assert_close(process[name], expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("name", STEPS)
