@@ -16,7 +16,7 @@ from itm_lightning.similarity.moments import Moments
 from itm_lightning.types import Features, at_least_float32, double, unit
 
 _STEPS = 1000
-_TOLERANCE = 1e-7  # of the largest number of the gradient, of the mean loss
+_TOLERANCE = 1e-8  # of the largest number of the gradient, of the mean loss
 
 
 @register("similarity")
