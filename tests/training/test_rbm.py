@@ -1,17 +1,23 @@
 """Restricted Boltzmann machines by slow loops, and what starting from them is worth."""
 
+import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
+from itm_lightning import Matcher
+from itm_lightning.encoders import ImageVectors, MLPProjection, TextVectors
+from itm_lightning.errors import InputError
 from itm_lightning.objectives import CorrAE, LocalComparison
-from itm_lightning.similarity import CodeCosine
+from itm_lightning.similarity import CCA, CodeCosine
+from itm_lightning.training import RBMPretraining
 from itm_lightning.training.rbm import RBM, contrastive_divergence, train_rbm
 from itm_lightning.training.rbm_pretraining import Stack, pretrain
-from itm_lightning.types import Features, Widths
+from itm_lightning.types import Batch, Features, Widths
 from tests.made_up import encoded_batch
 
 UNITS = ["gaussian", "binary", "softmax"]
@@ -178,3 +184,65 @@ def test_pretraining_lowers_the_reconstruction_error_at_equal_steps():
         return objective.errors(unseen, codes, "image", "image").item()
 
     assert error_after_steps(pretrained=True) < 0.9 * error_after_steps(pretrained=False)
+
+
+def matcher(objective=None, dims=(4, 4), **kwargs):
+    kwargs = {"hidden": 5, "activation": "sigmoid"} | kwargs
+    projections = [MLPProjection(dim=dim, **kwargs) for dim in dims]
+    return Matcher(
+        ImageVectors(dim=6),
+        TextVectors(dim=3),
+        objective=objective,
+        image_projection=projections[0],
+        text_projection=projections[1],
+        similarity=CodeCosine() if dims[0] == dims[1] else CCA(components=2),
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "what"),
+    [
+        (lambda: matcher(activation="relu"), "set model.image_projection to MLPProjection with"),
+        (lambda: matcher(batch_norm=True), "without batch_norm and skip"),
+        (lambda: matcher(CorrAE(hidden=7)), "objective has hidden 7 .*image_projection 5 and 1"),
+        (lambda: matcher(CorrAE(hidden=5, layers=2)), "layers 2"),
+        (lambda: matcher(dims=(4, 2)), "codes of images have 4 numbers and those of texts 2"),
+    ],
+)
+def test_what_cannot_be_pretrained_is_refused_before_a_fit(made, what):
+    model = made()
+    with pytest.raises(InputError, match=f"RBMPretraining.*{what}"):
+        RBMPretraining().setup(None, model, "fit")
+    RBMPretraining().setup(None, model, "test")  # which needs no pre-training
+    with pytest.raises(InputError, match="epochs is 0"):
+        RBMPretraining(epochs=0)
+
+
+def test_a_fit_starts_from_machines_of_the_train_split_and_one_that_goes_on_does_not():
+    generator = torch.Generator().manual_seed(0)
+    images, texts = (torch.randn(20, d, generator=generator) for d in (6, 3))
+    ids = torch.arange(20)
+
+    def batch(rows):
+        labels = torch.zeros(len(ids[rows]), 0, dtype=torch.bool)
+        own = Features.from_tokens(images[rows][:, None]), Features.from_pooled(texts[rows])
+        return Batch(*own, ids[rows], ids[rows], ids[rows], labels)
+
+    torch.manual_seed(3)
+    model = matcher(CorrAE(hidden=5))
+    batches = [batch(slice(0, 12)), batch(slice(12, 20))]
+    data = SimpleNamespace(evaluation_loader=lambda split: batches)
+    on = SimpleNamespace(data=data, device=torch.device("cpu"), objective=model.objective)
+    for name in ("image_encoder", "text_encoder", "image_projection", "text_projection"):
+        setattr(on, name, getattr(model, name))
+    before = copy.deepcopy(model.state_dict())
+    RBMPretraining(epochs=2).on_train_start(SimpleNamespace(global_step=7), on)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+    RBMPretraining(epochs=2).on_train_start(SimpleNamespace(global_step=0), on)
+    encoder, decoder = model.image_projection.network, model.objective.decoders["image_to_image"]
+    standardised = (images - images.mean(dim=0)) / images.std(dim=0, correction=0)
+    seeded = torch.Generator().manual_seed(torch.initial_seed())
+    first = train_rbm(standardised, 5, "gaussian", 2, seeded)
+    torch.testing.assert_close(encoder[1](images).sigmoid(), first.hidden(standardised))
+    torch.testing.assert_close(decoder[0].weight, encoder[-1].weight.mT)
