@@ -43,8 +43,8 @@ FLAGS = {
     "flickr8k/kiros.yaml": [*RECURRENT, "--model.dim=16"],
     "flickr8k/minilm.yaml": BERT,
     "flickr8k/cca_minilm.yaml": [*BERT, "--model.image_encoder.name=resnet10t"],
-    "flickr8k/linear.yaml": [*BERT, "--model.image_encoder.image_size=64"],
-    "flickr8k/finetuned.yaml": [*BERT, "--model.image_encoder.image_size=64"],
+    "flickr8k/linear.yaml": [*BERT, "--model.image_encoder.name=resnet10t"],
+    "flickr8k/finetuned.yaml": [*BERT, "--model.image_encoder.name=resnet10t"],
 }
 #: Of the recipes in flickr30k/ and coco/, by their names.
 RECIPES = {
