@@ -25,6 +25,7 @@ from itm_lightning.similarity.hub_correction import HubCorrection
 from itm_lightning.types import AnyFeatures, Batch, Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
+_PLAIN = Retrieval()
 _QUERIES_AT_ONCE = 32
 
 
@@ -127,7 +128,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         """By which ``trainer.fit`` scores its validation epochs: the protocol where that has a
         monitor, and else, as a protocol may be for the test split alone, plain Retrieval.
         """
-        return Retrieval() if self.protocol.monitor is None else self.protocol
+        return _PLAIN if self.protocol.monitor is None else self.protocol
 
     @property
     def data(self) -> ITMDataModule:

@@ -79,6 +79,7 @@ def test_similarity_loops():
         assert float(product_ratio) > 0
 
 
+@pytest.mark.slow  # it starts processes that import everything
 def test_distributed():
     size = ("--images", 64, "--batch", 8, "--regions", 3, "--dim", 64, "--processes", 1, 2)
     table = run("distributed.py", *size, "--repeats", 1)

@@ -5,7 +5,7 @@ import pytest
 from tests.entered_files import entered_files
 
 
-@pytest.mark.parametrize(("head", "most"), [("Cosine", 12), ("CrossAttention", 14)])
+@pytest.mark.parametrize(("head", "most"), [("Cosine", 14), ("CrossAttention", 16)])
 def test_a_training_step_enters_few_files(head, most):
     step = entered_files(head).step
     assert {"matcher.py", "similarity/base.py"} <= step
@@ -15,4 +15,4 @@ def test_a_training_step_enters_few_files(head, most):
 def test_scoring_a_split_enters_few_files():
     scoring = entered_files("Cosine").scoring
     assert {"evaluating.py", "ranking/ranks.py"} <= scoring
-    assert len(scoring) <= 16, sorted(scoring)
+    assert len(scoring) <= 17, sorted(scoring)

@@ -31,6 +31,7 @@ from torch import multiprocessing as mp
 
 from itm_lightning import registry
 from itm_lightning.distributed import all_processes, rank, world_size
+from itm_lightning.encoders.base import Token
 from itm_lightning.metrics import BidirectionalRecall
 from itm_lightning.objectives import Comparison, InfoNCE, LocalComparison
 from itm_lightning.objectives.distributed_comparison import DistributedComparison
@@ -199,7 +200,7 @@ def _step(head: Similarity, arguments: argparse.Namespace) -> Callable[[], Any]:
 
     def run() -> None:
         images, texts = (_leaf(side) for side in sides)
-        encoded = EncodedBatch(batch, images, texts, None, None, _no_tokens)
+        encoded = EncodedBatch(batch, images, texts, None, None, _no_tokens, _no_words)
         if world_size() == 1:
             comparison: Comparison = LocalComparison(head, encoded)
         else:
@@ -207,6 +208,10 @@ def _step(head: Similarity, arguments: argparse.Namespace) -> Callable[[], Any]:
         objective.loss(comparison).backward()
 
     return run
+
+
+def _no_words(texts: list[str]) -> list[list[Token]]:
+    raise NotImplementedError
 
 
 def _no_tokens(texts: list[str]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -23,6 +23,7 @@ from side_by_side import Seconds, in_turns, peak_megabytes
 from torch import Tensor
 
 from itm_lightning import registry, similarity
+from itm_lightning.part import UsesLabels
 from itm_lightning.types import Features
 
 
@@ -52,9 +53,12 @@ def _head(name: str, dim: int) -> similarity.Similarity:
     wanted = inspect.signature(cls).parameters
     head: similarity.Similarity = cls(**{k: v for k, v in parts.items() if k in wanted})
     head.build(dim, dim)
+    if isinstance(head, UsesLabels):
+        head.learn_classes("ab")
     if isinstance(head, similarity.ClosedForm):
         sides = (Features.from_pooled(torch.randn(2 * dim, dim)) for _ in range(2))
-        head.solve(head.observe(*sides))
+        labels = torch.arange(2 * dim)[:, None] % 2 == torch.arange(2)
+        head.solve(head.observe(*sides, labels))
     return head
 
 

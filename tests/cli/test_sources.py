@@ -27,6 +27,7 @@ ELSEWHERE = {
     "Karpathy",  # what the others are compared with
     "Scenes",  # test_run.py
     "Precomputed",  # its own test: it has no photos
+    "Paired",  # encoders/test_vectors.py: it has neither photos nor captions
 }
 pytestmark = pytest.mark.usefixtures("hub_cache")
 

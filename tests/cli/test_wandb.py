@@ -20,7 +20,7 @@ from tests.cli.wandb_file import (
 
 SECTIONS = {
     *("seed_everything", "trainer", "model", "data", "protocol", "last_checkpoint"),
-    "ensemble",
+    *("ensemble", "start_from"),
     *("ckpt_path", "weights_only", "run_name", "wandb_media", "predict", "hub_correction"),
 }
 OF_STEPS = {"train/loss", "train/lr", "train/temperature", "train/images_per_second"}
