@@ -25,7 +25,7 @@ from tests.distributed import galleries
 from tests.distributed.galleries import IMAGE_IDS, LAYOUT, N_IMAGES, OWNER, SHARES, metric_of
 from tests.distributed.processes import in_groups
 
-WORLDS = [2, 3, pytest.param(4, marks=pytest.mark.slow)]
+WORLDS = [2, *(pytest.param(world, marks=pytest.mark.slow) for world in (3, 4))]
 CASES = [*((share, False) for share in SHARES), ("padded", True)]
 TWINS = {int(IMAGE_IDS[i]): int(IMAGE_IDS[i + 1]) for i in range(0, N_IMAGES - 1, 2)}
 SMALL = 100 * 16  # bytes: units of few photos, groups of few captions
@@ -214,10 +214,10 @@ def outcomes(tmp_path_factory):
     """Of a number of processes, every scenario's outcome, once a process."""
 
     @functools.cache
-    def of_groups(worlds):
-        return in_groups(all_outcomes, worlds, tmp_path_factory.mktemp("processes"))
+    def of_group(world):
+        return in_groups(all_outcomes, (world,), tmp_path_factory.mktemp("processes"))[world]
 
-    return lambda world: of_groups((4,) if world == 4 else (3, 2))[world]
+    return of_group
 
 
 def same(left, right):
