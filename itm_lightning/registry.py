@@ -73,6 +73,16 @@ def list_registered(kind: str) -> list[str]:
     return sorted(_parts[kind])
 
 
+def list_overriding(kind: str, attribute: str) -> list[str]:
+    """The sorted names of the parts of a kind that define an attribute anew, which a base has."""
+    parts = {name: get(kind, name) for name in list_registered(kind)}
+    return [
+        name
+        for name, part in parts.items()
+        if sum(attribute in vars(cls) for cls in part.__mro__) > 1
+    ]
+
+
 def load_entry_points(kind: str) -> None:
     """Imports and registers the entry points of the group ``itm_lightning.<kind>``."""
     for entry_point in entry_points(group=f"itm_lightning.{kind}"):

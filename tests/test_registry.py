@@ -67,3 +67,9 @@ def test_installed_packages_add_parts_by_entry_point(tmp_path, monkeypatch):
     assert "Learnt" in registry.list_registered("similarity")
     assert registry.get("similarity", "Learnt").__module__ == "other_heads"
     sys.modules.pop("other_heads")
+
+
+def test_parts_that_define_an_attribute_anew_are_listed():
+    having = registry.list_overriding("source", "class_names")
+    assert {"Scenes", "Paired"} <= set(having)
+    assert "Folder" not in having

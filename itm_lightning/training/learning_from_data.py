@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from torch import nn
 
 from itm_lightning.data import ITMDataModule, Source, VectorSource
@@ -11,7 +9,7 @@ from itm_lightning.encoders import ImageVectors, TextEncoder, TextVectors
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import Objective
 from itm_lightning.part import UsesLabels
-from itm_lightning.registry import get, list_registered
+from itm_lightning.registry import list_overriding
 from itm_lightning.types import Features
 
 
@@ -55,8 +53,7 @@ def learn_from_data(module: nn.Module, data: ITMDataModule) -> None:
 def _check_classes(part: UsesLabels, source: Source) -> None:
     if source.class_names:
         return
-    kinds: dict[str, Any] = {name: get("source", name) for name in list_registered("source")}
-    having = [name for name, kind in kinds.items() if kind.class_names is not Source.class_names]
+    having = list_overriding("source", "class_names")
     raise InputError(
         f"{type(part).__name__} learns from class labels, and {type(source).__name__} has none "
         f"here: sources with classes are {', '.join(having)} (COCO's need the instances files)"

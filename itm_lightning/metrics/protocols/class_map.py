@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.precision import average_precision, ties_against_the_model
 from itm_lightning.metrics.protocols.base import Protocol
 from itm_lightning.ranking import reduce_rows, text_to_image_rows
-from itm_lightning.registry import get, list_registered, register
+from itm_lightning.registry import list_overriding, register
 from itm_lightning.similarity.base import Similarity
 
 _CUT_OFF = 50
@@ -47,29 +47,55 @@ class ClassMAP(Protocol):
         if not any(truth.labels.values()):
             raise InputError(
                 f"protocol {type(self).__name__} scores by class labels, and this split has none: "
-                f"sources with classes are {', '.join(_with_classes())}"
+                f"sources with classes are {', '.join(list_overriding('source', 'class_names'))}"
             )
 
     @override
     def per_query(
         self, similarity: Similarity, gallery: Gallery, truth: GroundTruth
     ) -> dict[str, Tensor]:
-        """Adds ``i2t_AP``, ``i2t_AP@50`` and those of ``t2i``, float64 in [0, 1]."""
+        """Adds :meth:`measures` of each query, as ``i2t_AP``, ``t2i_AP`` and so on."""
         arrays = super().per_query(similarity, gallery, truth)
         of_images = multi_hot(gallery.image_ids, truth.labels)
         owners = gallery.text_image_ids
         of_texts = of_images[text_to_image_rows(gallery.image_ids, owners)]
         asks = torch.isin(gallery.image_ids, owners)
         sides = gallery.images, gallery.texts
-        i2t = functools.partial(_average_precisions, of_images, of_texts)
-        t2i = functools.partial(_average_precisions, of_texts, of_images)
+        names = self.measure_names(similarity)
+        i2t = functools.partial(self._measured, names, of_images, of_texts)
+        t2i = functools.partial(self._measured, names, of_texts, of_images)
         found = {
             "i2t": reduce_rows(similarity, *sides, "images", i2t)[asks],
             "t2i": reduce_rows(similarity, *sides, "texts", t2i),
         }
         for way, values in found.items():
-            arrays |= {f"{way}_AP": values[:, 0], f"{way}_AP@{_CUT_OFF}": values[:, 1]}
+            arrays |= {f"{way}_{name}": values[:, n] for n, name in enumerate(names)}
         return arrays
+
+    def measure_names(self, similarity: Similarity) -> list[str]:
+        """The names of :meth:`measures` that the head's scores allow."""
+        return ["AP", f"AP@{_CUT_OFF}"]
+
+    def measures(self, scores: Tensor, shared: Tensor) -> dict[str, Callable[[], Tensor]]:
+        """How to compute each measure ``(n,)``, float64 in [0, 1], of ``n`` queries.
+
+        Args:
+            scores: ``(n, m)`` float32, of queries with all answers.
+            shared: ``(n, m)`` float32, how many classes they share.
+        """
+        hits = ties_against_the_model(scores, shared > 0)
+        return {
+            "AP": lambda: average_precision(hits),
+            f"AP@{_CUT_OFF}": lambda: average_precision(hits, _CUT_OFF),
+        }
+
+    def _measured(
+        self, names: list[str], queries: Tensor, answers: Tensor, rows: Tensor, scores: Tensor
+    ) -> Tensor:
+        """``(n, len(names))``; see ``reduce_rows``."""
+        shared = (queries[rows.to(queries.device)] @ answers.mT).to(scores.device)
+        measures = self.measures(scores, shared)
+        return torch.stack([measures[name]() for name in names], dim=1)
 
     @override
     def scores(self, per_query: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -89,20 +115,3 @@ def multi_hot(image_ids: Tensor, labels: Mapping[int, Sequence[int]]) -> Tensor:
     for row, numbers in enumerate(rows):
         classes[row, list(numbers)] = 1
     return classes.to(image_ids.device)
-
-
-def _average_precisions(queries: Tensor, answers: Tensor, rows: Tensor, scores: Tensor) -> Tensor:
-    """``(n, 2)``, over the whole ranking and to the cut-off; see ``reduce_rows``."""
-    shared = queries[rows.to(queries.device)] @ answers.mT
-    hits = ties_against_the_model(scores, (shared > 0).to(scores.device))
-    return torch.stack([average_precision(hits), average_precision(hits, _CUT_OFF)], dim=1)
-
-
-def _with_classes() -> list[str]:
-    """The sources that have classes, or may have: those that say so themselves."""
-    sources = {name: get("source", name) for name in list_registered("source")}
-    return [
-        name
-        for name, source in sources.items()
-        if any("class_names" in vars(cls) and cls.__name__ != "Source" for cls in source.__mro__)
-    ]

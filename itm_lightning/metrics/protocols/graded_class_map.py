@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
-import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.ground_truth import GroundTruth
-from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.precision import (
     normalised_gain,
     precision_within,
     ties_against_the_model,
 )
-from itm_lightning.metrics.protocols.class_map import ClassMAP, multi_hot
-from itm_lightning.ranking import reduce_rows, text_to_image_rows
+from itm_lightning.metrics.protocols.class_map import ClassMAP
 from itm_lightning.registry import register
 from itm_lightning.similarity import Hamming
 from itm_lightning.similarity.base import Similarity
@@ -40,41 +35,20 @@ class GradedClassMAP(ClassMAP):
     """
 
     @override
-    def per_query(
-        self, similarity: Similarity, gallery: Gallery, truth: GroundTruth
-    ) -> dict[str, Tensor]:
-        """Adds ``i2t_NDCG``, ``i2t_P`` and those of ``t2i``, float64 in [0, 1]."""
-        arrays = super().per_query(similarity, gallery, truth)
-        of_images = multi_hot(gallery.image_ids, truth.labels)
-        owners = gallery.text_image_ids
-        of_texts = of_images[text_to_image_rows(gallery.image_ids, owners)]
-        asks = torch.isin(gallery.image_ids, owners)
-        sides = gallery.images, gallery.texts
-        counts_bits = isinstance(similarity, Hamming)
-        i2t = functools.partial(_gains, of_images, of_texts, counts_bits)
-        t2i = functools.partial(_gains, of_texts, of_images, counts_bits)
-        found = {
-            "i2t": reduce_rows(similarity, *sides, "images", i2t)[asks],
-            "t2i": reduce_rows(similarity, *sides, "texts", t2i),
+    def measure_names(self, similarity: Similarity) -> list[str]:
+        own = [f"NDCG@{_CUT_OFF}", *([f"P@H{_RADIUS}"] if isinstance(similarity, Hamming) else [])]
+        return super().measure_names(similarity) + own
+
+    @override
+    def measures(self, scores: Tensor, shared: Tensor) -> dict[str, Callable[[], Tensor]]:
+        ordered = ties_against_the_model(scores, shared)
+        return super().measures(scores, shared) | {
+            f"NDCG@{_CUT_OFF}": lambda: normalised_gain(ordered, _CUT_OFF),
+            f"P@H{_RADIUS}": lambda: precision_within(-scores, shared > 0, _RADIUS),
         }
-        for way, values in found.items():
-            names = [f"{way}_NDCG@{_CUT_OFF}", f"{way}_P@H{_RADIUS}"][: values.shape[1]]
-            arrays |= dict(zip(names, values.unbind(dim=1), strict=True))
-        return arrays
 
     @override
     def scores(self, per_query: Mapping[str, Tensor]) -> dict[str, Tensor]:
         names = [f"{way}_{name}" for name in (f"NDCG@{_CUT_OFF}", f"P@H{_RADIUS}") for way in _WAYS]
         added = {name: per_query[name].mean() for name in names if name in per_query}
         return super().scores(per_query) | added
-
-
-def _gains(
-    queries: Tensor, answers: Tensor, counts_bits: bool, rows: Tensor, scores: Tensor
-) -> Tensor:
-    """``(n, 1)`` gains, and with bits ``(n, 2)`` precisions, too; see ``reduce_rows``."""
-    shared = (queries[rows.to(queries.device)] @ answers.mT).to(scores.device)
-    gain = normalised_gain(ties_against_the_model(scores, shared), _CUT_OFF)
-    if not counts_bits:
-        return gain[:, None]
-    return torch.stack([gain, precision_within(-scores, shared > 0, _RADIUS)], dim=1)
