@@ -146,21 +146,26 @@ class RetrievalModule(pl.LightningModule, ABC):
         """Checks it before any long work: the test after a fit must not be refused after hours.
 
         Raises:
-            InputError: the protocol is not for the split that it will score, or the hub correction
-                has no bank or nothing to score.
+            InputError: the protocol is not for the split that it will score, the hub correction has
+                nothing to score, or one of them reads the train split, and there is none.
         """
-        if self.hub_correction is not None:
-            if stage == "predict":
+        if stage == "predict":
+            if self.hub_correction is not None:
                 raise InputError(
                     "hub_correction is for validate and test; predict retrieves by the scores of "
                     "the head: leave it out"
                 )
-            if not self.data.has_split("train"):
-                raise InputError(
-                    "hub_correction takes its bank from the train split, and "
-                    f"{type(self.data.source).__name__} has none: leave it out"
-                )
-        if stage != "predict":
+        else:
+            name = type(self.protocol).__name__
+            for reads, is_asked in (
+                ("hub_correction takes its bank from", self.hub_correction is not None),
+                (f"protocol {name} reads", self.protocol.reads_train),
+            ):
+                if is_asked and not self.data.has_split("train"):
+                    raise InputError(
+                        f"{reads} the train split, and {type(self.data.source).__name__} has none: "
+                        "leave it out"
+                    )
             self.protocol.check_head(self.similarity)
         if stage in ("validate", "test"):
             split = "val" if stage == "validate" else "test"
@@ -213,12 +218,15 @@ class RetrievalModule(pl.LightningModule, ABC):
         fitting = self.trainer.state.fn == "fit"
         protocol = self.protocol_of_epochs if fitting else self.protocol
         truth = self.data.ground_truth(split)
-        evaluation = protocol.evaluate(self.similarity, gallery, truth)
-        named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
-        if self.hub_correction is not None and not fitting:
+        train = None
+        if not fitting and (self.hub_correction is not None or protocol.reads_train):
             with self.trainer.precision_plugin.forward_context():  # as the gallery was encoded
                 bank = encode_split(self, self.data, "train")
-            ranked = self.similarity, gallery, bank
+            train = bank, self.data.ground_truth("train")
+        evaluation = protocol.evaluate(self.similarity, gallery, truth, train)
+        named = {f"{split}/{key}": value for key, value in evaluation.scores.items()}
+        if self.hub_correction is not None and train is not None:
+            ranked = self.similarity, gallery, train[0]
             found = hub_report(*ranked, self.hub_correction, protocol, truth)
             evaluation = replace(evaluation, hub_correction=found)
             name = type(self.hub_correction).__name__

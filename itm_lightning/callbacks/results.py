@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ from itm_lightning.utils.atomic_files import remove_unfinished, replacing, write
 
 _COLUMNS = ("R@1", "R@5", "R@10", "medr", "meanr")
 _FORMATS = {"pairs_accuracy": "minimal pairs {:.1f} %", "loss": "loss {:.3f}"}
-_FRACTIONS = {"mAP"} | {f"{way}_mAP{cut}" for way in ("i2t", "t2i") for cut in ("", "@50")}
+_FRACTION = re.compile(r"(mAP|NDCG|P@H)(@?\d+)?$")  # ECCV Caption's mAP@R is a percentage
 _DIRECTIONS = {"i2t": "image → text", "t2i": "text → image"}
 
 
@@ -162,8 +163,8 @@ def retrieval_table(scores: Mapping[str, float], title: str) -> Table:
         name: [scores.pop(f"{direction}_{column}") for column in _COLUMNS]
         for direction, name in _DIRECTIONS.items()
     }
-    # class mAP is a fraction, all others are percentages and ranks
-    plain = {key: f"{key} {{:{'.4f' if key in _FRACTIONS else '.1f'}}}" for key in scores}
+    # scores by class are fractions, all others are percentages and ranks
+    plain = {key: f"{key} {{:{'.4f' if _FRACTION.search(key) else '.1f'}}}" for key in scores}
     others = (_FORMATS.get(key, plain[key]).format(value) for key, value in scores.items())
     table = Table(title=title, caption=" · ".join(others))
     table.add_column("")

@@ -19,8 +19,8 @@ class JGRHML(UsesLabels, LinearDirections):
     """Cosine of projections that keep pairs together, and the members of a class.
 
     Joint graph regularised heterogeneous metric learning, Zhai, Peng, Xiao (AAAI 2013), the
-    projections of its first step, with the settings of the authors' code. Its second step ranks by
-    label propagation over a graph of training and test items together.
+    projections of its first step, with the settings of the authors' code. Its second step, which
+    ranks over a graph of training and test items, is the protocol ``TransductiveClassMAP``.
 
     On standardised ``X`` and ``Y``, from the singular vectors ``P`` and ``Q`` of ``XᵀY``, one
     update ``P ← (γ₁ I + λ XᵀLX + XᵀX)⁻¹ XᵀY Q``, and the same of the other side: their code runs

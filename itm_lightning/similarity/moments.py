@@ -188,27 +188,38 @@ class LinearDirections(ClosedForm, InnerProductSimilarity):
     @override
     def embed_images(self, images: Features) -> Tensor:
         """Components of length 1, ``(B, components)``."""
-        return self._embedded(images, self.image_mean, self.image_weight)
+        return self._embedded(images, self.project_images(images))
 
     @override
     def embed_texts(self, texts: Features) -> Tensor:
         """Components of length 1, ``(B, components)``."""
-        return self._embedded(texts, self.text_mean, self.text_weight)
+        return self._embedded(texts, self.project_texts(texts))
+
+    def project_images(self, images: Features) -> Tensor:
+        """Components as they are, neither weighted nor of length 1: ``(B, components)`` float64."""
+        return self._projected(images, self.image_mean, self.image_weight)
+
+    def project_texts(self, texts: Features) -> Tensor:
+        """Components as they are, neither weighted nor of length 1: ``(B, components)`` float64."""
+        return self._projected(texts, self.text_mean, self.text_weight)
 
     def component_weights(self) -> Tensor | float:
         """What each component is multiplied by, ``(components,)``."""
         return 1.0
 
-    def _embedded(self, features: Features, mean: Tensor, weight: Tensor) -> Tensor:
-        vectors = at_least_float32(self.pooled(features))
+    def _embedded(self, features: Features, components: Tensor) -> Tensor:
+        dtype = at_least_float32(self.pooled(features)).dtype
+        return unit(components * self.component_weights()).to(dtype)
+
+    def _projected(self, features: Features, mean: Tensor, weight: Tensor) -> Tensor:
+        vectors = self.pooled(features)
         if not self._solved:
             self._solved = bool(self.strengths.any())
             if not self._solved:
                 name = type(self).__name__
                 raise InputError(f"{name} is not solved yet: fit it, or load a checkpoint of a fit")
         of_width(len(mean), vectors, self)
-        components = (double(vectors) - mean) @ weight
-        return unit(components * self.component_weights()).to(vectors.dtype)
+        return (double(vectors) - mean) @ weight
 
 
 def _deviations(covariance: Tensor) -> Tensor:

@@ -79,3 +79,6 @@ def test_what_cannot_be_corrected_is_refused(refuse, tiny_config):
     assert "takes its bank from the train split, and Scenes has none" in refuse(
         "test", "--config", tiny_config, "--hub_correction", "NNN"
     )
+    assert "protocol TransductiveClassMAP reads the train split, and Scenes has none" in refuse(
+        "test", "--config", tiny_config, "--protocol", "TransductiveClassMAP"
+    )

@@ -17,10 +17,11 @@ from itm_lightning.metrics.protocols import (
     Retrieval,
     SampledNegatives,
     Shortlist,
+    TransductiveClassMAP,
 )
 from itm_lightning.ranking import blocks, rank_and_top_k, top_k
 from itm_lightning.ranking import rank as ranks_of
-from itm_lightning.similarity import NNN, Cosine, CrossAttention, InvertedSoftmax
+from itm_lightning.similarity import CFA, NNN, Cosine, CrossAttention, InvertedSoftmax
 from tests.distributed import galleries
 from tests.distributed.galleries import IMAGE_IDS, LAYOUT, N_IMAGES, OWNER, SHARES, metric_of
 from tests.distributed.processes import in_groups
@@ -78,6 +79,22 @@ def by_class(name):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(blocks, "_CPU_BYTES", 20 * SMALL)
         return ClassMAP().evaluate(metric.similarity, metric.gallery(), truth)
+
+
+def transductive():
+    """With projections of no solution; the bank is other images and texts."""
+    share = SHARES["none_on_the_last" if world_size() > 1 else "padded"](rank(), world_size())
+    gallery, bank = (metric_of("pooled", share, ties=ties).gallery() for ties in (False, True))
+    truth = GroundTruth(LAYOUT, labels={image: {image % 3} for image in IMAGE_IDS.tolist()})
+    head = CFA(3)
+    head.build(8, 8)
+    for i, parameter in enumerate(head.parameters()):
+        weights = torch.rand(parameter.shape, generator=torch.Generator().manual_seed(i))
+        parameter.requires_grad_(False).copy_(weights)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(blocks, "_CPU_BYTES", 20 * SMALL)
+        protocol = TransductiveClassMAP(neighbours=9)
+        return protocol.evaluate(head, gallery, truth, (bank, truth))
 
 
 def a_nan_on_one():
@@ -179,6 +196,7 @@ SCENARIOS = {
     "nearest neighbours": functools.partial(hub_corrected, "members", NNN(k=5)),
     "inverted softmax": functools.partial(hub_corrected, "tokens", InvertedSoftmax()),
     "class mAP": functools.partial(by_class, "members"),
+    "transductive class mAP": transductive,
     "no ids": functools.partial(scored, "padded", "tokens", text_ids=False),
     **{
         function.__name__: function
@@ -248,7 +266,9 @@ def test_equals_one_process_bit_for_bit(outcomes, world, share, name, ties):
 
 
 @pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("name", ["nearest neighbours", "inverted softmax", "class mAP"])
+@pytest.mark.parametrize(
+    "name", ["nearest neighbours", "inverted softmax", "class mAP", "transductive class mAP"]
+)
 def test_hub_corrections_and_class_map_equal_those_of_one_process(outcomes, world, name):
     expected = SCENARIOS[name]()
     for process in outcomes(world):

@@ -11,6 +11,7 @@ from itm_lightning.metrics.protocols.graded_class_map import GradedClassMAP
 from itm_lightning.metrics.protocols.retrieval import Retrieval
 from itm_lightning.metrics.protocols.sampled_negatives import SampledNegatives
 from itm_lightning.metrics.protocols.shortlist import Shortlist
+from itm_lightning.metrics.protocols.transductive_class_map import TransductiveClassMAP
 
 __all__ = [
     "ClassMAP",
@@ -25,4 +26,5 @@ __all__ = [
     "Retrieval",
     "SampledNegatives",
     "Shortlist",
+    "TransductiveClassMAP",
 ]

@@ -62,11 +62,14 @@ class Protocol(Part, ABC):
         texts_per_image: how many texts of each image are kept, the first; ``None`` keeps all.
         monitor: the score by which a fit chooses its checkpoint, of a protocol that also scores the
             validation epochs of a fit. ``None`` where these are plain retrieval, chosen by rsum.
+        reads_train: whether :meth:`evaluate` is to be given the training split, other than in the
+            validation epochs of a fit.
     """
 
     images: int | None = None
     texts_per_image: int | None = None
     monitor: str | None = None
+    reads_train: bool = False
 
     def check(self, truth: GroundTruth) -> None:
         """Checks before any long work that the protocol is for such a split.
@@ -94,7 +97,13 @@ class Protocol(Part, ABC):
             InputError: it cannot.
         """
 
-    def evaluate(self, similarity: Similarity, gallery: Gallery, truth: GroundTruth) -> Evaluation:
+    def evaluate(
+        self,
+        similarity: Similarity,
+        gallery: Gallery,
+        truth: GroundTruth,
+        train: tuple[Gallery, GroundTruth] | None = None,
+    ) -> Evaluation:
         """Scores a gallery, without ever holding the whole score matrix; a collective.
 
         Args:
@@ -103,6 +112,7 @@ class Protocol(Part, ABC):
             truth: of the split. Images that the gallery lacks are left out. Minimal pairs (see
                 :func:`itm_lightning.metrics.pairs_accuracy`) are those of the whole gallery under
                 every protocol.
+            train: the training split, and what is right in it, for a protocol that reads it.
 
         Raises:
             InputError: as :meth:`check` of what the gallery holds; the gallery has no text ids;

@@ -99,13 +99,23 @@ class ClassMAP(Protocol):
 
     @override
     def scores(self, per_query: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        table = {
-            f"{way}_m{name}": per_query[f"{way}_{name}"].mean()
-            for name in ("AP", f"AP@{_CUT_OFF}")
-            for way in _WAYS
-        }
-        table["mAP"] = torch.stack([table[f"{way}_mAP"] for way in _WAYS]).mean()
-        return super().scores(per_query) | table
+        return super().scores(per_query) | mean_precisions(per_query)
+
+
+def mean_precisions(per_query: Mapping[str, Tensor], ranking: str = "") -> dict[str, Tensor]:
+    """``i2t_mAP``, ``t2i_mAP@50`` and so on, and ``mAP``, of every query's average precision.
+
+    Args:
+        per_query: ``i2t_AP`` and so on.
+        ranking: stands before ``AP`` and ``mAP`` in all names.
+    """
+    table = {
+        f"{way}_{ranking}m{name}": per_query[f"{way}_{ranking}{name}"].mean()
+        for name in ("AP", f"AP@{_CUT_OFF}")
+        for way in _WAYS
+    }
+    table[f"{ranking}mAP"] = torch.stack([table[f"{way}_{ranking}mAP"] for way in _WAYS]).mean()
+    return table
 
 
 def multi_hot(image_ids: Tensor, labels: Mapping[int, Sequence[int]]) -> Tensor:
