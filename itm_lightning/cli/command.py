@@ -30,7 +30,7 @@ from itm_lightning.cli.checkpoint_config import (
     start_from,
     with_checkpoint_config,
 )
-from itm_lightning.cli.early_args import command_of, dim_of_head, option
+from itm_lightning.cli.early_args import command_of, configs_first, dim_of_head, option
 from itm_lightning.cli.errors import (
     BAD_INPUT,
     BAD_INPUT_STATUS,
@@ -143,6 +143,7 @@ class ITMCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        args = configs_first(args, self.subcommands())
         command = command_of(args, self.subcommands())
         if command not in (None, "extract"):
             self.run = known_run(args, str(command))

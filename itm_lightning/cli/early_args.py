@@ -5,17 +5,37 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable, Sequence
-from itertools import pairwise, zip_longest
+from itertools import islice, pairwise, zip_longest
 from pathlib import Path
 
 import yaml
 from jsonargparse import Namespace
+
+_CONFIG_FLAGS = "--config", "-c"
 
 
 def command_of(args: Sequence[str], commands: Iterable[str]) -> str | None:
     """The subcommand among the arguments."""
     commands = set(commands)
     return next((arg for arg in args if arg in commands), None)
+
+
+def configs_first(args: Sequence[str], commands: Iterable[str]) -> list[str]:
+    """The arguments with the subcommand's configs before its other flags, which override them.
+
+    The parser reads from left to right: a config after a flag would override it, and a flag of a
+    part whose class only the config names would be refused.
+    """
+    command = command_of(args, commands)
+    start = 0 if command is None else list(args).index(command) + 1
+    configs, others = [], []
+    left = iter(args[start:])
+    for arg in left:
+        if arg in _CONFIG_FLAGS:
+            configs += [arg, *islice(left, 1)]
+        else:
+            (configs if arg.startswith("--config=") else others).append(arg)
+    return [*args[:start], *configs, *others]
 
 
 def option(args: Sequence[str], name: str) -> str | None:
@@ -35,7 +55,7 @@ def _flag(args: Sequence[str], flag: str) -> str | None:
 
 def _configured(args: Sequence[str], keys: Sequence[str]) -> str | None:
     value = None
-    paths = [b for a, b in pairwise(args) if a in ("--config", "-c")]
+    paths = [b for a, b in pairwise(args) if a in _CONFIG_FLAGS]
     paths += [arg.partition("=")[2] for arg in args if arg.startswith("--config=")]
     for path in filter(lambda path: Path(path).is_file(), paths):
         section = yaml.safe_load(Path(path).read_text())

@@ -43,7 +43,9 @@ def refused_settings() -> Iterator[None]:
 
 def needs_lines(settings: Mapping[str, Any]) -> bool:
     """Whether the output goes into a log, and the user neither chose a bar nor wants none."""
-    own = any(isinstance(callback, ProgressBar) for callback in settings["callbacks"] or ())
+    callbacks = settings["callbacks"]  # a list, a single one, or None
+    callbacks = callbacks if isinstance(callbacks, list) else [callbacks]
+    own = any(isinstance(callback, ProgressBar) for callback in callbacks)
     return not (sys.stdout.isatty() or own or settings["enable_progress_bar"] is False)
 
 

@@ -54,6 +54,27 @@ def test_a_similarity_from_the_users_own_file(run, tiny_config, tmp_path):
     assert checkpoint["matcher"]["config"]["similarity"]["class_path"] == "my_file.MyHead"
 
 
+def test_flags_override_a_config_that_comes_after_them(run, tiny_config):
+    flags = ["--data.source.train=13", "--model.similarity", "DotProduct"]
+    folder = run("fit", *flags, "--config", tiny_config, "--data.source.val", 11)
+    config = yaml.safe_load((folder / "config.yaml").read_text())
+    source = config["data"]["source"]["init_args"]
+    assert (source["train"], source["val"]) == (13, 11)
+    assert source["test"] == tiny_config["data"]["source"]["init_args"]["test"]
+    assert config["model"]["similarity"]["class_path"].endswith("DotProduct")
+
+
+@pytest.mark.parametrize("where", ["yaml", "flag"])
+def test_a_single_callback_needs_no_list(run, tiny_config, where):
+    single = {"class_path": "EarlyStopping", "init_args": {"monitor": "val/rsum"}}
+    if where == "yaml":
+        tiny_config["trainer"]["callbacks"] = single
+    flags = [f"--trainer.callbacks={json.dumps(single)}"] if where == "flag" else []
+    folder = run("fit", "--config", tiny_config, *flags)
+    checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert any(name.startswith("EarlyStopping") for name in checkpoint["callbacks"])
+
+
 def test_a_config_is_composed_from_parts(run, tiny_config, tmp_path):
     (tmp_path / "parts").mkdir()
     (tmp_path / "parts" / "data.yaml").write_text(yaml.safe_dump(tiny_config["data"]))
