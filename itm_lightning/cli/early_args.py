@@ -28,7 +28,8 @@ def configs_first(args: Sequence[str], commands: Iterable[str]) -> list[str]:
     """
     command = command_of(args, commands)
     start = 0 if command is None else list(args).index(command) + 1
-    configs, others = [], []
+    configs: list[str] = []
+    others: list[str] = []
     left = iter(args[start:])
     for arg in left:
         if arg in _CONFIG_FLAGS:
