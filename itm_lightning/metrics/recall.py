@@ -165,8 +165,9 @@ class BidirectionalRecall(Metric):
         gathered = [processes.gather(rows) for rows in (*ids, own_ordinals)]
         if any(rows is None or not len(rows) for rows in gathered[:2]):
             raise InputError("BidirectionalRecall has seen no photos or no captions")
+        # on the CPU: which rows there are, and in what order, is decided there
         image_ids, text_image_ids, text_ids, text_ordinals = (
-            None if rows is None else rows.to(self.device) for rows in gathered
+            None if rows is None else rows.cpu() for rows in gathered
         )
         assert image_ids is not None
         assert text_image_ids is not None
