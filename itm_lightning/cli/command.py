@@ -143,14 +143,13 @@ class ITMCLI(LightningCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        args = configs_first(args, self.subcommands())
-        command = command_of(args, self.subcommands())
+        given = configs_first(args, self.subcommands())
+        command = command_of(given, self.subcommands())
         if command not in (None, "extract"):
-            self.run = known_run(args, str(command))
+            self.run = known_run(given, str(command))
             self.last = self.run.last if self.run else None
-        started_from = option(args, "ckpt_path")
-        given = args
-        args, self.extra_states = with_checkpoint_config(args, self.subcommands(), self.last)
+        started_from = option(given, "ckpt_path")
+        args, self.extra_states = with_checkpoint_config(given, self.subcommands(), self.last)
         self.joined = joined_fit(given, command, option(args, "ckpt_path"))
         # sys.argv holds the same arguments; Lightning warns where both are given
         argv, sys.argv = sys.argv, sys.argv[:1]

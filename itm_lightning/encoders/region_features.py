@@ -1,4 +1,4 @@
-"""The image encoder for precomputed region features."""
+"""Image encoders of features that a source has: their base class, and RegionFeatures."""
 
 from __future__ import annotations
 
@@ -18,8 +18,51 @@ from itm_lightning.registry import register
 from itm_lightning.types import Features
 
 
+class GivenFeatures(ImageEncoder):
+    """Reads features that a source has in place of images, and refuses images.
+
+    Attributes:
+        reads: what it reads, for messages.
+        source: the source that has it.
+    """
+
+    reads: str
+    source: str
+
+    @override
+    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
+        """Refuses a source of images, before any work.
+
+        Raises:
+            InputError: always.
+        """
+        self._refuse_images()
+
+    @override
+    def trunk(self, pixels: Tensor) -> Tensor:
+        self._refuse_images()
+
+    @override
+    def grid(self) -> Grid | None:
+        """None: regions may have boxes instead; see ``RegionSource.region_boxes``."""
+        return None
+
+    @override
+    def fingerprint(self) -> dict[str, Any] | None:
+        """None: the features may come from anywhere."""
+        return None
+
+    _tokens = trunk
+
+    def _refuse_images(self) -> NoReturn:
+        raise InputError(
+            f"{type(self).__name__} reads {self.reads}, not images: set data.source to "
+            f"{self.source}, or model.image_encoder to an encoder of images"
+        )
+
+
 @register("image_encoder")
-class RegionFeatures(ImageEncoder):
+class RegionFeatures(GivenFeatures):
     """Takes precomputed regions as tokens: those of bottom-up attention, or any others.
 
     Args:
@@ -32,6 +75,8 @@ class RegionFeatures(ImageEncoder):
     Raises:
         InputError: ``dim`` or ``drop`` is out of range.
     """
+
+    reads, source = "precomputed regions", "Precomputed"
 
     def __init__(
         self,
@@ -56,7 +101,7 @@ class RegionFeatures(ImageEncoder):
             InputError: the images are pixels, or regions of another width.
         """
         if not isinstance(images, Features) or images.tokens is None or images.mask is None:
-            _refuse_pixels()
+            self._refuse_images()
         # files may be in half precision; torch's default type is that of the model
         regions, mask = images.tokens.to(torch.get_default_dtype()), images.mask
         if regions.shape[-1] != self.trunk_dim:
@@ -67,31 +112,6 @@ class RegionFeatures(ImageEncoder):
         if self.training and self.drop:
             regions, mask = drop_regions(regions, mask, self.drop)
         return self._pooled(regions, mask)
-
-    @override
-    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Refuses a source of images, before any work.
-
-        Raises:
-            InputError: always.
-        """
-        _refuse_pixels()
-
-    @override
-    def trunk(self, pixels: Tensor) -> Tensor:
-        _refuse_pixels()
-
-    @override
-    def grid(self) -> Grid | None:
-        """None: regions may have boxes instead; see ``RegionSource.region_boxes``."""
-        return None
-
-    @override
-    def fingerprint(self) -> dict[str, Any] | None:
-        """None: the regions may come from any encoder."""
-        return None
-
-    _tokens = trunk
 
 
 def drop_regions(regions: Tensor, mask: Tensor, share: float) -> tuple[Tensor, Tensor]:
@@ -111,10 +131,3 @@ def drop_regions(regions: Tensor, mask: Tensor, share: float) -> tuple[Tensor, T
     front = front[:, : int(stays.sum(dim=1).max())]
     kept = regions.gather(1, front.unsqueeze(-1).expand(-1, -1, regions.shape[-1]))
     return kept, stays.gather(1, front)
-
-
-def _refuse_pixels() -> NoReturn:
-    raise InputError(
-        "RegionFeatures reads precomputed regions, not images: set data.source to Precomputed, or "
-        "model.image_encoder to an encoder of images"
-    )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.encoders.base import Encoder, Grid, ImageEncoder, TextEncoder, Token
+from itm_lightning.encoders.base import Encoder, TextEncoder, Token
+from itm_lightning.encoders.region_features import GivenFeatures
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -71,7 +68,7 @@ class _Vectors(Encoder):
 
 
 @register("image_encoder")
-class ImageVectors(_Vectors, ImageEncoder):
+class ImageVectors(_Vectors, GivenFeatures):
     """One vector an image, as the source has it.
 
     Args:
@@ -84,6 +81,7 @@ class ImageVectors(_Vectors, ImageEncoder):
     """
 
     augment = False
+    reads, source = "vectors", "Paired"
 
     @override
     def forward(self, images: Tensor | Features) -> Features:
@@ -93,38 +91,13 @@ class ImageVectors(_Vectors, ImageEncoder):
             InputError: the images are pixels, have several tokens, or another width.
         """
         if not isinstance(images, Features) or images.tokens is None:
-            raise InputError(_NO_VECTORS)
+            self._refuse_images()
         if images.tokens.shape[1] != 1:
             raise InputError(
                 f"ImageVectors reads one vector an image, but there are {images.tokens.shape[1]}: "
                 "use RegionFeatures"
             )
         return self._passed_on(images.tokens[:, 0])
-
-    @override
-    def transform(self, train: bool) -> Callable[[Image.Image], Tensor]:
-        """Refuses a source of images, before any work.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError(_NO_VECTORS)
-
-    @override
-    def trunk(self, pixels: Tensor) -> Tensor:
-        raise InputError(_NO_VECTORS)
-
-    @override
-    def grid(self) -> Grid | None:
-        """None: a vector has no places."""
-        return None
-
-    @override
-    def fingerprint(self) -> dict[str, Any] | None:
-        """None: the vectors may come from anywhere."""
-        return None
-
-    _tokens = trunk
 
 
 @register("text_encoder")
@@ -148,7 +121,10 @@ class TextVectors(_Vectors, TextEncoder):
             InputError: the texts are strings, or the vectors have another width.
         """
         if not isinstance(texts, Features) or texts.pooled is None:
-            raise InputError(_NO_TEXT_VECTORS)
+            raise InputError(
+                "TextVectors reads vectors, not texts: set data.source to Paired, or "
+                "model.text_encoder to an encoder of texts"
+            )
         return self._passed_on(texts.pooled)
 
     @override
@@ -158,13 +134,3 @@ class TextVectors(_Vectors, TextEncoder):
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
         raise InputError("TextVectors has no words: explain needs a text encoder that has")
-
-
-_NO_VECTORS = (
-    "ImageVectors reads vectors, not images: set data.source to Paired, or model.image_encoder to "
-    "an encoder of images"
-)
-_NO_TEXT_VECTORS = (
-    "TextVectors reads vectors, not texts: set data.source to Paired, or model.text_encoder to an "
-    "encoder of texts"
-)

@@ -42,8 +42,7 @@ class CFA(LinearDirections):
         if not self.standardise:
             return singular_directions(moments.cross)
         scaled, v, t = moments.standardised()
-        image, text, strengths = singular_directions(scaled.cross)
-        return Directions(image / v[:, None], text / t[:, None], strengths)
+        return singular_directions(scaled.cross).unscaled(v, t)
 
 
 def singular_directions(cross_covariance: Tensor) -> Directions:

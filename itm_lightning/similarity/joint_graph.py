@@ -86,7 +86,7 @@ class JGRHML(UsesLabels, LinearDirections):
         text += self.text_ridge * torch.eye(len(t)).to(text)
         p = torch.linalg.solve(image, n * scaled.cross @ start.text)
         q = torch.linalg.solve(text, n * scaled.cross.T @ start.image)
-        return Directions(p / v[:, None], q / t[:, None], start.strengths)
+        return Directions(p, q, start.strengths).unscaled(v, t)
 
 
 def _laplacian_form(sums: dict[str, Tensor], side: str) -> Tensor:

@@ -97,6 +97,16 @@ class Directions(NamedTuple):
     text: Tensor
     strengths: Tensor
 
+    def unscaled(self, image_deviations: Tensor, text_deviations: Tensor) -> Directions:
+        """For the vectors as they are, of directions that were found for standardised ones.
+
+        Args:
+            image_deviations: ``(p,)``, see :meth:`Moments.standardised`.
+            text_deviations: ``(q,)``.
+        """
+        image, text = self.image / image_deviations[:, None], self.text / text_deviations[:, None]
+        return Directions(image, text, self.strengths)
+
 
 class LinearDirections(ClosedForm, InnerProductSimilarity):
     """Cosine of centred vectors' projections onto pairs of directions, one a side.

@@ -43,8 +43,7 @@ class PLS(LinearDirections):
         if not self.standardise:
             return deflated_directions(moments, self.components)
         scaled, v, t = moments.standardised()
-        image, text, strengths = deflated_directions(scaled, self.components)
-        return Directions(image / v[:, None], text / t[:, None], strengths)
+        return deflated_directions(scaled, self.components).unscaled(v, t)
 
 
 def deflated_directions(moments: Moments, components: int) -> Directions:

@@ -45,6 +45,7 @@ class TestPaired:
         np.testing.assert_allclose(images, IMAGES[:2])
         np.testing.assert_allclose(texts, ARRAYS["text_test"], rtol=1e-6)
         assert source.records("val") == ()
+        assert source.records("train") is source.records("train")  # made once
 
     def test_val_is_held_out_of_train(self, tmp_path):
         written(tmp_path)

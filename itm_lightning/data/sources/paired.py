@@ -55,9 +55,15 @@ class Paired(VectorSource):
                 "label_train, the same of val and test, and categories"
             )
         self._read: tuple[dict[str, _Split], tuple[str, ...]] | None = None
+        self._records: dict[str, Sequence[Record]] = {}
 
     @override
     def records(self, split: str) -> Sequence[Record]:
+        if split not in self._records:
+            self._records[split] = self._made(split)
+        return self._records[split]
+
+    def _made(self, split: str) -> Sequence[Record]:
         splits, names = self._opened()
         if split not in splits:
             return ()
