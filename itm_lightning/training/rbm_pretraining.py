@@ -36,8 +36,9 @@ class RBMPretraining(Callback):
     weights then do and undo. Over word counts, a machine's biases grow with the number of words;
     the network's are those of the mean number, as it knows no other.
 
-    Where several processes train, the first one pre-trains on everybody's vectors for all. A fit
-    that goes on from a checkpoint has its weights from there. For ``trainer.callbacks``, as
+    Where several processes train, each pre-trains alike on everybody's vectors, as none may wait
+    for long, and all go on with the first one's weights. A fit that goes on from a checkpoint has
+    its weights from there. For ``trainer.callbacks``, as
     ``itm_lightning.training.RBMPretraining``; both projections must be
     ``MLPProjection(activation="sigmoid")`` of one ``dim``.
 
@@ -65,11 +66,15 @@ class RBMPretraining(Callback):
             return
         stacks, processes = _stacks(pl_module), all_processes()
         rows = _encoded_pairs(pl_module)
-        if processes.rank == 0:
-            generator = torch.Generator(pl_module.device).manual_seed(torch.initial_seed())
-            total = self.epochs * (sum(len(stack.layers) for stack in stacks) - 1)
-            with progress_bar(total=total, desc="Boltzmann machines", leave=False) as bar:
-                pretrain(rows, stacks, self.epochs, generator, bar.update)
+        generator = torch.Generator(pl_module.device).manual_seed(torch.initial_seed())
+        bar = progress_bar(
+            total=self.epochs * (sum(len(stack.layers) for stack in stacks) - 1),
+            desc="Boltzmann machines",
+            disable=processes.rank != 0,
+            leave=False,
+        )
+        with bar:
+            pretrain(rows, stacks, self.epochs, generator, bar.update)
         for stack in stacks:
             for layer in [*stack.layers, *itertools.chain(*stack.decoders)]:
                 for parameter in layer.parameters():
@@ -197,14 +202,21 @@ def _linear(module: nn.Module) -> list[nn.Linear]:
 
 
 def _encoded_pairs(module: Any) -> list[Tensor]:
-    """The encoders' pooled vectors ``(N, V)`` of all pairs of the train split; a collective."""
+    """The encoders' pooled vectors ``(N, V)`` of all pairs of the train split; a collective.
+
+    Each pair once, in the order of text ids: processes have shares, filled up with repeated pairs.
+    """
+    processes = all_processes()
     encoders = module.image_encoder, module.text_encoder
     modes = {part: part.training for encoder in encoders for part in encoder.modules()}
     for encoder in encoders:
         encoder.eval()
-    own: tuple[list[Tensor], list[Tensor]] = [], []
+    own: tuple[list[Tensor], ...] = [], [], []
     for each in progress_bar(
-        module.data.evaluation_loader("train"), desc="encode train", leave=False
+        module.data.evaluation_loader("train"),
+        desc="encode train",
+        disable=processes.rank != 0,
+        leave=False,
     ):
         batch = each.to(module.device)
         if batch.texts:
@@ -212,7 +224,12 @@ def _encoded_pairs(module: Any) -> list[Tensor]:
             images = pooled_vectors(module.image_encoder(batch.images), module.objective)
             of_text = (batch.text_image_ids[:, None] == batch.image_ids).int().argmax(dim=1)
             own[0].append(images[of_text])
+            own[2].append(batch.text_ids)
     for part, mode in modes.items():
         part.training = mode
-    gathered = [all_processes().gather(torch.cat(side) if side else None) for side in own]
-    return [rows for rows in gathered if rows is not None]  # a train split is never empty
+    gathered = [processes.gather(torch.cat(side) if side else None) for side in own]
+    *rows, ids = (side for side in gathered if side is not None)  # a train split is never empty
+    order = ids.argsort(stable=True)
+    is_first = torch.ones_like(ids, dtype=torch.bool)
+    is_first[1:] = ids[order].diff() != 0
+    return [side[order[is_first]] for side in rows]

@@ -13,6 +13,7 @@ from itm_lightning.training.closed_form import ClosedFormFit
 from tests.distributed.processes import in_groups
 from tests.distributed.training import CACHED, EQUAL, SHARES, by_hand, scored, trained
 from tests.made_up import made_up_features
+from tests.training.test_rbm import PAIRS, started
 
 STEPS = EQUAL | CACHED
 #: By whole rows, and by blocks.
@@ -37,10 +38,17 @@ def solved(name, world, number, processes):
     return head(*sides).detach()
 
 
+def pretrained(world, number):
+    """Weights after Boltzmann machines; each process has a seed of its own, and repeats pairs."""
+    pairs = torch.arange(-(-PAIRS // world) * world) % PAIRS
+    return started(0, pairs[number::world].split(4), seed=3 + number).state_dict()
+
+
 def all_outcomes():
     world = world_size()
     found = {name: trained(step, world, rank()) for name, step in STEPS.items()}
     found |= {name: solved(name, world, rank(), all_processes()) for name in SOLVED}
+    found["pretrained"] = pretrained(world, rank())
     return found | {"scored": {name: scored(STEPS[name], world, rank()) for name in BY}}
 
 
@@ -76,6 +84,14 @@ def test_heads_in_closed_form_are_those_of_one_process(outcomes, world, name):
     expected = solved(name, 1, 0, SingleProcess())
     for process in outcomes[world]:
         torch.testing.assert_close(process[name], expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+def test_all_start_from_machines_that_one_process_would_train(outcomes, world):
+    expected = pretrained(1, 0)
+    for process in outcomes[world]:
+        found = process["pretrained"]
+        assert all(value.equal(found[name]) for name, value in expected.items())
 
 
 @pytest.mark.parametrize("name", STEPS)

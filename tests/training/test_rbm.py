@@ -1,6 +1,5 @@
 """Restricted Boltzmann machines by slow loops, and what starting from them is worth."""
 
-import copy
 import math
 from dataclasses import replace
 from types import SimpleNamespace
@@ -218,28 +217,40 @@ def test_what_cannot_be_pretrained_is_refused_before_a_fit(made, what):
         RBMPretraining(epochs=0)
 
 
-def test_a_fit_starts_from_machines_of_the_train_split_and_one_that_goes_on_does_not():
+PAIRS = 20
+
+
+def sides():
     generator = torch.Generator().manual_seed(0)
-    images, texts = (torch.randn(20, d, generator=generator) for d in (6, 3))
-    ids = torch.arange(20)
+    return [torch.randn(PAIRS, d, generator=generator) for d in (6, 3)]
+
+
+def started(step, batches_of_rows, seed=3):
+    """A model whose fit starts at that step, with such batches of the train split's pairs."""
+    images, texts = sides()
 
     def batch(rows):
-        labels = torch.zeros(len(ids[rows]), 0, dtype=torch.bool)
+        labels = torch.zeros(len(rows), 0, dtype=torch.bool)
         own = Features.from_tokens(images[rows][:, None]), Features.from_pooled(texts[rows])
-        return Batch(*own, ids[rows], ids[rows], ids[rows], labels)
+        return Batch(*own, rows, rows, rows, labels)
 
-    torch.manual_seed(3)
+    torch.manual_seed(seed)
     model = matcher(CorrAE(hidden=5))
-    batches = [batch(slice(0, 12)), batch(slice(12, 20))]
-    data = SimpleNamespace(evaluation_loader=lambda split: batches)
+    data = SimpleNamespace(evaluation_loader=lambda split: map(batch, batches_of_rows))
     on = SimpleNamespace(data=data, device=torch.device("cpu"), objective=model.objective)
     for name in ("image_encoder", "text_encoder", "image_projection", "text_projection"):
         setattr(on, name, getattr(model, name))
-    before = copy.deepcopy(model.state_dict())
-    RBMPretraining(epochs=2).on_train_start(SimpleNamespace(global_step=7), on)
-    for name, value in model.state_dict().items():
+    RBMPretraining(epochs=2).on_train_start(SimpleNamespace(global_step=step), on)
+    return model
+
+
+def test_a_fit_starts_from_machines_of_the_train_split_and_one_that_goes_on_does_not():
+    batches = torch.arange(PAIRS).split(12)
+    torch.manual_seed(3)
+    before = matcher(CorrAE(hidden=5)).state_dict()
+    for name, value in started(7, batches).state_dict().items():
         assert torch.equal(value, before[name])
-    RBMPretraining(epochs=2).on_train_start(SimpleNamespace(global_step=0), on)
+    model, (images, _) = started(0, batches), sides()
     encoder, decoder = model.image_projection.network, model.objective.decoders["image_to_image"]
     standardised = (images - images.mean(dim=0)) / images.std(dim=0, correction=0)
     seeded = torch.Generator().manual_seed(torch.initial_seed())
