@@ -98,14 +98,11 @@ class TransductiveClassMAP(ClassMAP):
             return evaluation
         self.check_head(similarity)
         spread = self.spread(cast(LinearDirections, similarity), gallery, *train)
-        found = super().evaluate(DotProduct(), spread, truth).per_query
-        ways = {way: f"{way}_{_OF_GRAPH}" for way in ("i2t", "t2i")}
-        per_query = evaluation.per_query | {
-            key.replace(f"{way}_", of_graph): values
-            for key, values in found.items()
-            for way, of_graph in ways.items()
-            if key.startswith(f"{way}_AP")
-        }
+        per_query = dict(evaluation.per_query)
+        for key, values in super().evaluate(DotProduct(), spread, truth).per_query.items():
+            way, _, measure = key.partition("_")
+            if measure.startswith("AP"):
+                per_query[f"{way}_{_OF_GRAPH}{measure}"] = values
         return replace(evaluation, scores=self.summarise(per_query), per_query=per_query)
 
     @override

@@ -41,7 +41,7 @@ def vectors_of(head, gallery):
 
 
 def obvious_classes(head, neighbours, alpha):
-    """F of the gallery's images and texts, and its rows' image ids."""
+    """F of the gallery's images and texts."""
     known, asked = (list(vectors_of(head, gallery)) for gallery in (BANK, GALLERY))
     rows, seeds = [], []
     for bank, gallery, ids in zip(known, asked, (BANK.image_ids, BANK.text_image_ids), strict=True):
