@@ -7,9 +7,11 @@ points in the group ``itm_lightning.<kind>``.
 from __future__ import annotations
 
 import difflib
+import functools
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from itm_lightning.errors import InputError
 
@@ -85,7 +87,7 @@ def list_overriding(kind: str, attribute: str) -> list[str]:
 
 def load_entry_points(kind: str) -> None:
     """Imports and registers the entry points of the group ``itm_lightning.<kind>``."""
-    for entry_point in entry_points(group=f"itm_lightning.{kind}"):
+    for entry_point in _installed(tuple(sys.path)).select(group=f"itm_lightning.{kind}"):
         register(kind)(entry_point.load())
 
 
@@ -95,6 +97,11 @@ def unknown_part(kind: str, name: str) -> str:
     close = difflib.get_close_matches(name, names, n=1)
     guess = f" (did you mean {close[0]}?)" if close else ""
     return f"there is no {kind} {name!r}{guess}; there are {', '.join(names)}"
+
+
+@functools.cache  # it reads a file of every package
+def _installed(path: tuple[str, ...]) -> Any:  # which differs between versions of Python
+    return entry_points()
 
 
 def _check_kind(kind: str) -> None:

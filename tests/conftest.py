@@ -12,8 +12,6 @@ os.environ.update(
 
 import pytest
 
-from itm_lightning.data import Scenes
-
 REPO = Path(__file__).parents[1]
 # The tiny model that the command-line tests train: 2 seconds, not 2 minutes.
 TINY_MODEL = {
@@ -28,7 +26,7 @@ TINY_MODEL = {
 }
 TINY_SCENES = {
     "class_path": "Scenes",
-    "init_args": {"train": 24, "val": 12, "test": 12, "pairs": 0.5},
+    "init_args": {"train": 8, "val": 12, "test": 12, "pairs": 0.5},
 }
 TINY_TRAINER = {
     "accelerator": "cpu",
@@ -65,6 +63,8 @@ def tiny_config():
 @pytest.fixture(scope="session")
 def karpathy_root(tmp_path_factory):
     """A Karpathy-split dataset of rendered scenes, as JPEG files and a JSON on disk."""
+    from itm_lightning.data import Scenes  # here: xdist's first process need not wait for it
+
     root = tmp_path_factory.mktemp("karpathy")
     (root / "images").mkdir()
     scenes = Scenes(seed=1, train=16, val=8, test=8)

@@ -64,6 +64,7 @@ MAY_IMPORT_LIGHTNING = {
     "cli/command.py",
     "cli/errors.py",
     "cli/loggers.py",
+    "cli/one_command.py",
     "cli/stopping.py",
     "cli/summary.py",
     "cli/trainer.py",

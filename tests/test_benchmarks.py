@@ -1,7 +1,7 @@
 """The benchmarks run, small, as anybody runs them; how fast is not for a test to say."""
 
 import re
-import subprocess
+import runpy
 import sys
 from pathlib import Path
 
@@ -15,15 +15,22 @@ SMALL = ("--images", "20", "--batch-size", "8", "--size", "32", "--repeats", "1"
 SMALL_REGIONS = ("--regions", "2", "--dim", "4", "--workers", "0", "1")
 
 
-def run(script, *flags):
-    command = [sys.executable, str(BENCHMARKS / script), *map(str, flags)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert result.returncode == 0, result.stderr
-    return result.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a benchmark as a script; returns what it printed."""
+
+    def _run(script, *flags):
+        path = str(BENCHMARKS / script)
+        monkeypatch.setattr(sys, "argv", [path, *map(str, flags)])
+        monkeypatch.syspath_prepend(str(BENCHMARKS))
+        runpy.run_path(path, run_name="__main__")
+        return capsys.readouterr().out
+
+    return _run
 
 
 @pytest.mark.slow  # it starts processes that load
-def test_data(tmp_path):
+def test_data(run, tmp_path):
     plot = tmp_path / "data.png"
     table = run("data.py", *SMALL, *SMALL_REGIONS, "--plot", plot)
     assert "16 photos: samples per second" in table  # whole batches
@@ -44,14 +51,14 @@ def test_data(tmp_path):
 
 
 @pytest.mark.slow  # it starts two processes that import everything
-def test_startup():
+def test_startup(run):
     printed = run("startup.py", "--repeats", 1)
     bare, ours, ratio = (float(number) for number in re.findall(r": (\d+\.\d+)", printed))
     assert bare > 0
     assert ratio == pytest.approx(ours / bare, rel=0.05)
 
 
-def test_similarity(tmp_path):
+def test_similarity(run, tmp_path):
     plot = tmp_path / "heads.png"
     size = ("--images", 4, "--texts", 6, "--regions", 3, "--dim", 16)
     table = run("similarity.py", *size, "--repeats", 1, "--plot", plot)
@@ -64,7 +71,7 @@ def test_similarity(tmp_path):
     assert plot.read_bytes().startswith(b"\x89PNG")
 
 
-def test_similarity_loops():
+def test_similarity_loops(run):
     images = ("--images", 4, "--sgraf_images", 2, "--cosine_images", 4)
     size = (*images, "--batch", 4, "--regions", 3, "--dim", 16)
     table = run("similarity_loops.py", *size, "--repeats", 1)
@@ -80,7 +87,7 @@ def test_similarity_loops():
 
 
 @pytest.mark.slow  # it starts processes that import everything
-def test_distributed():
+def test_distributed(run):
     size = ("--images", 64, "--batch", 8, "--regions", 3, "--dim", 64, "--processes", 1, 2)
     table = run("distributed.py", *size, "--repeats", 1)
     rows = re.findall(r"│ (\w+, \w+) +│ +(\d) │(.*)│", table)

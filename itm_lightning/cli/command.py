@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
+from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
@@ -40,6 +40,7 @@ from itm_lightning.cli.errors import (
     refused_arguments,
 )
 from itm_lightning.cli.loggers import loggers_of
+from itm_lightning.cli.one_command import OneCommandCLI
 from itm_lightning.cli.predicting import add_predict_flags, set_prediction
 from itm_lightning.cli.processes import check_processes, is_first
 from itm_lightning.cli.resumed_config import check_resumed_config
@@ -88,10 +89,11 @@ _DESCRIPTION = (
 )
 
 
-class ITMCLI(LightningCLI):
+class ITMCLI(OneCommandCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
+        self.called = args[0] if args else None
         self.extra_states: dict[str, Any] | None = None
         self.run: Run | None = None
         self.joined: Run | None = None  # the fit whose run in W&B a test joins
@@ -213,15 +215,16 @@ class ITMCLI(LightningCLI):
             begin_run(self.run, self.joined)
             print(f"run folder: {self.run.folder}" + (f", from {self.last}" if self.last else ""))
         fit = self.joined  # W&B shows it where a test joins it, and else this run
-        shown, config = (fit, fit.config) if fit else (self.run, self.plain_config())
+        own = self.plain_config()
+        shown, config = (fit, fit.config) if fit else (self.run, own)
         told = WandbRun(config | {"run_name": shown.folder.name}, joins=shown is not self.run)
-        self.trainer_defaults["callbacks"] = [*self._callbacks(self.run.folder), told]
+        self.trainer_defaults["callbacks"] = [*self._callbacks(self.run.folder, own), told]
         with refused_settings():
             logger = loggers_of(settings["logger"], self.run, shown, config)
             # ModelTable is printed instead of Lightning's summary.
             return super().instantiate_trainer(logger=logger, enable_model_summary=False, **kwargs)
 
-    def _callbacks(self, folder: Path) -> list[Callback]:
+    def _callbacks(self, folder: Path, plain: dict[str, Any]) -> list[Callback]:
         """What each run has, in the order in which Lightning calls them."""
         config, last = self.config_init[self.subcommand], None
         checkpoints: list[Callback] = []
@@ -240,21 +243,13 @@ class ITMCLI(LightningCLI):
             *([] if config["trainer"]["enable_model_summary"] is False else [ModelTable()]),
             *([EpochLines()] if needs_lines(config["trainer"]) else []),
             *checkpoints,
-            RunConfig(folder, self.plain_config()),
+            RunConfig(folder, plain),
         ]
 
     def finish(self) -> None:
         """Records that the run has done all that it was started for."""
         if self.run and is_first() and not self.trainer.fast_dev_run:  # type: ignore[attr-defined]
             self.run.finish()
-
-    @staticmethod
-    @override
-    def subcommands() -> dict[str, set[str]]:
-        skipped = LightningCLI.subcommands() | {"extract": {"model", "datamodule"}}
-        for command in ("validate", "test"):
-            skipped[command].add("verbose")  # our table is printed instead of Lightning's
-        return skipped
 
     def validate(self, **kwargs: Any) -> None:
         """Scores the validation split."""
@@ -281,7 +276,8 @@ class ITMCLI(LightningCLI):
 def main(args: Sequence[str] | None = None) -> None:
     """The console script; exits with status 2 and one line where the input is at fault."""
     args = list(sys.argv[1:] if args is None else args)
-    sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
+    if sys.path[0] != "":
+        sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
     filter_warnings()
     name_fsdp2()
     with stop_signals(), environment_of_one_run():

@@ -1,7 +1,7 @@
 """``lightning list``: every part in a line, and the arguments of each."""
 
 import inspect
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -61,8 +61,8 @@ def test_a_part_of_an_installed_package_is_listed(listed, monkeypatch):
 
     group = "itm_lightning.similarity"
     monkeypatch.setattr(EntryPoint, "load", lambda self: Theirs)
-    found = [EntryPoint("Theirs", "their_package:Theirs", group)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found if "sim" in group else [])
+    found = EntryPoints([EntryPoint("Theirs", "their_package:Theirs", group)])
+    monkeypatch.setattr(registry, "_installed", lambda path: found)
     monkeypatch.setitem(registry._parts, "similarity", dict(registry._parts["similarity"]))
     assert "similarity Theirs: A head of another package." in listed("similarity")
 

@@ -82,7 +82,7 @@ def test_a_config_is_composed_from_parts(run, tiny_config, tmp_path):
     folder = run("fit", "--config", tiny_config, "--config", {"data": {"batch_size": 7}})
     data = yaml.safe_load((folder / "config.yaml").read_text())["data"]
     assert data["batch_size"] == 7
-    assert data["source"]["init_args"]["train"] == 24
+    assert data["source"]["init_args"]["train"] == 8
 
 
 def test_the_saved_config_starts_the_same_run_again(run, tiny_config):
@@ -118,7 +118,7 @@ def test_a_schedule_runs_over_the_whole_run(run, tiny_config):
     folder = run("fit", "--config", tiny_config)
     checkpoint = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
     schedule = checkpoint["lr_schedulers"][0]
-    assert schedule["total_steps"] == schedule["last_epoch"] == 2 * 24 * 5 // 8
+    assert schedule["total_steps"] == schedule["last_epoch"] == 2 * 8 * 5 // 8
     assert schedule["_last_lr"] == [pytest.approx(0.0, abs=1e-9)]
 
 

@@ -1,10 +1,11 @@
 """A head of the user's own: the README's file and command as written, and an installed package's.
 
-In processes of their own, where nothing but the file or the package says that there is such a head.
+Where nothing but the file or the package says that there is such a head.
 """
 
 import re
 import shlex
+import sys
 
 import pytest
 import torch
@@ -22,10 +23,14 @@ def block(language, number=0):
 
 
 @pytest.fixture
-def lightning(python, tmp_path):
-    """Runs ``lightning`` in a process, at toy size; returns the folder of the run."""
+def sizes():
     trainer = {**TINY_TRAINER, "limit_train_batches": 2}
-    sizes = {"trainer": trainer, "data": {"source": TINY_SCENES, "batch_size": 8}}
+    return {"trainer": trainer, "data": {"source": TINY_SCENES, "batch_size": 8}}
+
+
+@pytest.fixture
+def lightning(python, sizes, tmp_path):
+    """Runs ``lightning`` in a process, at toy size; returns the folder of the run."""
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(sizes))
 
     def _lightning(*args):
@@ -55,12 +60,13 @@ def test_the_readmes_file_and_command_train_as_written(lightning, tmp_path):
     assert weights.any()  # they started at zero
 
 
-def test_the_readmes_closed_form_head_is_solved_as_written(lightning, tmp_path):
+def test_the_readmes_closed_form_head_is_solved_as_written(run, sizes, tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "my_file", raising=False)  # another test's
     (tmp_path / "my_file.py").write_text(block("python", 1))
     (tmp_path / "experiments").symlink_to(REPO / "experiments")
     program, *args = shlex.split(block("bash", 1))
     assert program == "lightning"
-    folder = lightning(*args)
+    folder = run(*args, "--config", sizes)
     state = torch.load(folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"]
     solved = [value for name, value in state.items() if name.startswith("similarity.")]
     assert solved

@@ -95,10 +95,10 @@ def test_a_job_is_requeued_and_goes_on(scontrol, job, tmp_path):
     stopped = steps(tmp_path)
     assert stopped > 0
 
-    epochs = stopped // 15 + 2
+    epochs = stopped // 5 + 2
     (task,) = job(f"--trainer.max_epochs={epochs}")
     assert task.wait() == 0, output(tmp_path)
-    assert steps(tmp_path) == 15 * epochs
+    assert steps(tmp_path) == 5 * epochs
     assert [path.name for path in tmp_path.glob("runs/*")] == ["slurm-4711-fit"]
     assert (tmp_path / RUN / "test_results.json").is_file()  # it went on to its very end
 

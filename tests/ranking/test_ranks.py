@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 import torch
 
@@ -163,6 +165,7 @@ def test_blocks_come_in_full_precision_and_without_needless_padding():
 
 
 def test_progress_is_shown_where_it_takes_long(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)  # a log gets a line a minute
     images, texts = made_up_features(5, 6), made_up_features(10, 4)
     rank(Cosine(), images, texts, IMAGE_IDS, TEXT_IMAGE_IDS)
     assert capsys.readouterr().err == ""

@@ -18,7 +18,7 @@ def random_config(tiny_config):
     source.update(train=44, val=8, test=8)
     tiny_config["data"].update(batch_size=4, one_text=True, bucketed=True)
     tiny_config["trainer"].update(max_epochs=EPOCHS, accumulate_grad_batches=2)
-    tiny_config["model"]["image_encoder"]["init_args"]["augment"] = True
+    tiny_config["model"]["image_encoder"]["init_args"].update(augment=True, image_size=32)
     tiny_config["model"]["text_encoder"]["init_args"]["word_noise"] = 0.3
     tiny_config["model"].update(
         dropout=0.2,
