@@ -2,10 +2,21 @@
 
 import faulthandler
 import multiprocessing
+import os
+from unittest import mock
 
 import torch
 from torch import distributed as dist
 from torch import multiprocessing as mp
+
+from itm_lightning.cli import main
+
+
+def in_this_process(args):
+    """Runs ``lightning`` with ddp of one process, of which nothing remains."""
+    with mock.patch.dict(os.environ):  # it tells of its address there
+        main(args)
+    dist.destroy_process_group()
 
 
 def in_groups(outcomes, worlds, folder):

@@ -16,6 +16,7 @@ from itm_lightning.data.loading.every_pair import EveryPairOnce
 from itm_lightning.errors import InputError
 from itm_lightning.similarity import CCA
 from tests.conftest import TINY_TRAINER
+from tests.distributed.processes import in_this_process
 
 #: 35 pairs: neither two nor three processes can have as many each.
 SCENES = {"train": 7, "val": 6, "test": 6}
@@ -43,13 +44,17 @@ def fitted(tmp_path_factory):
 
     def _fitted(processes):
         if processes not in folders:
-            folder = tmp_path_factory.mktemp(f"processes{processes}")
-            (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-            flags = ["--config", "config.yaml", f"--trainer.devices={processes}"]
-            command = [sys.executable, "-m", "itm_lightning", "fit", *flags]
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-            assert done.returncode == 0, done.stderr
-            (folders[processes],) = folder.glob("runs/*")
+            root = tmp_path_factory.mktemp(f"processes{processes}")
+            (root / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+            args = ["fit", f"--config={root / 'config.yaml'}", f"--trainer.devices={processes}"]
+            args.append(f"--trainer.default_root_dir={root / 'runs'}")
+            if processes == 1:
+                in_this_process(args)
+            else:
+                command = [sys.executable, "-m", "itm_lightning", *args]
+                done = subprocess.run(command, capture_output=True, text=True)
+                assert done.returncode == 0, done.stderr
+            (folders[processes],) = root.glob("runs/*")
         return folders[processes]
 
     return _fitted

@@ -29,7 +29,7 @@ from tests.distributed.processes import in_groups
 WORLDS = [2, *(pytest.param(world, marks=pytest.mark.slow) for world in (3, 4))]
 CASES = [*((share, False) for share in SHARES), ("padded", True)]
 TWINS = {int(IMAGE_IDS[i]): int(IMAGE_IDS[i + 1]) for i in range(0, N_IMAGES - 1, 2)}
-SMALL = 100 * 16  # bytes: units of few photos, groups of few captions
+SMALL = 200 * 16  # bytes: units of few photos, groups of few captions
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +77,7 @@ def by_class(name):
     metric = metric_of(name, SHARES[share](rank(), world_size()))
     truth = GroundTruth(LAYOUT, labels={image: {image % 3, image % 4} for image in LAYOUT})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_CPU_BYTES", 20 * SMALL)
+        patch.setattr(blocks, "_CPU_BYTES", 10 * SMALL)
         return ClassMAP().evaluate(metric.similarity, metric.gallery(), truth)
 
 

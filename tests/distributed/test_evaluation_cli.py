@@ -1,6 +1,7 @@
 """``lightning test`` and ``predict`` on several processes: what one gives, to the last digit."""
 
 import copy
+import functools
 import json
 import os
 import subprocess
@@ -76,15 +77,17 @@ def tokens(folder):
 @pytest.fixture(scope="module")
 def fitted(tmp_path_factory):
     """By what is hard to score as one: a fitted Matcher's checkpoint, and its test scores."""
-    found = {}
-    for config_of in (tokens, scores_tie):
+
+    @functools.cache
+    def _fitted(config_of):
         folder = tmp_path_factory.mktemp(config_of.__name__)
         (folder / "config.yaml").write_text(yaml.safe_dump(config_of(folder)))
         root = f"--trainer.default_root_dir={folder / 'runs'}"
         main(["fit", "--config", str(folder / "config.yaml"), root])
         (run,) = folder.glob("runs/*-fit")
-        found[config_of] = str(run / "checkpoints" / "best.ckpt"), run / "metrics.json"
-    return found
+        return str(run / "checkpoints" / "best.ckpt"), run / "metrics.json"
+
+    return _fitted
 
 
 def scores(path):
@@ -107,7 +110,7 @@ def of_one_run(folder, pattern):
 @pytest.mark.parametrize("hard", [tokens, pytest.param(scores_tie, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
 def test_processes_score_as_one(fitted, tmp_path, devices, hard):
-    checkpoint, metrics = fitted[hard]
+    checkpoint, metrics = fitted(hard)
     flags = [*PROCESSES, *CORRECTED, f"--trainer.devices={devices}"]
     command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
     printed = finish(tmp_path, start(tmp_path, *command))
@@ -121,7 +124,7 @@ def test_processes_score_as_one(fitted, tmp_path, devices, hard):
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [(), ("--predict.texts", "two things", "a red ring", "a star")])
 def test_processes_retrieve_as_one(fitted, tmp_path, own):
-    checkpoint, _ = fitted[tokens]
+    checkpoint, _ = fitted(tokens)
     command = "-m", "itm_lightning", "predict", "--ckpt_path", checkpoint, *own
     found = {}
     for flags in ((), (*PROCESSES, "--trainer.devices=3")):
@@ -138,7 +141,7 @@ def test_processes_retrieve_as_one(fitted, tmp_path, own):
 
 @pytest.mark.slow
 def test_two_nodes_of_two_score_as_one(fitted, tmp_path, free_port):
-    checkpoint, metrics = fitted[tokens]
+    checkpoint, metrics = fitted(tokens)
     flags = [*PROCESSES, *CORRECTED, "--trainer.devices=2", "--trainer.num_nodes=2"]
     command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
     torchrun = "-m", "torch.distributed.run", "--nnodes=2", "--nproc_per_node=2"

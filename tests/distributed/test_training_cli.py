@@ -7,6 +7,8 @@ import sys
 import pytest
 import yaml
 
+from tests.distributed.processes import in_this_process
+
 #: The whole train split is one step's batch, so that its order says nothing.
 PAIRS = 30
 CONFIG = {
@@ -43,35 +45,31 @@ CONFIG = {
         "source": {"class_path": "Scenes", "init_args": {"train": 6, "val": 2, "test": 2}},
     },
 }
-RUNS = {
-    "one process": ("--trainer.devices=1", f"--data.batch_size={PAIRS}"),
-    "two processes": ("--trainer.devices=2", f"--data.batch_size={PAIRS // 2}"),
-}
 
 
-@pytest.fixture
-def losses(tmp_path):
-    """``train/loss`` of each step by run."""
-    started = {}
-    for name, flags in RUNS.items():
-        folder = tmp_path / name.replace(" ", "_")
-        folder.mkdir()
-        (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
-        command = [sys.executable, "-m", "itm_lightning", "fit", "--config", "config.yaml", *flags]
-        with (folder / "output").open("w") as output:
-            process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=output)
-        started[name] = folder, process
-    return {name: _losses(*run) for name, run in started.items()}
-
-
-def _losses(folder, process):
-    assert process.wait() == 0, (folder / "output").read_text()
-    (path,) = folder.glob("runs/*/metrics.csv")
+def losses(folder):
+    """``train/loss`` of each step."""
+    (path,) = folder.glob("*/metrics.csv")
     with path.open() as table:
         return [float(row["train/loss"]) for row in csv.DictReader(table) if row["train/loss"]]
 
 
-def test_every_step_is_that_of_one_process_with_the_whole_batch(losses):
-    one = losses["one process"]
+def test_every_step_is_that_of_one_process_with_the_whole_batch(tmp_path):
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(CONFIG))
+
+    def fit(processes):
+        return [
+            *("fit", f"--config={tmp_path / 'config.yaml'}", f"--trainer.devices={processes}"),
+            f"--data.batch_size={PAIRS // processes}",
+            f"--trainer.default_root_dir={tmp_path / str(processes)}",
+        ]
+
+    command = [sys.executable, "-m", "itm_lightning", *fit(2)]
+    two = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    in_this_process(fit(1))
+    printed = two.communicate()[0].decode()
+    assert two.returncode == 0, printed
+
+    one = losses(tmp_path / "1")
     assert len(set(one)) == 3
-    assert losses["two processes"] == pytest.approx(one, rel=1e-5)
+    assert losses(tmp_path / "2") == pytest.approx(one, rel=1e-5)
