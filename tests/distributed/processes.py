@@ -1,8 +1,9 @@
-"""Groups of gloo processes, started once for all the scenarios of a test module."""
+"""Groups of gloo processes: for all the scenarios of a test module, or for the command line."""
 
 import faulthandler
 import multiprocessing
 import os
+from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 import torch
@@ -19,6 +20,35 @@ def in_this_process(args):
     dist.destroy_process_group()
 
 
+def in_processes(args, folder, count, port):
+    """Runs ``lightning`` in a folder, in so many processes, as torchrun would start them."""
+    preload(__name__)
+    settings = args, str(folder), count, port
+    mp.start_processes(_lightning, settings, nprocs=count, start_method="forkserver")
+
+
+def _lightning(process, args, folder, count, port):
+    join(process, count, port)
+    os.chdir(folder)
+    with open(f"output{process}", "w") as output, redirect_stdout(output), redirect_stderr(output):
+        main(args)
+
+
+def join(process, count, port):
+    """Makes this process one of several, as torchrun would start it."""
+    ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), process)
+    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), count)
+    group = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "GROUP_RANK": 0}
+    known = {**ranks, **sizes, **group, "TORCHELASTIC_RUN_ID": "test"}
+    os.environ.update({name: str(value) for name, value in known.items()})
+    torch.set_num_threads(1)
+
+
+def preload(module):
+    """Has a server that imports everything once start processes, instead of an import each."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload([module])
+
+
 def in_groups(outcomes, worlds, folder):
     """What ``outcomes()`` returns within groups of processes.
 
@@ -30,8 +60,7 @@ def in_groups(outcomes, worlds, folder):
     Returns:
         By number of processes, a list of each process's.
     """
-    # a server that has imported everything once starts all of them, instead of an import each
-    multiprocessing.get_context("forkserver").set_forkserver_preload([outcomes.__module__])
+    preload(outcomes.__module__)
     how = {"nprocs": max(worlds), "start_method": "forkserver"}
     mp.start_processes(_work, args=(outcomes, worlds, str(folder)), **how)
     return {

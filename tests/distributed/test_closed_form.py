@@ -2,8 +2,6 @@
 
 import json
 import math
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -16,7 +14,7 @@ from itm_lightning.data.loading.every_pair import EveryPairOnce
 from itm_lightning.errors import InputError
 from itm_lightning.similarity import CCA
 from tests.conftest import TINY_TRAINER
-from tests.distributed.processes import in_this_process
+from tests.distributed.processes import in_processes, in_this_process
 
 #: 35 pairs: neither two nor three processes can have as many each.
 SCENES = {"train": 7, "val": 6, "test": 6}
@@ -38,7 +36,7 @@ CONFIG = {
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
+def fitted(tmp_path_factory, free_port):
     """The run folder of a fit on so many processes."""
     folders = {}
 
@@ -51,9 +49,7 @@ def fitted(tmp_path_factory):
             if processes == 1:
                 in_this_process(args)
             else:
-                command = [sys.executable, "-m", "itm_lightning", *args]
-                done = subprocess.run(command, capture_output=True, text=True)
-                assert done.returncode == 0, done.stderr
+                in_processes(args, root, processes, free_port())
             (folders[processes],) = root.glob("runs/*")
         return folders[processes]
 

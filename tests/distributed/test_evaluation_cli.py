@@ -13,6 +13,7 @@ import yaml
 from itm_lightning.cli import main
 from itm_lightning.data import Scenes
 from tests.conftest import REPO, TINY_MODEL, TINY_TRAINER
+from tests.distributed.processes import in_processes
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -109,11 +110,11 @@ def of_one_run(folder, pattern):
 
 @pytest.mark.parametrize("hard", [tokens, pytest.param(scores_tie, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("devices", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 4))])
-def test_processes_score_as_one(fitted, tmp_path, devices, hard):
+def test_processes_score_as_one(fitted, tmp_path, free_port, devices, hard):
     checkpoint, metrics = fitted(hard)
     flags = [*PROCESSES, *CORRECTED, f"--trainer.devices={devices}"]
-    command = "-m", "itm_lightning", "test", "--ckpt_path", checkpoint, *flags
-    printed = finish(tmp_path, start(tmp_path, *command))
+    in_processes(["test", "--ckpt_path", checkpoint, *flags], tmp_path, devices, free_port())
+    printed = "".join(path.read_text() for path in tmp_path.glob("output*"))
     expected = scores(metrics)
     assert scores(of_one_run(tmp_path, "metrics.json")) == expected
     assert {"test/rsum", "test/i2t_medr", "test/NNN_rsum"} <= expected.keys()

@@ -115,13 +115,3 @@ def trained(fit, strategy, folder, text_folder, ckpt_path=None, **settings):
         "sharded": sharded,
         "fingerprint": matcher.image_encoder.fingerprint()["tensors"],
     }
-
-
-def join(process, port):
-    """Makes this process one of several, as torchrun would start it."""
-    ranks = dict.fromkeys(("RANK", "LOCAL_RANK"), process)
-    sizes = dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), WORLD)
-    group = {"MASTER_ADDR": "localhost", "MASTER_PORT": port, "GROUP_RANK": 0}
-    known = {**ranks, **sizes, **group, "TORCHELASTIC_RUN_ID": "test"}
-    os.environ.update({name: str(value) for name, value in known.items()})
-    torch.set_num_threads(1)

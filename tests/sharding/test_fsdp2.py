@@ -2,7 +2,6 @@
 
 import faulthandler
 import functools
-import multiprocessing
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,8 @@ from torch import multiprocessing as mp
 
 from itm_lightning import Matcher
 from itm_lightning.errors import InputError
-from tests.sharding.fits import FITS, STRATEGIES, WORLD, Fit, join, scenes, trained, trainer_of
+from tests.distributed.processes import join, preload
+from tests.sharding.fits import FITS, STRATEGIES, WORLD, Fit, scenes, trained, trainer_of
 
 FROZEN = "frozen, gradient cache"
 IN_SUITE = ("plain", FROZEN)
@@ -28,7 +28,7 @@ def refused(act):
 
 def work(process, folder, text_folder, port, names):
     faulthandler.enable()  # a crash of torch's own code says where
-    join(process, port)
+    join(process, WORLD, port)
     folder = Path(folder)
     outcomes = {
         (name, strategy): trained(FITS[name], strategy, folder / name, text_folder)
@@ -64,8 +64,7 @@ def outcomes_of(folder, folders, free_port):
 
     @functools.cache
     def _of(names):
-        # a server that has imported everything once starts both, instead of two imports
-        multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
+        preload(__name__)
         arguments = str(folder), folders("bert"), free_port(), names
         mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
         return [torch.load(folder / f"{names[0]}-{process}.pt") for process in range(WORLD)]
