@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from unittest import mock
 
 import torch
+from filelock import FileLock
 from torch import distributed as dist
 from torch import multiprocessing as mp
 
@@ -49,20 +50,36 @@ def preload(module):
     multiprocessing.get_context("forkserver").set_forkserver_preload([module])
 
 
-def in_groups(outcomes, worlds, folder):
+def once(tmp_path_factory, name, make):
+    """The folder in which ``make(folder)`` left something, once for all workers of xdist."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            unfinished = tmp_path_factory.mktemp(name)
+            make(unfinished)
+            unfinished.rename(folder)
+    return folder
+
+
+def in_groups(outcomes, worlds, tmp_path_factory):
     """What ``outcomes()`` returns within groups of processes.
 
     Args:
         outcomes: a function of a module's; it is called once in every process of each group.
         worlds: the numbers of processes, largest first.
-        folder: to hand results over in.
+        tmp_path_factory: pytest's.
 
     Returns:
         By number of processes, a list of each process's.
     """
-    preload(outcomes.__module__)
-    how = {"nprocs": max(worlds), "start_method": "forkserver"}
-    mp.start_processes(_work, args=(outcomes, worlds, str(folder)), **how)
+
+    def start(folder):
+        preload(outcomes.__module__)
+        how = {"nprocs": max(worlds), "start_method": "forkserver"}
+        mp.start_processes(_work, args=(outcomes, worlds, str(folder)), **how)
+
+    folder = once(tmp_path_factory, f"{outcomes.__module__}-{worlds}", start)
     return {
         world: [torch.load(folder / f"{world}-{p}.pt", weights_only=False) for p in range(world)]
         for world in worlds

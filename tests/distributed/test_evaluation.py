@@ -233,7 +233,7 @@ def outcomes(tmp_path_factory):
 
     @functools.cache
     def of_group(world):
-        return in_groups(all_outcomes, (world,), tmp_path_factory.mktemp("processes"))[world]
+        return in_groups(all_outcomes, (world,), tmp_path_factory)[world]
 
     return of_group
 

@@ -55,7 +55,7 @@ def all_outcomes():
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """What every process has after each step, by number of processes."""
-    return in_groups(all_outcomes, (3, 2), tmp_path_factory.mktemp("processes"))
+    return in_groups(all_outcomes, (3, 2), tmp_path_factory)
 
 
 def assert_equal(outcome, expected):

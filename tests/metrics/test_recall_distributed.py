@@ -108,7 +108,7 @@ def all_outcomes():
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
     """Every scenario's outcome by number of processes, once a process."""
-    return in_groups(all_outcomes, (3, 2), tmp_path_factory.mktemp("processes"))
+    return in_groups(all_outcomes, (3, 2), tmp_path_factory)
 
 
 def single_process(head):

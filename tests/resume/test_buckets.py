@@ -51,7 +51,7 @@ def all_outcomes():
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    return in_groups(all_outcomes, (WORLD,), tmp_path_factory.mktemp("processes"))[WORLD]
+    return in_groups(all_outcomes, (WORLD,), tmp_path_factory)[WORLD]
 
 
 def same(steps):

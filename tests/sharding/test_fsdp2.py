@@ -1,7 +1,6 @@
 """FSDP2 over real processes trains as ddp does, and leaves the same files behind."""
 
 import faulthandler
-import functools
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from torch import multiprocessing as mp
 
 from itm_lightning import Matcher
 from itm_lightning.errors import InputError
-from tests.distributed.processes import join, preload
+from tests.distributed.processes import join, once, preload
 from tests.sharding.fits import FITS, STRATEGIES, WORLD, Fit, scenes, trained, trainer_of
 
 FROZEN = "frozen, gradient cache"
@@ -37,7 +36,7 @@ def work(process, folder, text_folder, port, names):
     }
     if "plain" in names:
         outcomes |= of_its_checkpoints(folder, text_folder)
-    torch.save(outcomes, folder / f"{names[0]}-{process}.pt")
+    torch.save(outcomes, folder / f"outcomes-{process}.pt")
 
 
 def of_its_checkpoints(folder, text_folder):
@@ -54,27 +53,33 @@ def of_its_checkpoints(folder, text_folder):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, folders):
-    return tmp_path_factory.mktemp("fits")
+def folder_of(tmp_path_factory, folders, free_port):
+    """The folder in which some fits and their outcomes are."""
 
-
-@pytest.fixture(scope="module")
-def outcomes_of(folder, folders, free_port):
-    """Every process's outcomes of some fits, by fit and strategy."""
-
-    @functools.cache
     def _of(names):
-        preload(__name__)
-        arguments = str(folder), folders("bert"), free_port(), names
-        mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
-        return [torch.load(folder / f"{names[0]}-{process}.pt") for process in range(WORLD)]
+        def fit(folder):
+            preload(__name__)
+            arguments = str(folder), folders("bert"), free_port(), names
+            mp.start_processes(work, args=arguments, nprocs=WORLD, start_method="forkserver")
+
+        return once(tmp_path_factory, f"{__name__}-{names[0]}", fit)
 
     return _of
 
 
 @pytest.fixture
-def outcomes(outcomes_of):
-    return outcomes_of(IN_SUITE)
+def folder(folder_of):
+    return folder_of(IN_SUITE)
+
+
+def outcomes_in(folder):
+    """Every process's outcomes of some fits, by fit and strategy."""
+    return [torch.load(path) for path in sorted(folder.glob("outcomes-*.pt"))]
+
+
+@pytest.fixture
+def outcomes(folder):
+    return outcomes_in(folder)
 
 
 def weights(path):
@@ -93,8 +98,9 @@ def assert_alike(fsdp2, ddp, path):
 @pytest.mark.parametrize(
     "name", [*IN_SUITE, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 )
-def test_trains_and_scores_as_ddp(outcomes_of, folder, name):
-    for process in outcomes_of(IN_SUITE if name in IN_SUITE else SLOW):
+def test_trains_and_scores_as_ddp(folder_of, name):
+    folder = folder_of(IN_SUITE if name in IN_SUITE else SLOW)
+    for process in outcomes_in(folder):
         assert process[name, "fsdp2"]["sharded"]
         assert not process[name, "ddp"]["sharded"]
         assert_alike(process[name, "fsdp2"], process[name, "ddp"], folder / name)
