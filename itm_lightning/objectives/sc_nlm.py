@@ -37,11 +37,12 @@ class SCNLM(FeatureObjective):
     - ``logits = W_fvᵀ ((W_fk r̂) ⊙ (W_fd û + b_f)) + b_v``
 
     The factored log-bilinear base is that of the authors' multimodal language models (ICML 2014).
-    ``u`` is the text's projected embedding, of length 1 and detached: it trains the model, and the
-    ranking loss beside it trains the encoders. A caption is written with the *image's* embedding
-    in its place, see :mod:`itm_lightning.captioning`; ``noise`` and ``image_share`` are ours, and
-    accustom the model to the difference. Tags are those of
-    :mod:`~itm_lightning.objectives.word_tags`.
+    ``u`` is the text's projected embedding, of length 1: it trains the model, and the ranking loss
+    beside it alone trains the encoders. A caption is written with the *image's* embedding in its
+    place, see :mod:`itm_lightning.captioning`; ``noise`` and ``image_share`` are ours, and accustom
+    the model to the difference. So is ``trains_encoders``: what tells images apart need not lie in
+    an embedding so that a model that is linear in its context can name it, and with this gradient
+    it does. Tags are those of :mod:`~itm_lightning.objectives.word_tags`.
 
     Args:
         word_dim: width of the word vectors ``r``.
@@ -52,6 +53,7 @@ class SCNLM(FeatureObjective):
         dropout: share of the numbers of ``û`` that training sets to zero.
         noise: length of a random vector that training adds to ``u``.
         image_share: share of the pairs that training conditions on the image's embedding.
+        trains_encoders: give the embeddings a gradient.
         min_count: words that occur less often are unknown.
         longest: words of a text at most, its end included.
         structures: how many of the train split's structures are kept, the most frequent first.
@@ -67,6 +69,7 @@ class SCNLM(FeatureObjective):
         dropout: float = 0.15,
         noise: float = 0.0,
         image_share: float = 0.0,
+        trains_encoders: bool = False,
         min_count: int = 1,
         longest: int = 60,
         structures: int = 10_000,
@@ -74,7 +77,7 @@ class SCNLM(FeatureObjective):
         super().__init__()
         self.word_dim, self.hidden, self.factors = word_dim, hidden, factors
         self.context, self.lookahead = context, lookahead
-        self.noise, self.image_share = noise, image_share
+        self.noise, self.image_share, self.trains_encoders = noise, image_share, trains_encoders
         self.min_count, self.longest, self.most_structures = min_count, longest, structures
         self.vocabulary: CaptionVocabulary | None = None
         self.structures: dict[str, int] = {}
@@ -140,16 +143,15 @@ class SCNLM(FeatureObjective):
         losses = F.cross_entropy(self.word_logits(content, ids, tags).mT, ids, reduction="none")
         return (losses * mask).sum() / comparison.pairs
 
-    @staticmethod
-    def content(side: Features) -> Tensor:
-        """The embeddings ``u (B, D)`` of projected images or texts; length 1, without gradient.
+    def content(self, side: Features) -> Tensor:
+        """The embeddings ``u (B, D)`` of projected images or texts, of length 1.
 
         Raises:
             InputError: the head reads no pooled vectors.
         """
         if side.pooled is None:
             raise InputError("SCNLM reads pooled vectors: use it with a head that does, as Cosine")
-        return unit(side.pooled.detach())
+        return unit(side.pooled if self.trains_encoders else side.pooled.detach())
 
     def word_logits(self, content: Tensor, ids: Tensor, tags: Tensor) -> Tensor:
         """Logits ``(B, L, V)`` of each word, given embedding, structure and the words before it.

@@ -152,6 +152,16 @@ def test_training_conditions_on_images_where_asked():
     assert noisy.loss(comparison(texts=same)) != noisy.loss(comparison(texts=same))
 
 
+@pytest.mark.parametrize("trains", [False, True])
+def test_embeddings_have_a_gradient_where_asked(trains):
+    objective = learnt(SCNLM(image_share=1.0, trains_encoders=trains)).train()
+    images, texts = (Features.from_pooled(torch.randn(3, 6).double()) for _ in range(2))
+    images.pooled.requires_grad_()
+    objective.loss(comparison(images, texts)).backward()
+    reached = images.pooled.grad is not None and images.pooled.grad.abs().sum() > 0
+    assert reached == trains
+
+
 def test_structures_are_drawn_as_often_as_they_occur_and_survive_a_checkpoint():
     objective = learnt(
         SCNLM(structures=2), ["a dog", "a cat", "a dog runs", "a dog", "two big dogs"]
