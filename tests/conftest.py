@@ -1,5 +1,6 @@
 """Fixtures that every test may use. Nothing here or below reaches for the network."""
 
+import gc
 import json
 import os
 import socket
@@ -12,6 +13,7 @@ os.environ.update(
 
 import pytest
 
+gc.disable()  # until all tests are collected: modules and tests stay, in millions of objects
 REPO = Path(__file__).parents[1]
 # The tiny model that the command-line tests train: 2 seconds, not 2 minutes.
 TINY_MODEL = {
@@ -34,6 +36,11 @@ TINY_TRAINER = {
     "enable_progress_bar": False,
     "enable_model_summary": False,
 }
+
+
+def pytest_collection_finish(session):
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

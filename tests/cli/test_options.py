@@ -9,15 +9,18 @@ import yaml
 from itm_lightning import Matcher, list_registered
 from itm_lightning.cli import main
 
-# Parts that are made of others are given those too.
+# Parts that are made of others are given those too; the largest are made smaller.
 SIMILARITIES = {name: [name] for name in list_registered("similarity")} | {
     "Ensemble": ["Ensemble", '--model.similarity.heads=[{"class_path": "Cosine"}]'],
-    "TransformerMatching": ["TransformerMatching", "--model.similarity.width=64"],  # not 256
+    "FashionBERT": ["FashionBERT", "--model.similarity.layers=2"],
+    "SGR": ["SGR", "--model.similarity.sim_dim=16"],
+    "TransformerMatching": ["TransformerMatching", "--model.similarity.width=64"],
 }
 
 
 @pytest.mark.parametrize("name", SIMILARITIES)
 def test_a_similarity_is_swapped_by_one_flag(run, tiny_config, name):
+    tiny_config["trainer"].update(limit_train_batches=2, num_sanity_val_steps=0)
     folder = run("fit", "--config", tiny_config, "--model.similarity", *SIMILARITIES[name])
     matcher = Matcher.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert type(matcher.similarity).__name__ == name
@@ -26,6 +29,7 @@ def test_a_similarity_is_swapped_by_one_flag(run, tiny_config, name):
 
 @pytest.mark.parametrize("name", ["Triplet", "InfoNCE", "Sigmoid", "MatchProbability"])
 def test_an_objective_is_swapped_by_one_flag(run, tiny_config, name):
+    tiny_config["trainer"].update(limit_train_batches=2, num_sanity_val_steps=0)
     folder = run("fit", "--config", tiny_config, "--model.objective", name)
     matcher = Matcher.load_from_checkpoint(folder / "checkpoints" / "best.ckpt")
     assert type(matcher.objective).__name__ == name
