@@ -13,6 +13,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.matcher import Matcher
 from itm_lightning.objectives import SCNLM
 from itm_lightning.objectives.word_tags import PADDING_TAG
+from itm_lightning.types import Features
 from itm_lightning.utils.progress_bars import progress_bar
 
 
@@ -36,7 +37,7 @@ class Caption:
 @torch.no_grad()
 def write_captions(
     matcher: Matcher,
-    images: Sequence[Any],
+    images: Sequence[Any] | Features,
     *,
     method: Literal["beam", "sample"] = "beam",
     structures: int = 100,
@@ -55,7 +56,7 @@ def write_captions(
     Args:
         matcher: a Matcher with the objective SCNLM, alone or in a WeightedSum; of a checkpoint, as
             vocabulary and structures are in it.
-        images: paths, PIL images, arrays or tensors.
+        images: a list of paths, PIL images, arrays or tensors; or features of images.
         method: how words are chosen, by beam search or by sampling.
         structures: how many structures are tried for each image, the same for all.
         width: the width of the beam, or the samples, for each structure; all are candidates.
@@ -81,8 +82,8 @@ def write_captions(
     tags = model.draw_structures(structures, generator).to(matcher.device)
     longest = (tags != PADDING_TAG).sum(dim=1).max()
     captions = []
-    for image in progress_bar(images, desc="captions"):
-        encoded = matcher.encode_images([image])
+    for row in progress_bar(range(len(images)), desc="captions"):
+        encoded = matcher.encode_images(images[row : row + 1])
         next_word = model.next_word(model.content(encoded).expand(len(tags), -1), tags)
         size = len(tags), width, int(longest)
         if method == "beam":

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import freeze_unreached, load_weights
+from itm_lightning.encoders.projection import Projection
 from itm_lightning.encoders.transforms import ToPixels, crop_and_mirror
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import is_skipping_pretrained
@@ -36,6 +37,7 @@ class TimmVision(ImageEncoder):
         image_size: side of the images in pixels; the network's own where ``None``.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
         augment: crop and mirror the images in training.
+        projection: maps the tokens before they are pooled; none by default.
 
     Raises:
         InputError: timm is not installed or lacks the network, the network has no grid or does not
@@ -52,8 +54,9 @@ class TimmVision(ImageEncoder):
         image_size: int | None = None,
         pooling: Pooling | None = None,
         augment: bool = False,
+        projection: Projection | None = None,
     ) -> None:
-        super().__init__(trainable, pooling, augment)
+        super().__init__(trainable, pooling, augment, projection)
         network, settings = _build(name, weights, image_size)
         self._size = settings["input_size"][1:] if image_size is None else (image_size, image_size)
         self._interpolation = settings["interpolation"]
