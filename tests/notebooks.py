@@ -19,6 +19,10 @@ from PIL import Image
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SMALL = {
     "add_your_own_similarity": "IMAGES, EPOCHS = 24, 1",
+    "captions": (
+        "IMAGES, EPOCHS, SHOWN, MEASURED = 24, 1, 2, 4\n"
+        'NETWORK, WEIGHTS, SIZE = "resnet10t", None, 32'
+    ),
     "compare": 'HEADS = ["Cosine", "MaxSim"]\nSEEDS = [1]\nIMAGES, EPOCHS = 24, 1',
     "explain": "IMAGES, EPOCHS = 24, 1",
     "quickstart": "IMAGES, EPOCHS = 24, 1",

@@ -31,12 +31,20 @@ RECURRENT = ["--model.text_encoder.hidden=16", "--model.text_encoder.word_dim=8"
 CNN = [
     f"--model.image_encoder.{flag}" for flag in ("name=alexnet", "weights=null", "image_size=64")
 ]
+TINY_TIMM = ["--model.image_encoder.name=resnet10t", *CNN[1:]]
 TO_16 = "projection=LinearProjection", "projection.dim=16"
 OWN_PROJECTION = [f"--model.image_encoder.{flag}" for flag in TO_16]
 MLP = ["--model.image_encoder.projection.dim=16", "--model.image_encoder.projection.hidden=8"]
 BERT = ["--model.text_encoder.name={bert}"]
 SAMPLED = {"scenes/fashion_bert.yaml"}  # scored by an image's first text, among sampled answers
 FLAGS = {
+    "scenes/autoencoders.yaml": TINY_TIMM,
+    "scenes/kiros.yaml": [
+        *TINY_TIMM,
+        *MLP,
+        *RECURRENT,
+        "--model.dim=16",
+    ],
     "scenes/fashion_bert.yaml": ["--protocol.negatives=7"],
     # With random weights, the many layers of its CNN give zeros, in which nothing correlates.
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],

@@ -43,8 +43,8 @@ def write_captions(
     structures: int = 100,
     width: int = 3,
     temperature: float = 1.0,
-    similarity_weight: float = 0.5,
-    length_power: float = 1.0,
+    similarity_weight: float = 0.95,
+    length_power: float = 0.0,
     seed: int = 0,
 ) -> list[Caption]:
     """Writes a caption of each image, after Kiros et al. (2014, arXiv 1411.2539).
