@@ -93,7 +93,7 @@ class ITMCLI(OneCommandCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
-        self.called = args[0] if args else None
+        self.keep_options_of(args[0] if args else None)
         self.extra_states: dict[str, Any] | None = None
         self.run: Run | None = None
         self.joined: Run | None = None  # the fit whose run in W&B a test joins
