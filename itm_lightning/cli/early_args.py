@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Iterable, Sequence
-from itertools import islice, pairwise, zip_longest
+from itertools import zip_longest
 from pathlib import Path
 
 import yaml
@@ -28,15 +28,8 @@ def configs_first(args: Sequence[str], commands: Iterable[str]) -> list[str]:
     """
     command = command_of(args, commands)
     start = 0 if command is None else list(args).index(command) + 1
-    configs: list[str] = []
-    others: list[str] = []
-    left = iter(args[start:])
-    for arg in left:
-        if arg in _CONFIG_FLAGS:
-            configs += [arg, *islice(left, 1)]
-        else:
-            (configs if arg.startswith("--config=") else others).append(arg)
-    return [*args[:start], *configs, *others]
+    configs, others = _without_configs(args[start:])
+    return [*args[:start], *(f"--config={path}" for path in configs), *others]
 
 
 def option(args: Sequence[str], name: str) -> str | None:
@@ -54,11 +47,24 @@ def _flag(args: Sequence[str], flag: str) -> str | None:
     return value
 
 
+def _without_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What the config flags name, in their order, and all other arguments."""
+    configs: list[str] = []
+    others: list[str] = []
+    left = iter(args)
+    for arg in left:
+        if arg in _CONFIG_FLAGS and (path := next(left, None)) is not None:
+            configs.append(path)
+        elif arg.startswith("--config="):
+            configs.append(arg.partition("=")[2])
+        else:
+            others.append(arg)
+    return configs, others
+
+
 def _configured(args: Sequence[str], keys: Sequence[str]) -> str | None:
     value = None
-    paths = [b for a, b in pairwise(args) if a in _CONFIG_FLAGS]
-    paths += [arg.partition("=")[2] for arg in args if arg.startswith("--config=")]
-    for path in filter(lambda path: Path(path).is_file(), paths):
+    for path in filter(lambda path: Path(path).is_file(), _without_configs(args)[0]):
         section = yaml.safe_load(Path(path).read_text())
         for key in keys:
             section = section.get(key) if isinstance(section, dict) else None
