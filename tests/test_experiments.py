@@ -45,7 +45,7 @@ FLAGS = {
         *RECURRENT,
         "--model.dim=16",
     ],
-    "scenes/fashion_bert.yaml": ["--protocol.negatives=7"],
+    "scenes/fashion_bert.yaml": [*TINY_TIMM, "--protocol.negatives=7"],
     # With random weights, the many layers of its CNN give zeros, in which nothing correlates.
     "flickr8k/cca.yaml": ["--model.image_encoder.name=alexnet", "--model.text_encoder.dim=64"],
     "flickr8k/kiros.yaml": [*RECURRENT, "--model.dim=16"],
