@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
 from itm_lightning.cli.early_args import command_of, option
+from itm_lightning.cli.processes import is_first
 from itm_lightning.cli.runs import DEFAULT_ROOT
 from itm_lightning.ensemble import EnsembleMatcher
 from itm_lightning.errors import InputError
@@ -29,9 +31,24 @@ _SECTIONS = {
 _OTHER_SECTIONS = ("model", "data")
 
 
+@dataclass(frozen=True)
+class Described:
+    """What a checkpoint says of its run.
+
+    Attributes:
+        config: with which it was trained; of a notebook's, its model alone.
+        extra_states: of the model's parts.
+        is_within_epoch: whether a fit that goes on from it begins within an epoch.
+    """
+
+    config: dict[str, Any]
+    extra_states: dict[str, Any]
+    is_within_epoch: bool
+
+
 def with_checkpoint_config(
     args: Sequence[str], commands: Iterable[str], own: Path | None = None
-) -> tuple[list[str], dict[str, Any] | None]:
+) -> tuple[list[str], Described | None]:
     """Puts the config of the checkpoint that ``--ckpt_path`` names before all other configs.
 
     ``--ckpt_path last`` and ``best`` become the newest such checkpoint under
@@ -44,7 +61,7 @@ def with_checkpoint_config(
             from which the run was first started.
 
     Returns:
-        The arguments to parse, and the extra states of the checkpoint's parts if there is one.
+        The arguments to parse, and what the checkpoint says if there is one.
 
     Raises:
         InputError: there is no such checkpoint, or it was not written by itm-lightning.
@@ -55,9 +72,14 @@ def with_checkpoint_config(
         return list(args), None
     root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
     path = find_checkpoint(Path(root), which)
+    if which in ("last", "best") and is_first():
+        print(f"--ckpt_path {which}: {path}")
     checkpoint = read_checkpoint(path, "--ckpt_path")
     # A checkpoint of a notebook describes its model, but not its data.
     config = checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
+    loops = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
+    states = checkpoint["matcher"]["extra_state"]
+    described = Described(config, states, bool(loops.get("combined_loader")))
     sections = _SECTIONS.get(command, _OTHER_SECTIONS)
     logger = config.get("trainer", {}).get("logger")
     config = {name: config[name] for name in sections if name in config}
@@ -65,7 +87,7 @@ def with_checkpoint_config(
         config["trainer"] = {"logger": logger}
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
-    return [*start, *args[after:], "--ckpt_path", str(path)], checkpoint["matcher"]["extra_state"]
+    return [*start, *args[after:], "--ckpt_path", str(path)], described
 
 
 def add_checkpoint_flags(parser: LightningArgumentParser) -> None:

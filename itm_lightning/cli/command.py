@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -11,8 +10,7 @@ from typing import Any
 
 import yaml
 from pytorch_lightning import Callback, Trainer
-from pytorch_lightning.cli import LightningArgumentParser
-from pytorch_lightning.utilities.exceptions import SIGTERMException
+from pytorch_lightning.cli import LightningArgumentParser, LightningCLI
 from typing_extensions import override
 
 from itm_lightning import ITMDataModule, Matcher
@@ -26,28 +24,29 @@ from itm_lightning.callbacks import (
     WandbRun,
 )
 from itm_lightning.cli.checkpoint_config import (
+    Described,
     add_checkpoint_flags,
     start_from,
     with_checkpoint_config,
 )
-from itm_lightning.cli.early_args import command_of, configs_first, dim_of_head, option
+from itm_lightning.cli.early_args import (
+    check_configs,
+    command_of,
+    configs_first,
+    dim_of_head,
+    option,
+)
 from itm_lightning.cli.errors import (
-    BAD_INPUT,
-    BAD_INPUT_STATUS,
     FailureCallback,
     OneLineParser,
-    print_bad_input,
     refused_arguments,
 )
 from itm_lightning.cli.loggers import loggers_of
-from itm_lightning.cli.one_command import OneCommandCLI
 from itm_lightning.cli.predicting import add_predict_flags, set_prediction
 from itm_lightning.cli.processes import check_processes, is_first
-from itm_lightning.cli.resumed_config import check_resumed_config
+from itm_lightning.cli.resumed_config import changes_since, check_resumed_config
 from itm_lightning.cli.runs import (
     begin_run,
-    drop_empty_run_folder,
-    environment_of_one_run,
     joined_fit,
     known_run,
     new_run,
@@ -55,33 +54,22 @@ from itm_lightning.cli.runs import (
 from itm_lightning.cli.stopping import (
     PreemptionCallback,
     ResumeCallback,
-    requeue_stopped,
-    stop_signals,
 )
 from itm_lightning.cli.summary import ModelTable
 from itm_lightning.cli.trainer import (
     ITMTrainer,
     configure_strategy,
-    name_fsdp2,
     needs_lines,
     refused_settings,
 )
-from itm_lightning.cli.warning_filters import filter_warnings
 from itm_lightning.metrics.protocols import Protocol
 from itm_lightning.part import skip_pretrained
-from itm_lightning.registry import KINDS, list_registered, load_entry_points
+from itm_lightning.registry import list_registered
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 from itm_lightning.resume.run import Run
 from itm_lightning.similarity import HubCorrection
 from itm_lightning.training.trainer_rules import check_trainer
 
-#: Commands that use what has been trained, or tell what there is; each is a module's ``main``.
-_OTHER_COMMANDS = {
-    "compare": "itm_lightning.cli.compare",
-    "convert": "itm_lightning.cli.convert",
-    "explain": "itm_lightning.cli.explain",
-    "list": "itm_lightning.cli.list_parts",
-}
 _DESCRIPTION = (
     "Image-text matching you can take apart: train, score and compare from YAML. Besides the "
     "subcommands below there are `lightning compare` (trains several similarity measures alike), "
@@ -89,12 +77,14 @@ _DESCRIPTION = (
 )
 
 
-class ITMCLI(OneCommandCLI):
+class ITMCLI(LightningCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
 
     def __init__(self, args: Sequence[str], run: bool = True) -> None:
-        self.keep_options_of(args[0] if args else None)
-        self.extra_states: dict[str, Any] | None = None
+        every = self.subcommands()
+        if args and args[0] in every:  # the options of each of the others would take 0.1 s
+            self.subcommands = lambda: {args[0]: every[args[0]]}  # type: ignore[method-assign]
+        self.checkpoint: Described | None = None  # that of --ckpt_path
         self.run: Run | None = None
         self.joined: Run | None = None  # the fit whose run in W&B a test joins
         self.last: Path | None = None  # the checkpoint from which the run is resumed
@@ -105,13 +95,25 @@ class ITMCLI(OneCommandCLI):
             trainer_class=ITMTrainer,
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
-            parser_kwargs={"description": _DESCRIPTION, "prog": "lightning"},
+            parser_kwargs={
+                "description": _DESCRIPTION,
+                "prog": "lightning",
+                "allow_abbrev": False,
+            },
             parser_class=OneLineParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,
             args=list(args),
             run=run,
         )
+
+    @staticmethod
+    @override
+    def subcommands() -> dict[str, set[str]]:
+        skipped = LightningCLI.subcommands() | {"extract": {"model", "datamodule"}}
+        for command in ("validate", "test"):
+            skipped[command].add("verbose")  # our table is printed instead of Lightning's
+        return skipped
 
     @override
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -145,13 +147,14 @@ class ITMCLI(OneCommandCLI):
 
     @override
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        check_configs(args)
         given = configs_first(args, self.subcommands())
         command = command_of(given, self.subcommands())
         if command not in (None, "extract"):
             self.run = known_run(given, str(command))
             self.last = self.run.last if self.run else None
         started_from = option(given, "ckpt_path")
-        args, self.extra_states = with_checkpoint_config(given, self.subcommands(), self.last)
+        args, self.checkpoint = with_checkpoint_config(given, self.subcommands(), self.last)
         self.joined = joined_fit(given, command, option(args, "ckpt_path"))
         # sys.argv holds the same arguments; Lightning warns where both are given
         argv, sys.argv = sys.argv, sys.argv[:1]
@@ -167,9 +170,13 @@ class ITMCLI(OneCommandCLI):
         settings = self.config[self.subcommand]["trainer"]
         if not settings["plugins"]:  # a ClusterEnvironment may be among them
             check_processes(settings["devices"], settings["num_nodes"], settings["accelerator"])
+        if self.run is not None:
+            check_resumed_config(self.run, self.plain_config())
+        if self.checkpoint is not None and self.subcommand == "fit":
+            for change in changes_since(self.checkpoint, self.plain_config()):
+                print(f"resumed with {change}")
         if self.run is None:
             return
-        check_resumed_config(self.run, self.plain_config())
         if self.run.state.get("finished"):
             if is_first():
                 print(f"{self.run.folder} is complete: nothing to do")
@@ -186,8 +193,8 @@ class ITMCLI(OneCommandCLI):
     @override
     def instantiate_classes(self) -> None:
         # What a checkpoint will fill needs no pretrained weights, whose file may be gone.
-        states = self.extra_states
-        skipping = nullcontext() if states is None else skip_pretrained(states)
+        filled = self.checkpoint
+        skipping = nullcontext() if filled is None else skip_pretrained(filled.extra_states)
         with skipping, refused_arguments():
             super().instantiate_classes()
         configure_strategy(self.trainer)
@@ -271,26 +278,3 @@ class ITMCLI(OneCommandCLI):
             self.model.protocol, score["ckpt_path"] = protocol, None  # it has its weights by now
         if self.datamodule.has_split("test"):
             self.test(**score)
-
-
-def main(args: Sequence[str] | None = None) -> None:
-    """The console script; exits with status 2 and one line where the input is at fault."""
-    args = list(sys.argv[1:] if args is None else args)
-    if sys.path[0] != "":
-        sys.path.insert(0, "")  # so that YAML can name a class in the user's own file
-    filter_warnings()
-    name_fsdp2()
-    with stop_signals(), environment_of_one_run():
-        try:
-            for kind in KINDS:
-                load_entry_points(kind)
-            if args and args[0] in _OTHER_COMMANDS:
-                importlib.import_module(_OTHER_COMMANDS[args[0]]).main(args[1:])
-            else:
-                ITMCLI(args).finish()
-        except BAD_INPUT as error:
-            drop_empty_run_folder()
-            print_bad_input(error)
-            sys.exit(BAD_INPUT_STATUS)
-        except SIGTERMException:
-            sys.exit(requeue_stopped())

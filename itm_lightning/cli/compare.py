@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import yaml
 from PIL import Image
 from rich.console import Console
 from typing_extensions import override
@@ -32,6 +31,7 @@ from itm_lightning.data import ImageSource, Source
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.part import from_config, to_config
 from itm_lightning.resume.run import Run
+from itm_lightning.utils.text_files import parse_yaml
 
 _DESCRIPTION = """
 Trains and tests similarity measures on the same encoders, data, splits and budget, and compares
@@ -98,9 +98,9 @@ def _parser() -> CommandParser:
 
 def _yaml(text: str) -> Any:
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no YAML: {one_line(error)}") from error
+        return parse_yaml(text, text)
+    except InputError as error:  # argparse names the flag
+        raise argparse.ArgumentTypeError(one_line(error)) from error
 
 
 def main(args: list[str]) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 from pathlib import Path
 
-import yaml
 from jsonargparse import Namespace
+
+from itm_lightning.errors import InputError
+from itm_lightning.utils.text_files import read_yaml
 
 _CONFIG_FLAGS = "--config", "-c"
 
@@ -35,6 +38,22 @@ def configs_first(args: Sequence[str], commands: Iterable[str]) -> list[str]:
 def option(args: Sequence[str], name: str) -> str | None:
     """The value of a flag, or of the same key in the last config that sets it."""
     return _flag(args, f"--{name}") or _configured(args, name.split("."))
+
+
+def check_configs(args: Sequence[str]) -> None:
+    """Reads every YAML file that the arguments name, before a parser that tells no lines.
+
+    Raises:
+        InputError: one is no YAML, or a config is no mapping; the message names file and line.
+    """
+    configs = _without_configs(args)[0]
+    values = (arg.rpartition("=")[2] for arg in args)
+    others = [value for value in values if value.endswith((".yaml", ".yml"))]
+    for path in filter(os.path.isfile, dict.fromkeys([*configs, *others])):
+        content = read_yaml(Path(path))
+        if path in configs and not isinstance(content, dict):
+            what = "there is nothing in it" if content is None else "this is no 'key: value'"
+            raise InputError(f"{path}, line 1: {what}: a config has keys such as model: and data:")
 
 
 def _flag(args: Sequence[str], flag: str) -> str | None:
@@ -64,8 +83,8 @@ def _without_configs(args: Sequence[str]) -> tuple[list[str], list[str]]:
 
 def _configured(args: Sequence[str], keys: Sequence[str]) -> str | None:
     value = None
-    for path in filter(lambda path: Path(path).is_file(), _without_configs(args)[0]):
-        section = yaml.safe_load(Path(path).read_text())
+    for path in filter(os.path.isfile, _without_configs(args)[0]):
+        section = read_yaml(Path(path))
         for key in keys:
             section = section.get(key) if isinstance(section, dict) else None
         value = section or value

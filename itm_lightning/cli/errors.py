@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import errno
 import os
 import re
 import signal
@@ -17,6 +18,8 @@ from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import yaml
+from jsonargparse import get_loader, set_loader
 from pytorch_lightning import Callback
 from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
@@ -25,15 +28,35 @@ from typing_extensions import override
 from itm_lightning.cli.processes import is_first
 from itm_lightning.errors import InputError
 from itm_lightning.registry import KINDS, unknown_part
+from itm_lightning.utils.text_files import parse_yaml
 
-BAD_INPUT = InputError, MisconfigurationException
 BAD_INPUT_STATUS = 2
+_FULL = errno.ENOSPC, errno.EDQUOT, errno.EFBIG
+# What torch says, in errors of no class of their own, where a machine has too little of something.
+_TOO_SMALL = {
+    re.compile(r"shared memory|shm_open|[Bb]us error"): (
+        "/dev/shm is too small for the processes that load data: set data.num_workers: 0, or "
+        "enlarge it (docker run --shm-size)"
+    ),
+    re.compile(r"can't allocate memory|out of memory"): (
+        "there is not enough memory: take smaller sizes (data.batch_size, model.dim, …)"
+    ),
+}
 _SECONDS_TO_CLEAN_UP = 20.0  # before a failed process is ended, whatever it waits for
 _SECONDS_OF_FIRST = 5.0  # for the first process to print an error that all have, and end the others
 
 # The keys of YAML that take a part are named as the kinds of the registry.
 _KEY = re.compile(r'Parser key "(?P<key>[\w.]+)":\s*(?P<rest>.*)', re.DOTALL)
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
+
+
+def _checked_values(text: str) -> Any:
+    parse_yaml(text, text)
+    return _values(text)
+
+
+_values = get_loader("yaml")
+set_loader("yaml", _checked_values, (yaml.YAMLError, InputError))
 
 
 class OneLineParser(LightningArgumentParser):
@@ -99,6 +122,39 @@ def refused_arguments() -> Iterator[None]:
         raise cause from None
 
 
+def input_error(error: BaseException) -> Exception | None:
+    """The error that is to be said in one line, if it is one that the user can mend.
+
+    Beside wrong input these are files that cannot be written or read, and too little memory.
+    """
+    chain = list(_chain(error))
+    full = next((e for e in chain if isinstance(e, OSError) and e.errno in _FULL), None)
+    if full is not None:
+        name = f"{full.filename}: " if full.filename else ""
+        return InputError(
+            f"{name}{full.strerror}: make room and start again; what was saved before is whole"
+        )
+    if isinstance(error, InputError | MisconfigurationException):
+        return error
+    if isinstance(error, OSError) and error.filename is not None:
+        return InputError(f"{error.filename}: {error.strerror}")
+    wandb = sys.modules.get("wandb")  # slow to import, and here only if it is used
+    if wandb is not None and isinstance(error, wandb.errors.Error):
+        return InputError(f"W&B: {error}: WANDB_MODE=offline runs without it")
+    what = "out of memory" if isinstance(error, MemoryError) else str(error)
+    for said, mend in _TOO_SMALL.items():
+        if isinstance(error, MemoryError | RuntimeError) and said.search(what):
+            return InputError(f"{mend} ({one_line(what)[:200]})")
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """The error, and those that led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def print_bad_input(error: Exception) -> None:
     """Prints the error in one line; once, where every process has it.
 
@@ -126,7 +182,7 @@ class FailureCallback(Callback):
     def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
         if trainer.world_size == 1 or isinstance(exception, SIGTERMException):
             return
-        if not isinstance(exception, BAD_INPUT):
+        if input_error(exception) is None:
             what = f"{type(exception).__name__}: {' '.join(str(exception).split())}"
             print(f"\nrank {trainer.global_rank} failed: {what}", file=sys.stderr, flush=True)
         timer = threading.Timer(_SECONDS_TO_CLEAN_UP, _exit, [exception])

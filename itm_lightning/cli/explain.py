@@ -14,7 +14,7 @@ from PIL import Image
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.checkpoint_config import read_checkpoint
-from itm_lightning.cli.early_args import option
+from itm_lightning.cli.early_args import check_configs, option
 from itm_lightning.cli.errors import CommandParser, OneLineParser
 from itm_lightning.errors import InputError
 from itm_lightning.explain import METHODS, Explanation, RegionImage, explain
@@ -26,6 +26,7 @@ from itm_lightning.explain.pairs import explained_records, image_of
 from itm_lightning.utils.atomic_files import write_json
 from itm_lightning.utils.images import as_image
 from itm_lightning.utils.progress_bars import progress_bar
+from itm_lightning.utils.text_files import read_yaml
 
 _DESCRIPTION = """
 Shows where a score comes from: for each pair of an image and a text a page (open index.html in
@@ -169,11 +170,8 @@ def _data(
 ) -> ITMDataModule:
     """The data that the checkpoint was trained on, changed by configs and flags."""
     sections = [(checkpoint.get("config") or {}).get("data")]
-    for path in configs:
-        try:
-            sections.append(yaml.safe_load(Path(path).read_text()).get("data"))
-        except (OSError, yaml.YAMLError, AttributeError) as error:
-            raise InputError(f"--config {path} cannot be read: {error}") from error
+    check_configs([f"--config={path}" for path in configs])
+    sections += [read_yaml(Path(path)).get("data") for path in configs]
     parser = OneLineParser(default_env=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(ITMDataModule, "data")

@@ -13,8 +13,10 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 from typing_extensions import override
 
+from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run
 from itm_lightning.utils.atomic_files import replacing
+from itm_lightning.utils.text_files import read_utf8
 
 #: What W&B takes from the environment where its logger was not told: a run's id, display name,
 #: group, tags and job type.
@@ -65,6 +67,7 @@ class MetricsCSV(Logger):
         super().__init__()
         self.path = folder / "metrics.csv"
         self._unsaved: list[dict[str, Any]] = []
+        self._is_whole = False  # until it has been written: an earlier start may have torn it
 
     @property
     @override
@@ -99,9 +102,10 @@ class MetricsCSV(Logger):
             return
         rows, self._unsaved = self._unsaved, []
         columns, stored = self._read()
-        if new := set().union(*rows) - set(columns):
-            columns = sorted([*columns, *new])
-            self._write(columns, [*stored, *rows])
+        new = set().union(*rows) - set(columns)
+        if new or not self._is_whole:
+            self._write(sorted({*columns, *new}), [*stored, *rows])
+            self._is_whole = True
             return
         with self.path.open("a", newline="") as file:
             csv.DictWriter(file, columns).writerows(rows)
@@ -113,12 +117,25 @@ class MetricsCSV(Logger):
             self._write(columns, [row for row in rows if int(row["step"]) < step])
 
     def _read(self) -> tuple[list[str], list[dict[str, Any]]]:
-        """The columns and rows of the file; none where there is no file."""
+        """The columns and rows of the file; none where there is no file, or it is empty.
+
+        A last row that a loss of power has cut short is left out.
+
+        Raises:
+            InputError: it has no steps, so that others wrote it.
+        """
         if not self.path.is_file():
             return [], []
-        with self.path.open(newline="") as lines:
-            reader = csv.DictReader(lines)
-            return list(reader.fieldnames or []), list(reader)
+        lines = read_utf8(self.path).replace("\0", "").splitlines(keepends=True)
+        reader = csv.DictReader(line for line in lines if line.endswith("\n"))
+        rows = [row for row in reader if None not in (*row, *row.values())]
+        columns = list(reader.fieldnames or [])
+        if columns and "step" not in columns:
+            raise InputError(
+                f"{self.path} has no column 'step', so it is of no run: move it elsewhere, or give "
+                "another --run_name"
+            )
+        return columns, rows
 
     def _write(self, columns: list[str], rows: Iterable[dict[str, Any]]) -> None:
         text = io.StringIO(newline="")

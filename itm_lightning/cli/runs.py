@@ -16,7 +16,7 @@ from itm_lightning.cli.early_args import option
 from itm_lightning.cli.loggers import WANDB_VARIABLES
 from itm_lightning.cli.processes import SlurmJob, is_first
 from itm_lightning.errors import InputError
-from itm_lightning.resume.run import Run
+from itm_lightning.resume.run import Run, unlock_runs
 
 DEFAULT_ROOT = "runs"
 # Processes that a run's first process starts inherit its folder, and what W&B is told.
@@ -32,6 +32,7 @@ def environment_of_one_run() -> Iterator[None]:
     try:
         yield
     finally:
+        unlock_runs()
         for name, value in before.items():
             os.environ.pop(name, None)
             if value is not None:
@@ -112,9 +113,10 @@ def drop_empty_run_folder() -> None:
     if not is_first() or _RUN_FOLDER not in os.environ:
         return
     with suppress(OSError):
-        state = Run(folder, "").state_file
-        if set(folder.iterdir()) <= {state}:
-            state.unlink(missing_ok=True)
+        files = Run(folder, "").files_of_a_start
+        if set(folder.iterdir()) <= files:
+            for path in files:
+                path.unlink(missing_ok=True)
             folder.rmdir()
 
 

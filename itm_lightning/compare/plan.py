@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from itm_lightning import registry
 from itm_lightning.compare.variants import full_label, labels_of
 from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run
+from itm_lightning.utils.text_files import read_yaml
 
 FEATURES = "features"  # the folder within --output that `lightning extract` fills
 TEXTS = "texts"  # the folder within --output in which a frozen text encoder keeps its tokens
@@ -177,10 +176,7 @@ def read_settings(path: Path | None) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"--settings {path}: there is no such file or folder")
     files = sorted(path.glob("*.yaml")) if path.is_dir() else [path]
-    try:
-        read = {file.stem: yaml.safe_load(file.read_text()) for file in files}
-    except yaml.YAMLError as error:
-        raise InputError(f"--settings {path} is no YAML: {error}") from error
+    read = {file.stem: read_yaml(file) for file in files}
     found = read if path.is_dir() else read[path.stem]
     if not isinstance(found, dict):
         raise InputError(f"--settings {path} must map heads to settings of a fit")

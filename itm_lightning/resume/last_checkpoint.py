@@ -20,7 +20,7 @@ from itm_lightning.errors import InputError
 from itm_lightning.resume import progress
 from itm_lightning.resume.best_checkpoint import AtomicCheckpointIO
 from itm_lightning.utils.atomic_files import remove_unfinished
-from itm_lightning.utils.internals import between_steps
+from itm_lightning.utils.internals import between_steps, ends_within_epoch
 
 
 class Cadence:
@@ -110,6 +110,7 @@ class LastCheckpoint(Checkpoint):
         self.path = path
         self.cadence = cadence
         self._wanted = False
+        self._ended_within_epoch = False
         self._stop: BaseException | None = None
         self._loaded: dict[str, Any] | None = None
         self._signals = StopSignals(self.stop)
@@ -147,6 +148,11 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
+        if pl_module.resumes_mid_epoch and ends_within_epoch(trainer):
+            self._wanted = True
+            self._write_if_due(trainer)
+            self._ended_within_epoch = True
+            return
         if not between_steps(trainer):
             return
         if pl_module.resumes_mid_epoch:
@@ -160,8 +166,9 @@ class LastCheckpoint(Checkpoint):
 
     @override
     def on_train_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        self._wanted = True
-        self._write_if_due(trainer)
+        if not self._ended_within_epoch:  # by then Lightning counts the epoch as done
+            self._wanted = True
+            self._write_if_due(trainer)
         self._signals.release()
 
     @override

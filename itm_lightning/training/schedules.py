@@ -8,6 +8,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from typing_extensions import override
 
 from itm_lightning.errors import InputError
 
@@ -33,6 +34,11 @@ class WarmupCosine(LambdaLR):
     def plan(self, total_steps: int) -> None:
         """Says how many steps the run has; the Matcher does so before the first."""
         self.total_steps = total_steps
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        """Without the number of steps: that of the resumed run counts, which may be longer."""
+        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
 
     def _factor(self, step: int) -> float:
         warm_steps = self.warmup * self.total_steps

@@ -19,10 +19,14 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Until then it is beside it as ``<name>.tmp``.
     """
     new = path.with_name(path.name + _UNFINISHED)
-    with new.open("wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    try:
+        with new.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+    except (OSError, RuntimeError):  # torch hides an error of the disk in one of its own
+        new.unlink(missing_ok=True)  # on a full disk it takes what little room there is
+        raise
     os.replace(new, path)
     sync_folder(path.parent)
 

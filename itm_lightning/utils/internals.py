@@ -56,6 +56,16 @@ def between_steps(trainer: Any) -> bool:
     )
 
 
+def ends_within_epoch(trainer: Any) -> bool:
+    """Whether training ends after the batch that has just ended, before its epoch does.
+
+    ``max_steps`` and ``max_time`` end it so.
+    """
+    epoch_loop = trainer.fit_loop.epoch_loop
+    accumulates = _private(epoch_loop, "_should_accumulate")()
+    return epoch_loop.done and not trainer.is_last_batch and not accumulates
+
+
 def rebuild_buckets(model: DistributedDataParallel) -> None:
     """Lets DDP order its buckets by the gradients that have just been computed.
 
