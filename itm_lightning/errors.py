@@ -1,13 +1,34 @@
 """The one error a user is meant to read."""
 
+import re
+
+# Control characters move a terminal's cursor, retitle its window and more; the marks of
+# right-to-left writing reorder what is shown; half a surrogate pair cannot be printed at all.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
 
 class InputError(ValueError):
     """Something the user gave is wrong; the message names it and the mend in one line.
 
-    The command line prints the message alone, without a traceback, and exits with status 2.
+    The command line prints the message alone, without a traceback, and exits with status 2. Names
+    and captions of a dataset may be part of it: their control characters are shown as escapes.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
+
+
+def printable(text: str) -> str:
+    r"""The text in one line, with control characters as ``\x1b``: safe to write to a terminal."""
+    return _UNPRINTABLE.sub(_escape, " ".join(text.split()))
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 def one_line(error: Exception, most: int = 300) -> str:
     """The error's message without line breaks, cut at ``most`` characters; its type if empty."""
-    return " ".join(str(error).split())[:most] or type(error).__name__
+    return printable(str(error))[:most] or type(error).__name__

@@ -136,7 +136,7 @@ def folder_json_lines(root, folder):
                 lines.append({"file_name": entry["filename"], "caption": texts(entry)})
         text = "".join(json.dumps(line) + "\n" for line in lines)
         (folder / split / "metadata.jsonl").write_text(text)
-    return {"root": str(folder)}
+    return {"root": str(folder), "allow_outside": True}
 
 
 def folder_parquet(root, folder):
@@ -146,7 +146,7 @@ def folder_parquet(root, folder):
         _linked(root, folder / entry["filename"])
         rows.append({"file_name": entry["filename"], "text": texts(entry), "split": entry["split"]})
     write_parquet(rows, folder / "metadata.parquet")
-    return {"root": str(folder), "text_column": "text"}
+    return {"root": str(folder), "text_column": "text", "allow_outside": True}
 
 
 def folder_csv(root, folder):
@@ -160,4 +160,9 @@ def folder_csv(root, folder):
         writer = csv.DictWriter(file, ["path", "caption"])
         writer.writeheader()
         writer.writerows(rows)
-    return {"root": str(folder), "metadata": "captions.csv", "file_column": "path"}
+    return {
+        "root": str(folder),
+        "metadata": "captions.csv",
+        "file_column": "path",
+        "allow_outside": True,
+    }

@@ -21,6 +21,7 @@ from itm_lightning.data.loading.loaders import (
 )
 from itm_lightning.data.loading.samples import ReadTexts
 from itm_lightning.data.loading.stream import StreamedSource
+from itm_lightning.data.records import check_disjoint
 from itm_lightning.data.source import (
     SPLITS,
     ImageSource,
@@ -143,6 +144,7 @@ class ITMDataModule(pl.LightningDataModule):
             optional = stage == "fit" and split == "val" and isinstance(self.source, VectorSource)
             if not optional or self.has_split(split):
                 self.records(split)
+        check_disjoint(self.source)
 
     def records(self, split: str) -> Sequence[Record]:
         """The checked records of a split.

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from PIL import Image
 from torch import Tensor
 from typing_extensions import override
@@ -113,6 +114,24 @@ class Source(Part, ABC):
             InputError: they cannot; the message names them.
         """
 
+    def upright(self, record: Record) -> Record:
+        """The record with its boxes where they are in :meth:`ImageSource.image`.
+
+        A source overrides this where boxes are of the pixels in a file, which may be turned.
+        """
+        return record
+
+    def photo_key(self, record: Record) -> Hashable | None:
+        """What two records have in common if they may be of one photo; ``None`` if it is unknown.
+
+        It tells whether a photo is in two splits.
+        """
+        return None
+
+    @abstractmethod
+    def are_same(self, first: Record, second: Record) -> bool:
+        """Whether two records that have :meth:`photo_key` in common are of one photo indeed."""
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """All classes that records may have as labels, in a fixed order; empty without classes."""
@@ -130,6 +149,18 @@ class ImageSource(Source):
             InputError: the image is missing or does not decode; the message names it.
         """
 
+    def encoded(self, record: Record) -> bytes | None:
+        """The bytes of the record's image file; ``None`` where there is none, or none at hand.
+
+        Raises:
+            InputError: the file is missing; the message names it.
+        """
+        return None
+
+    @override
+    def are_same(self, first: Record, second: Record) -> bool:
+        return self.image(first).tobytes() == self.image(second).tobytes()
+
     def mentions(self, record: Record) -> tuple[tuple[Mention, ...], ...]:
         """Of each of the record's texts, the words whose objects' places the source knows."""
         return ((),) * len(record.texts)
@@ -146,6 +177,10 @@ class RegionSource(Source):
     @abstractmethod
     def regions(self, record: Record) -> Tensor:
         """Regions ``(L, D)`` float of the record's image; ``L`` may differ between images."""
+
+    @override
+    def are_same(self, first: Record, second: Record) -> bool:
+        return torch.equal(self.regions(first), self.regions(second))
 
     def batch(self, records: Sequence[Record]) -> Features:
         """Regions of several images, padded; overridden where reading them together is faster."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,40 +14,6 @@ from itm_lightning.data.source import SPLITS, Record, RegionSource, Source
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.utils.progress_bars import progress_bar
-
-
-def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...]:
-    """The records of a split, after a check that none is listed twice and no text is empty.
-
-    Args:
-        records: what the source has read.
-        listing: the file or table that lists them, for the message.
-
-    Raises:
-        InputError: the check fails; the message names image and listing.
-    """
-    records = tuple(records)
-    for record in records:
-        for number, text in enumerate(record.texts, start=1):
-            if not isinstance(text, str) or not text.strip():
-                raise InputError(
-                    f"caption {number} of photo {record.location} in {listing} is empty: "
-                    "fill it in, or leave it out"
-                )
-    _once(((record.location, record) for record in records), "the photo", listing)
-    _once(((record.image_id, record) for record in records), "image id", listing)
-    pairs = ((number, record) for record in records for number in record.text_ids)
-    _once(pairs, "caption id", listing)
-    return records
-
-
-def _once(named: Iterable[tuple[Hashable, Record]], what: str, listing: object) -> None:
-    seen: dict[Hashable, Record] = {}
-    for name, record in named:
-        if name in seen:
-            images = f"photos {seen[name].location} and {record.location}"
-            raise InputError(f"{listing} lists {what} {name} twice in a split ({images})")
-        seen[name] = record
 
 
 def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[Record]:
@@ -70,18 +36,19 @@ def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[R
     if not any(record.texts for record in records):
         raise InputError(_no_texts(source, split))
     _check_labels(source, records)
-    errors = _image_errors(source, records, split)
+    checked = _checked_images(source, records, split)
+    errors = [found for found in checked if isinstance(found, InputError)]
+    kept = [found for found in checked if isinstance(found, Record)]
     if not errors:
-        return records
-    first = next(iter(errors.values()))
+        return kept
+    first = errors[0]
     if on_bad_image == "raise":
         raise InputError(f"{first}; data.on_bad_image=skip leaves it out")
-    kept = [record for record in records if record.image_id not in errors]
     if not any(record.texts for record in kept):
         raise InputError(f"every photo of split {split!r} is bad: {first}")
     warnings.warn(
         f"skipped {len(errors)} bad of {len(records)} photos of split {split!r}: "
-        + "; ".join(list(errors.values())[:3]),
+        + "; ".join(map(str, errors[:3])),
         stacklevel=2,
     )
     return kept
@@ -112,26 +79,28 @@ def _check_labels(source: Source, records: Sequence[Record]) -> None:
                 )
 
 
-def _image_errors(source: Source, records: Sequence[Record], split: str) -> dict[int, str]:
-    """What is wrong with each bad image, by image id."""
+def _checked_images(
+    source: Source, records: Sequence[Record], split: str
+) -> list[Record | InputError]:
+    """The records in their order, or what is wrong with their images."""
 
-    def error(record: Record) -> str | None:
+    def checked(record: Record) -> Record | InputError:
         try:
             source.verify(record)
-        except InputError as problem:
-            return str(problem)
-        return None
+            return source.upright(record)
+        except InputError as error:
+            return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = progress_bar(
-            pool.map(error, records),
+            pool.map(checked, records),
             total=len(records),
             desc=f"checking {split} photos",
             unit="photo",
             leave=False,
             delay=2,
         )
-        return {r.image_id: e for r, e in zip(records, found, strict=True) if e is not None}
+        return list(found)
 
 
 def check_encoder(source: Source, encoder: ImageEncoder) -> None:

@@ -89,6 +89,11 @@ class BagOfWords(TextEncoder):
     def token_ids(self, texts: list[str]) -> tuple[Tensor, Tensor]:
         return required(self.vocabulary, self).encode(texts)
 
+    @property
+    @override
+    def unknown_id(self) -> int:
+        return UNKNOWN
+
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
         return [words_of(text) for text in texts]

@@ -26,11 +26,9 @@ _MOST_OTHERS = 8  # tokens that precede a grid: class token and registers
 
 
 class Token(NamedTuple):
-    """The string behind a token of a text.
+    """A word of a text, or the tokeniser's piece of one.
 
-    Attributes:
-        text: a word, or the tokeniser's piece of one.
-        special: whether it is a mark, such as start or end, and not part of the text.
+    A special token is a mark, such as start or end, and not part of the text.
     """
 
     text: str
@@ -239,20 +237,26 @@ class TextEncoder(Encoder):
         """The id that stands for a word that is hidden: unknown, or masked; ``None`` without."""
         return None
 
+    @property
+    def unknown_id(self) -> int | None:
+        """The id of words that the vocabulary lacks; ``None`` where it lacks none."""
+        return None
+
+    def count_cut(self, texts: Sequence[str]) -> int:
+        """How many of the texts are cut, because they are longer than the encoder reads."""
+        return 0
+
     def learn_vocabulary(self, texts: Iterable[str]) -> None:
         """Learns the vocabulary from the training texts, if the encoder has one to learn."""
 
 
 def grid_of(tokens: int, height: int, width: int) -> Grid | None:
-    """The grid of square cells over an image that the last tokens form.
+    """The grid of square cells over an image that the last tokens form; ``None`` if they form none.
 
     Args:
         tokens: how many tokens there are, those before the grid included.
         height: of the image, in pixels.
         width: of the image, in pixels.
-
-    Returns:
-        The grid; ``None`` where the tokens form none.
     """
     for first in range(min(tokens, _MOST_OTHERS + 1)):
         rows = math.isqrt((tokens - first) * height // width)
@@ -265,11 +269,7 @@ def grid_of(tokens: int, height: int, width: int) -> Grid | None:
 def fingerprint(encoder: ImageEncoder) -> dict[str, Any]:
     """Everything that a trunk's tokens depend on, in plain values for JSON.
 
-    Args:
-        encoder: its pooling, its training and the path of its weights do not matter.
-
-    Returns:
-        Its class, arguments, transform and normalisation in evaluation, and its tensors' SHA-256.
+    The encoder's pooling, its training and the path of its weights do not matter.
     """
     cls = type(encoder)
     return {

@@ -72,9 +72,9 @@ class PretrainedText(TextEncoder):
         projection: maps the tokens before they are pooled; none by default.
 
     Raises:
-        InputError: there is no such model, it does not take text, it reads fewer tokens than
-            ``max_length``, or ``joint_space`` is set for a model without a joint space;
-            ``word_noise`` is not between 0 and 1, or the tokeniser does not support it; or
+        InputError: there is no such model, it has no tokeniser, it does not take text, it reads
+            fewer tokens than ``max_length``, or ``joint_space`` is set for a model without a joint
+            space; ``word_noise`` is not between 0 and 1, or the tokeniser does not support it; or
             ``store`` is set although the tokens change.
     """
 
@@ -149,6 +149,12 @@ class PretrainedText(TextEncoder):
         from transformers import AutoTokenizer
 
         tokeniser = load(AutoTokenizer.from_pretrained, self.name)
+        # without its files, transformers makes one that knows marks alone, and the bare "▁"
+        if not set(tokeniser.get_vocab()) - {*tokeniser.all_special_tokens, "▁"}:
+            raise InputError(
+                f"{self.name} has no tokeniser: every word would be unknown; save it there too, "
+                "with the tokeniser's save_pretrained"
+            )
         return load_model(self.name), read_tokeniser(tokeniser)
 
     def _build(self, model: Any, files: dict[str, str]) -> None:
@@ -205,6 +211,17 @@ class PretrainedText(TextEncoder):
         ends = {None, tokeniser.bos_token_id, tokeniser.eos_token_id, tokeniser.pad_token_id}
         marks = tokeniser.mask_token_id, tokeniser.unk_token_id
         return next((mark for mark in marks if mark not in ends), None)
+
+    @property
+    @override
+    def unknown_id(self) -> int | None:
+        return self._tokeniser.unk_token_id
+
+    @override
+    def count_cut(self, texts: Sequence[str]) -> int:
+        long = [text for text in texts if len(text) > self._length]  # in characters
+        ids = self._tokeniser(long, verbose=False)["input_ids"] if long else []
+        return sum(len(row) > self._length for row in ids)
 
     def _checked_length(self, config: Any) -> int:
         positions = getattr(config, "max_position_embeddings", None)

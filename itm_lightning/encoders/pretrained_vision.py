@@ -46,8 +46,8 @@ class PretrainedVision(ImageEncoder):
             its further tokens are hidden states.
 
     Raises:
-        InputError: there is no such model, it does not take images, or ``joint_space`` is set for
-            a model without a joint space.
+        InputError: there is no such model, it does not take images, its image processor does what
+            is not supported here, or ``joint_space`` is set for a model without a joint space.
     """
 
     weights_from = "name"
@@ -92,6 +92,7 @@ class PretrainedVision(ImageEncoder):
             self._build(rebuild_model(state["model"]), state["images"])
 
     def _build(self, model: Any, settings: dict[str, Any]) -> None:
+        check_settings(settings, self.name)
         self._model, self._settings = describe_model(model), settings
         self._normalise_by(*normalisation(settings))
         network = self._network(model).eval()
@@ -112,6 +113,8 @@ class PretrainedVision(ImageEncoder):
         return JointSpace(model.vision_model, getattr(model, "visual_projection", nn.Identity()))
 
     def _tokens(self, pixels: Tensor) -> Tensor:
+        if self._settings.get("do_flip_channel_order"):
+            pixels = pixels.flip(1)
         return _tokens(self.network, pixels)
 
 
@@ -125,13 +128,47 @@ def read_settings(name: str, image_size: int) -> dict[str, Any]:
     from transformers import AutoImageProcessor
 
     try:
-        return json.loads(AutoImageProcessor.from_pretrained(name).to_json_string())
+        processor = AutoImageProcessor.from_pretrained(name)
     except (OSError, ValueError):
         logger.warning(
             "%s has no image processor: images are resized to %d×%d and normalised as for ImageNet",
             *(name, image_size, image_size),
         )
         return {"size": {"height": image_size, "width": image_size}}
+    # the JSON leaves out what is None by the processor's class, which then is not done
+    steps = {key: bool(getattr(processor, key, False)) for key in _STEPS}
+    return {**steps, **json.loads(processor.to_json_string())}
+
+
+def check_settings(settings: dict[str, Any], name: str) -> None:
+    """Checks that everything an image processor does is done here too.
+
+    Raises:
+        InputError: it does more; the message names the key.
+    """
+    for key, value in settings.items():
+        if (key in _REFUSED or (key.startswith("do_") and key not in _HONOURED)) and value:
+            raise _not_honoured(name, key, value)
+    size = settings.get("size")
+    known = {"height", "width"}, {"shortest_edge"}
+    if not isinstance(size, dict) or {k for k, v in size.items() if v is not None} not in known:
+        raise _not_honoured(name, "size", size)
+    if not settings.get("do_resize", True) and not settings.get("do_center_crop"):
+        raise _not_honoured(name, "do_resize", False)
+
+
+def _not_honoured(name: str, key: str, value: Any) -> InputError:
+    return InputError(
+        f"{name}: the image processor's {key}, {value}, is not supported by PretrainedVision: take "
+        "another model, or change preprocessor_config.json"
+    )
+
+
+_STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_flip_channel_order")
+# The last two are no matter of images.
+_HONOURED = {*_STEPS, "do_convert_rgb", "do_reduce_labels", "do_convert_annotations"}
+_REFUSED = {"max_num_patches", "crop_to_patches", "size_divisor", "pad_size"}
+_CONVNEXT_WARPS_FROM = 384  # pixels
 
 
 def image_size(settings: dict[str, Any]) -> tuple[int, int]:
@@ -139,7 +176,7 @@ def image_size(settings: dict[str, Any]) -> tuple[int, int]:
     size = settings["size"]
     if settings.get("do_center_crop"):
         size = settings["crop_size"]
-    if "height" in size:
+    if size.get("height"):
         return size["height"], size["width"]
     return size["shortest_edge"], size["shortest_edge"]
 
@@ -148,13 +185,26 @@ def resize_and_crop(settings: dict[str, Any]) -> list[nn.Module]:
     """The transforms to :func:`image_size` without augmentation."""
     from torchvision.transforms import v2
 
+    # also where the processor does not crop, because the images of a batch have one shape
+    crop = v2.CenterCrop(list(image_size(settings)))
+    if not settings.get("do_resize", True):
+        return [crop]
+    return [v2.Resize(_edges(settings), interpolation=interpolation(settings)), crop]
+
+
+def _edges(settings: dict[str, Any]) -> list[int]:
+    """What an image is resized to before the crop: its shortest edge, or height and width."""
     size = settings["size"]
-    edges = [size["height"], size["width"]] if "height" in size else [size["shortest_edge"]]
-    return [
-        v2.Resize(edges, interpolation=interpolation(settings)),
-        # also where the processor does not crop, because the images of a batch have one shape
-        v2.CenterCrop(list(image_size(settings))),
-    ]
+    height, width = size.get("height"), size.get("width")
+    shortest, share = size.get("shortest_edge"), settings.get("crop_pct")
+    if not share:
+        return [height, width] if height else [shortest]
+    of_convnext = str(settings.get("image_processor_type", "")).startswith("ConvNext")
+    if of_convnext and shortest >= _CONVNEXT_WARPS_FROM:
+        return [shortest, shortest]
+    if height and height != width:
+        return [int(height / share), int(width / share)]
+    return [int((height or shortest) / share)]
 
 
 def interpolation(settings: dict[str, Any]) -> Any:
@@ -166,13 +216,24 @@ def interpolation(settings: dict[str, Any]) -> Any:
 
 
 def normalisation(settings: dict[str, Any]) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of the channels."""
-    if not settings.get("do_normalize", True):
-        return [0.0] * 3, [1.0] * 3
+    """Mean and standard deviation of the channels, of pixels from 0 to 1."""
+    mean, std = [0.0] * 3, [1.0] * 3
+    if settings.get("do_normalize", True):
+        mean = _of_channels(settings.get("image_mean") or IMAGENET_MEAN)
+        std = _of_channels(settings.get("image_std") or IMAGENET_STD)
+    if settings.get("rescale_offset"):  # EfficientNet's pixels start at -1
+        mean = [value + 1 for value in mean]
+    factor = (settings.get("rescale_factor") or 1 / 255) if settings.get("do_rescale", True) else 1
+    scale = 255 * factor
+    again = std if settings.get("include_top") else [1.0] * 3  # EfficientNet divides twice
     return (
-        settings.get("image_mean") or list(IMAGENET_MEAN),
-        settings.get("image_std") or list(IMAGENET_STD),
+        [value / scale for value in mean],
+        [value * other / scale for value, other in zip(std, again, strict=True)],
     )
+
+
+def _of_channels(value: Any) -> list[float]:
+    return [float(value)] * 3 if isinstance(value, int | float) else list(value)
 
 
 def _vision_half(model: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -15,6 +15,7 @@ from itm_lightning.encoders.base import TextEncoder, Token
 from itm_lightning.encoders.vocabulary import (
     END,
     PADDING,
+    SPLITS,
     START,
     UNKNOWN,
     Vocabulary,
@@ -59,6 +60,7 @@ class RecurrentText(TextEncoder):
         min_count: words that occur less often are unknown.
         vectors: text file of GloVe or word2vec vectors to start the embeddings from.
         pooling: makes the pooled vector of the tokens; their mean where ``None``.
+        max_length: the most words of a text; longer texts are cut, and a warning counts them.
 
     Raises:
         InputError: the cell is unknown, the vectors file is missing or of another width, or
@@ -80,6 +82,7 @@ class RecurrentText(TextEncoder):
         word_noise: float = 0.0,
         directions: Literal["concat", "mean"] = "concat",
         split: Literal["words", "treebank"] = "words",
+        max_length: int = 512,
     ) -> None:
         super().__init__(pooling=pooling)
         if cell not in CELLS:
@@ -93,6 +96,7 @@ class RecurrentText(TextEncoder):
         self.unknown_rate = unknown_rate
         self.word_noise = word_noise
         self.min_count = min_count
+        self.max_length = max_length
         self.vectors = vectors
         self.vocabulary: Vocabulary | None = None
         self.dropout = nn.Dropout(dropout)
@@ -109,7 +113,7 @@ class RecurrentText(TextEncoder):
         """
         if self.vocabulary is not None:
             return
-        self._set_vocabulary(Vocabulary.learn(texts, self.min_count, self.split))
+        self._set_vocabulary(Vocabulary.learn(texts, self.min_count, self.split, self.max_length))
         if self.vectors is not None:
             self._load_vectors(self.vectors)
 
@@ -120,7 +124,7 @@ class RecurrentText(TextEncoder):
     def load_extra_state(self, state: ExtraState) -> None:
         """Sets the words; their embeddings are random until ``load_state_dict``."""
         if state != self.extra_state():
-            self._set_vocabulary(Vocabulary(state["vocabulary"], self.split))
+            self._set_vocabulary(Vocabulary(state["vocabulary"], self.split, self.max_length))
 
     def forward(self, texts: list[str]) -> Features:
         """Features of ``B`` texts, one token a word.
@@ -147,9 +151,19 @@ class RecurrentText(TextEncoder):
     def hidden_id(self) -> int:
         return UNKNOWN
 
+    @property
+    @override
+    def unknown_id(self) -> int:
+        return UNKNOWN
+
     @override
     def words(self, texts: list[str]) -> list[list[Token]]:
-        return [words_of(text, self.split) for text in texts]
+        return [words_of(text, self.split, self.max_length) for text in texts]
+
+    @override
+    def count_cut(self, texts: Sequence[str]) -> int:
+        long = (text for text in texts if len(text) > self.max_length)  # in characters
+        return sum(len(SPLITS[self.split](text)) > self.max_length for text in long)
 
     def _with_noise(self, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """In training, makes a random share of the words unknown, replaces or deletes them."""

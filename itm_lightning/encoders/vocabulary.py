@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -18,8 +20,10 @@ from itm_lightning.errors import InputError
 RowT = TypeVar("RowT")
 
 PADDING, UNKNOWN = 0, 1
-WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
-"""Letters and digits of any script; apostrophes within a word belong to it."""
+_WORD = re.compile(r"[^\W_]+(?:'[^\W_]+)*")
+# Scripts without blanks between words: Han, with its extensions, and kana.
+_BY_CHARACTER = "\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9d"
+_BY_CHARACTER += "\U00020000-\U0003ffff"
 
 START, END = "<start>", "<end>"
 _ABBREVIATION = re.compile(r"(?:[a-z]\.)+[a-z]|mrs?|ms|dr|st|jr|sr|vs")
@@ -42,20 +46,30 @@ class Vocabulary:
     Args:
         words: the known words; the first has id 2.
         split: one of :data:`SPLITS`, how a text becomes words.
+        longest: words of a text at most, the rest is cut off; ``None`` keeps all.
     """
 
-    def __init__(self, words: Sequence[str], split: str = "words") -> None:
+    def __init__(
+        self, words: Sequence[str], split: str = "words", longest: int | None = None
+    ) -> None:
         self.words = list(words)
         self.split = SPLITS[split]
+        self.longest = longest
         self._ids = {word: i for i, word in enumerate(self.words, start=UNKNOWN + 1)}
         self._rows = TextCache(self._lookup)
 
     @classmethod
-    def learn(cls, texts: Iterable[str], min_count: int = 1, split: str = "words") -> Vocabulary:
+    def learn(
+        cls,
+        texts: Iterable[str],
+        min_count: int = 1,
+        split: str = "words",
+        longest: int | None = None,
+    ) -> Vocabulary:
         """The words that occur at least ``min_count`` times, the most frequent first."""
         counts = Counter(word for text in texts for word in SPLITS[split](text))
         frequent = [word for word, count in counts.items() if count >= min_count]
-        return cls(sorted(frequent, key=lambda word: (-counts[word], word)), split)
+        return cls(sorted(frequent, key=lambda word: (-counts[word], word)), split, longest)
 
     def __len__(self) -> int:
         """The number of ids, those of padding and unknown words included."""
@@ -70,13 +84,39 @@ class Vocabulary:
         return pad(self._rows(texts), PADDING)
 
     def _lookup(self, texts: list[str]) -> list[array]:
-        rows = ([self.id(word) for word in self.split(text)] for text in texts)
+        rows = ([self.id(word) for word in self.split(text)[: self.longest]] for text in texts)
         return [array("i", row or [UNKNOWN]) for row in rows]
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a text, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``."""
-    return WORD.findall(text.lower().replace("’", "'"))
+    """The words of a text, in lower case: ``"The dog's ball!"`` → ``the, dog's, ball``.
+
+    Words are letters and digits of any script, with their combining marks, in Unicode's composed
+    form; apostrophes within a word belong to it. Chinese and Japanese characters are words each.
+    """
+    text = text.lower().replace("’", "'")
+    if text.isascii():
+        return _WORD.findall(text)
+    return word_pattern("'").findall(unicodedata.normalize("NFC", text))
+
+
+@functools.cache
+def word_pattern(joining: str, or_else: str = "") -> re.Pattern[str]:
+    """What finds the words of texts in any script.
+
+    Args:
+        joining: the characters that may join letters to one word.
+        or_else: a further pattern, for what else counts as a word.
+    """
+    # joiners within Persian and Indian words count as marks
+    marks = "\u200c\u200d" + "".join(
+        chr(code)
+        for code in (*range(0x300, 0x1F000), *range(0xE0100, 0xE01F0))
+        if unicodedata.category(chr(code)).startswith("M")
+    )
+    letters = rf"(?:(?![{_BY_CHARACTER}])[^\W_][{marks}]*)+"
+    word = rf"[{_BY_CHARACTER}][{marks}]*|{letters}(?:[{joining}]{letters})*"
+    return re.compile(f"{word}|{or_else}" if or_else else word)
 
 
 def split_treebank(text: str) -> list[str]:
@@ -86,7 +126,10 @@ def split_treebank(text: str) -> list[str]:
     and so are the endings of contractions; the period of an abbreviation stays. VSE++, SCAN and
     their successors read texts so, through NLTK, whose sentence splitter knows more abbreviations.
     """
-    spaced = _LAST_PERIOD.sub(_without_period, text.lower())
+    text = text.lower()
+    if not text.isascii():
+        text = re.sub(f"[{_BY_CHARACTER}]", r" \g<0> ", unicodedata.normalize("NFC", text))
+    spaced = _LAST_PERIOD.sub(_without_period, text)
     for pattern, replacement in _TREEBANK:
         spaced = pattern.sub(replacement, spaced)
     return [START, *spaced.split(), END]
@@ -101,9 +144,9 @@ def _without_period(match: re.Match[str]) -> str:
 SPLITS: dict[str, Callable[[str], list[str]]] = {"words": split_words, "treebank": split_treebank}
 
 
-def words_of(text: str, split: str = "words") -> list[Token]:
+def words_of(text: str, split: str = "words", longest: int | None = None) -> list[Token]:
     """The words of a text as tokens; a text without words is one special token."""
-    words = SPLITS[split](text)
+    words = SPLITS[split](text)[:longest]
     return [Token(word, word in (START, END)) for word in words] or [Token("", special=True)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import time
@@ -15,6 +14,7 @@ from numpy.lib.format import open_memmap
 from torch import Tensor
 
 from itm_lightning.data import Record
+from itm_lightning.data.source import SPLITS
 from itm_lightning.data.sources.precomputed.files import (
     MANIFEST,
     PROGRESS,
@@ -22,10 +22,11 @@ from itm_lightning.data.sources.precomputed.files import (
     read_json,
     to_line,
 )
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, one_line
 from itm_lightning.utils.atomic_files import is_unfinished, sync_folder, write_json, write_text
 
 _DONE = "rows_done"
+_DATA = {"photos": "content of the photos", "data": "list of photos and captions"}
 _SECONDS_BETWEEN_MARKS = 1.0  # a mark takes 25 ms, in which a GPU computes a few batches
 
 
@@ -44,32 +45,75 @@ class Folder:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.complete = (root / MANIFEST).exists()
+        self.complete = False
         self._manifest: dict[str, Any] = {}
         self._done: dict[str, int] = {}
         self._next_mark = 0.0
         if root.is_file():
             raise InputError(f"--output {root} is a file; give a folder")
-        ours = self.complete or (root / PROGRESS).exists()
+        ours = (root / MANIFEST).exists() or (root / PROGRESS).exists()
         if root.exists() and not ours and any(not is_unfinished(p) for p in root.iterdir()):
             raise InputError(f"--output {root} is not empty, and not by `lightning extract`")
 
     def begin(self, manifest: dict[str, Any]) -> None:
         """Begins or continues what ``manifest`` describes; see :mod:`itm_lightning.extract.plan`.
 
+        A folder may have other splits already, made in the same way; these stay.
+
         Raises:
-            InputError: the folder was begun with another manifest, or its disk is too small.
+            InputError: the folder was begun with another manifest, its manifest or progress cannot
+                be read, or its disk is too small.
         """
-        path = self.root / (MANIFEST if self.complete else PROGRESS)
-        if path.exists():
-            self._manifest = read_json(path)
-            self._done = self._manifest.pop(_DONE, _all_rows(manifest))
-            _check_same(self._manifest, manifest, self.root)
-        else:
+        half_done = (self.root / PROGRESS).exists()
+        path = self.root / (PROGRESS if half_done else MANIFEST)
+        begun = _read(path) if path.exists() else {**manifest, _DONE: {}, "splits": {}}
+        self._done = begun.pop(_DONE)
+        _check_same(begun, manifest, self.root)
+        unfinished = [name for name, done in self._done.items() if done < _rows(begun, name)]
+        if left := [name for name in unfinished if name not in manifest["splits"]]:
+            raise InputError(
+                f"--output {self.root} is half done: finish it with --splits {','.join(unfinished)}"
+                f" (there is no {left[0]} in this call)"
+            )
+        new = [name for name in manifest["splits"] if name not in self._done]
+        self.complete = not half_done and not new
+        splits = {**begun["splits"], **manifest["splits"]}
+        self._manifest = {**begun, "splits": {s: splits[s] for s in SPLITS if s in splits}}
+        self._done |= dict.fromkeys(new, 0)
+        if new:
             self.root.mkdir(parents=True, exist_ok=True)
-            _check_space(self.root, manifest)
-            self._manifest, self._done = manifest, dict.fromkeys(manifest["splits"], 0)
             self._mark()
+        self._reserve(begun_here=not half_done)
+
+    def _reserve(self, begun_here: bool) -> None:
+        """Makes the files of all splits that have no row yet, with room on the disk for all rows.
+
+        Writing to the map of a file for which the disk has no room would crash the process.
+
+        Args:
+            begun_here: whether to leave no trace where there is no room.
+        """
+        paths = []
+        try:
+            for split in (name for name, done in self._done.items() if done == 0):
+                path = SplitFiles(self.root, split).regions
+                paths.append(path)
+                shape = tuple(self._manifest["splits"][split]["shape"])
+                open_memmap(path, mode="w+", dtype=self._manifest["dtype"], shape=shape)
+                with path.open("r+b") as file:
+                    os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+        except OSError as error:
+            for path in paths:
+                path.unlink(missing_ok=True)
+            if begun_here:
+                (self.root / PROGRESS).unlink()
+            free = shutil.disk_usage(self.root).free
+            raise InputError(
+                f"--output {self.root}: there is no room for {path.name} ({one_line(error)}); "
+                f"{free / 1e9:.1f} GB are free"
+            ) from error
+        if paths:
+            sync_folder(self.root)
 
     def done(self, split: str) -> int:
         """How many rows of the split are finished."""
@@ -84,14 +128,18 @@ class Folder:
         write_text(files.records, _lines(map(to_line, records)))
 
     def open(self, split: str) -> np.memmap:
-        """The split's regions ``(N, L, D)``, to write into; a new file where no row is finished."""
-        path, settings = SplitFiles(self.root, split).regions, self._manifest
-        if self._done[split]:
+        """The split's regions ``(N, L, D)``, to write into.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        path = SplitFiles(self.root, split).regions
+        try:
             return open_memmap(path, mode="r+")
-        shape = tuple(settings["splits"][split]["shape"])
-        rows = open_memmap(path, mode="w+", dtype=settings["dtype"], shape=shape)
-        sync_folder(self.root)
-        return rows
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{path} cannot be continued ({one_line(error)}): remove {self.root}"
+            ) from error
 
     def write_rows(self, split: str, rows: np.memmap, tokens: Tensor) -> None:
         """Writes the next rows of a split, and marks them as done at most once a second."""
@@ -113,22 +161,28 @@ class Folder:
         self._next_mark = time.monotonic() + _SECONDS_BETWEEN_MARKS
 
 
-def _all_rows(manifest: Mapping[str, Any]) -> dict[str, int]:
-    return {name: split["shape"][0] for name, split in manifest["splits"].items()}
+def _read(path: Path) -> dict[str, Any]:
+    """The manifest or the progress of a folder, with the number of rows that are done."""
+    begun = read_json(path)
+    try:
+        sizes = {name: _rows(begun, name) for name in begun["splits"]}
+        done = begun.setdefault(_DONE, sizes)
+        if done.keys() != sizes.keys() or any(not 0 <= done[n] <= sizes[n] for n in sizes):
+            raise ValueError(f"{_DONE} {done}")
+        begun["encoder"]["fingerprint"], begun["batch_size"], begun["class_names"], begun["dtype"]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(
+            f"{path} is not as `lightning extract` wrote it ({one_line(error)}): remove the folder"
+        ) from error
+    return begun
+
+
+def _rows(manifest: Mapping[str, Any], split: str) -> int:
+    return manifest["splits"][split]["shape"][0]
 
 
 def _lines(lines: Any) -> str:
     return "".join(f"{line}\n" for line in lines)
-
-
-def _check_space(root: Path, manifest: Mapping[str, Any]) -> None:
-    """Raises InputError where the disk is too small: writing to a map would crash the process."""
-    numbers = sum(math.prod(split["shape"]) for split in manifest["splits"].values())
-    needed, free = numbers * np.dtype(manifest["dtype"]).itemsize, shutil.disk_usage(root).free
-    if needed > free:
-        raise InputError(
-            f"--output {root} needs {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free"
-        )
 
 
 def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], root: Path) -> None:
@@ -139,12 +193,17 @@ def _check_same(begun: Mapping[str, Any], wanted: Mapping[str, Any], root: Path)
         "dtype": lambda manifest: manifest["dtype"],
         "batch_size": lambda manifest: manifest["batch_size"],
         "list of class names": lambda manifest: manifest["class_names"],
-        "splits": lambda manifest: list(manifest["splits"]),
-        "data": lambda manifest: manifest["splits"],
     }
-    for name, of in comparable.items():
-        if of(begun) != of(wanted):
-            raise InputError(
-                f"--output {root} was begun with another {name}; give the same again, or another "
-                "folder"
-            )
+    other = next((name for name, of in comparable.items() if of(begun) != of(wanted)), None)
+    common = [name for name in wanted["splits"] if name in begun["splits"]]
+    for split in common if other is None else ():
+        before, now = begun["splits"][split], wanted["splits"][split]
+        # a folder of an older version does not say which photos it was made of
+        changed = [key for key in now if before.get(key, now[key]) != now[key]]
+        if changed:
+            other = f"{_DATA.get(changed[0], 'data')} of {split}"
+    if other is not None:
+        raise InputError(
+            f"--output {root} was begun with another {other}; give the same again, or another "
+            "folder"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from itm_lightning.data import ImageSource, Record
+from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.data.sources.precomputed.files import VERSION, to_line
 from itm_lightning.encoders import ImageEncoder
 from itm_lightning.encoders.base import grid_of
@@ -56,8 +57,8 @@ def plan(
     Returns:
         ``version``, ``encoder`` (its ``config`` and ``fingerprint``), ``dtype``, ``batch_size``,
         ``grid`` (:class:`~itm_lightning.encoders.base.Grid`), the source's ``class_names``, and of
-        each of ``splits`` the number of ``texts``, the ``shape`` of the regions and ``data``, the
-        SHA-256 of the records.
+        each of ``splits`` the number of ``texts``, the ``shape`` of the regions, ``data``, the
+        SHA-256 of the records, and ``photos``, that of their files, ``None`` where it has none.
     """
     first = next(iter(images.values()))
     pixels = first[0]
@@ -74,16 +75,26 @@ def plan(
             split: {
                 "texts": sum(len(record.texts) for record in dataset.records),
                 "shape": [len(dataset), tokens, dim],
-                "data": _sha256(dataset.records),
+                "data": _sha256(f"{to_line(r)}\n".encode() for r in dataset.records),
+                "photos": _sha256(_files(dataset)),
             }
             for split, dataset in images.items()
         },
     }
 
 
-def _sha256(records: Sequence[Record]) -> str:
-    """SHA-256 of the lines that are written of the records: ids, texts, locations and the rest."""
+def _files(images: Images) -> Iterator[bytes | None]:
+    """The files of the images, but of none of a stream: it would be read twice."""
+    if isinstance(images.source, StreamedSource):
+        return iter([None])
+    return map(images.source.encoded, images.records)
+
+
+def _sha256(contents: Iterable[bytes | None]) -> str | None:
+    """SHA-256 of all contents, one after the other; ``None`` where one of them is."""
     digest = hashlib.sha256()
-    for record in records:
-        digest.update(f"{to_line(record)}\n".encode())
+    for content in contents:
+        if content is None:
+            return None
+        digest.update(content)
     return digest.hexdigest()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from itm_lightning.encoders.vocabulary import TextCache, pad
+from itm_lightning.encoders.vocabulary import TextCache, pad, word_pattern
 
 PADDING, UNKNOWN, START, END = range(4)
 _SPECIAL = 4
@@ -66,4 +67,7 @@ class CaptionVocabulary:
 
 def split_caption(text: str) -> list[str]:
     """Words and punctuation marks: ``"A dog, wet."`` → ``a``, ``dog``, ``,``, ``wet``, ``.``."""
-    return _TOKEN.findall(text.lower())
+    text = text.lower()
+    if text.isascii():
+        return _TOKEN.findall(text)
+    return word_pattern("'’-", r"[^\w\s]").findall(unicodedata.normalize("NFC", text))

@@ -134,7 +134,7 @@ def test_images_may_be_plain_bytes_and_a_text_may_stand_alone(tmp_path, rows, st
     if content == "bytes":
         assert hub.image(record).size == (64, 64)
     else:
-        with pytest.raises(InputError, match=r"train/0 of .*column 'image'.*holds no bytes"):
+        with pytest.raises(InputError, match=r"gone/\S+ is missing, though train/0 of"):
             hub.image(record)
 
 
@@ -161,7 +161,9 @@ def test_splits_of_other_names_are_listed(tmp_path, rows, streaming):
     for row in rows:
         row["split"] = "everything"
     hub = source(tmp_path / "d", rows, streaming=streaming)
-    with pytest.raises(InputError, match=r"has the splits everything; data\.source\.splits"):
+    with pytest.raises(
+        InputError, match=r"has the splits everything \(32\), .*data\.source\.splits"
+    ):
         hub.records("train")
 
 
@@ -176,8 +178,8 @@ def test_a_split_of_our_own_that_is_none(folder):
     [
         ({"img_id": "0"}, r"image id 0 twice.*photos test/0 and test/1"),
         (
-            {"img_id": "a.jpg"},
-            r"row test/1 of .* has 'a\.jpg' in column 'img_id'.*id_column to null",
+            {"img_id": None},
+            r"photo test/1 in .* has the image id None, which is no whole number",
         ),
         ({"sentids": ["1"]}, r"row test/1 of .* has 5 captions but 1 ids: set .*text_id_column"),
         ({"sentids": list("01234")}, r"caption id 0 twice in a split"),

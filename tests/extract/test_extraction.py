@@ -1,5 +1,6 @@
 """What an extraction writes, and that it may be stopped at any moment."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -7,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from itm_lightning.data import Precomputed
+from itm_lightning.data import Folder, Precomputed
 from itm_lightning.errors import InputError
 from itm_lightning.extract import extract, folder
 from itm_lightning.part import from_config
@@ -162,10 +164,9 @@ def half_done(output, encoder, source, monkeypatch):
     ("change", "said"),
     [
         ({"encoder": lambda: Strips(scale=2.0)}, "another image encoder"),
-        ({"source": lambda: Noise(12)}, "another data"),
+        ({"source": lambda: Noise(12)}, "another data of train"),
         ({"dtype": "float32"}, "another dtype"),
         ({"batch_size": 8}, "another batch_size"),
-        ({"splits": ("train",)}, "another splits"),
     ],
 )
 @pytest.mark.parametrize("complete", [True, False], ids=["complete", "half done"])
@@ -181,6 +182,78 @@ def test_another_extraction_is_refused_the_folder(
     settings = {name: value for name, value in change.items() if name not in made}
     with pytest.raises(InputError, match=f"{said}; give the same again, or another folder"):
         run(tmp_path, made["encoder"] or encoder, made["source"] or source, **settings)
+    assert contents(tmp_path) == before
+
+
+def test_a_split_can_be_added(tmp_path, encoder, source):
+    assert run(tmp_path / "both", encoder, source)
+    assert run(tmp_path / "one", encoder, source, splits=("val",))
+    assert run(tmp_path / "one", encoder, source, splits=("train",))
+    assert contents(tmp_path / "one") == contents(tmp_path / "both")
+    assert not run(tmp_path / "one", encoder, source, splits=("train",))
+
+
+def test_a_half_done_split_is_not_left_behind(tmp_path, encoder, source, monkeypatch):
+    half_done(tmp_path, encoder, source, monkeypatch)
+    with pytest.raises(InputError, match=r"is half done: finish it with --splits"):
+        run(tmp_path, encoder, source, splits=("test",))
+
+
+@pytest.mark.parametrize("complete", [True, False], ids=["complete", "half done"])
+def test_a_replaced_photo_is_noticed(tmp_path, encoder, complete, monkeypatch):
+    (tmp_path / "d" / "train").mkdir(parents=True)
+    lines = []
+    for number in range(9):
+        Image.new("RGB", (8, 8), (number, 0, 0)).save(tmp_path / "d" / "train" / f"{number}.png")
+        lines.append(json.dumps({"file_name": f"train/{number}.png", "caption": "red"}))
+    (tmp_path / "d" / "metadata.jsonl").write_text("\n".join(lines))
+    source = Folder(str(tmp_path / "d"))
+    if not complete:
+        monkeypatch.setattr(folder.Folder, "finish", lambda self: None)
+    run(tmp_path / "f", encoder, source, splits=("train",))
+    Image.new("RGB", (8, 8), "blue").save(tmp_path / "d" / "train" / "5.png")
+    with pytest.raises(InputError, match="begun with another content of the photos of train"):
+        run(tmp_path / "f", encoder, source, splits=("train",))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "{}", '{"splits": {"train": 1}, "rows_done": {}}', "\xff", "[" * 9999],
+)
+def test_an_unreadable_progress_is_noticed(tmp_path, encoder, source, monkeypatch, content):
+    half_done(tmp_path, encoder, source, monkeypatch)
+    (tmp_path / "progress.json").write_text(content, encoding="latin-1")
+    with pytest.raises(InputError, match=r"progress\.json "):
+        run(tmp_path, encoder, source)
+
+
+def test_rows_that_are_gone_are_noticed(tmp_path, encoder, source, monkeypatch):
+    half_done(tmp_path, encoder, source, monkeypatch)
+    progress = json.loads((tmp_path / "progress.json").read_text())
+    progress["rows_done"] = {"train": 4, "val": 1}
+    (tmp_path / "progress.json").write_text(json.dumps(progress))
+    (tmp_path / "train_ims.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"train_ims\.npy cannot be continued"):
+        run(tmp_path, encoder, source)
+
+
+def test_a_full_disk_is_found_before_the_work_and_leaves_nothing(
+    tmp_path, encoder, source, monkeypatch
+):
+    def full(descriptor, start, length):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(InputError, match=r"no room for train_ims\.npy \(.*No space left"):
+            run(tmp_path, encoder, source)
+        assert contents(tmp_path) == {}
+    run(tmp_path, encoder, source, splits=("train",))
+    before = contents(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "posix_fallocate", full)
+        with pytest.raises(InputError, match=r"no room for val_ims\.npy"):
+            run(tmp_path, encoder, source)
     assert contents(tmp_path) == before
 
 

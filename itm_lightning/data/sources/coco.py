@@ -51,6 +51,8 @@ class Coco(ImageFileSource, HubSource):
         instances: COCO's ``instances_*.json``: labels and boxes in its 80 categories.
         streaming: read the table from the Hub and keep nothing on disk. The images are files in
             any case, and training shuffles all of them.
+        allow_outside: whether image files may lie outside of ``images``: by ``..``, absolute paths
+            or links.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Coco(ImageFileSource, HubSource):
         texts_per_image: int | None = None,
         instances: list[str] | None = None,
         streaming: bool = False,
+        allow_outside: bool = False,
     ) -> None:
         columns: Columns = {
             "folder_column": folder_column,
@@ -80,6 +83,7 @@ class Coco(ImageFileSource, HubSource):
         }
         at = Repository(repository, revision, config)
         super().__init__(at, columns, splits, texts_per_image, streaming)
+        self.allow_outside = allow_outside
         self.images = Path(images)
         self.folder_column = folder_column
         self.file_column = file_column

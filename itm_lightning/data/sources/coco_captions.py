@@ -11,10 +11,10 @@ from typing import Any
 
 from typing_extensions import override
 
+from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Box, Record
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import read_json
-from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -77,11 +77,14 @@ class CocoObjects:
                     name = names[thing["category_id"]]
                     box = Box(name, left, top, left + width, top + height)
                     boxes[thing["image_id"]].append(box)
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(
                     f"{path} is no instances JSON of COCO: an entry lacks {error}"
                 ) from error
         return all_names, boxes
+
+
+_TEST = "annotations/captions_test2017.json"
 
 
 def _names(paths: Sequence[Path]) -> str:
@@ -92,21 +95,25 @@ def _names(paths: Sequence[Path]) -> str:
 class CocoCaptions(ImageFileSource):
     """COCO (Lin et al. 2014; Chen et al. 2015): official ``captions_*.json`` and image folders.
 
-    The defaults fit the archives of COCO 2017, unpacked side by side; its test captions are not
-    public. For the splits of the retrieval papers take :class:`Karpathy` or :class:`Coco` instead.
+    The defaults fit the archives of COCO 2017, unpacked side by side. Its test captions are not
+    public: where ``annotations/captions_test2017.json`` is missing, there is no test split. For the
+    splits of the retrieval papers take :class:`Karpathy` or :class:`Coco` instead.
     Image and caption ids are COCO's own.
 
     Args:
         root: the dataset's folder; the paths below are relative to it (or absolute).
         train: ``captions_*.json`` of the train split; ``None`` where there is none.
         val: the same of the val split.
-        test: the same of the test split.
+        test: the same of the test split; by default ``annotations/captions_test2017.json`` if it
+            is there.
         train_images: the folder of the train images.
         val_images: the folder of the val images.
         test_images: the folder of the test images.
         instances: ``instances_*.json``: labels and boxes in COCO's 80 categories.
         texts_per_image: keep only so many first captions of each image; all by default. COCO's
             protocols keep 5.
+        allow_outside: whether image files may lie outside of the dataset's folders: by ``..``,
+            absolute paths or links.
     """
 
     def __init__(
@@ -120,11 +127,15 @@ class CocoCaptions(ImageFileSource):
         test_images: str = "test2017",
         instances: list[str] | None = None,
         texts_per_image: int | None = None,
+        allow_outside: bool = False,
     ) -> None:
         self.root = Path(root)
+        if test is None and (self.root / _TEST).exists():
+            test = _TEST
         self.files = {"train": train, "val": val, "test": test}
         self.folders = {"train": train_images, "val": val_images, "test": test_images}
         self.objects = CocoObjects([self.root / path for path in instances or ()])
+        self.allow_outside = allow_outside
         self.texts_per_image = texts_per_image
         self._records: dict[str, tuple[Record, ...]] = {}
 
@@ -132,6 +143,11 @@ class CocoCaptions(ImageFileSource):
     @override
     def image_folder(self) -> Path:
         return self.root
+
+    @property
+    @override
+    def image_folders(self) -> tuple[Path, ...]:
+        return tuple(self.root / folder for folder in self.folders.values())
 
     @property
     @override
@@ -160,10 +176,12 @@ class CocoCaptions(ImageFileSource):
         content = read_json(path, f"data.source.{split}")
         try:
             texts = _texts(content, path)
-            images = [(image["id"], image["file_name"]) for image in content["images"]]
-        except (KeyError, TypeError) as error:
+            records = [
+                self._record(split, image["id"], image["file_name"], texts)
+                for image in content["images"]
+            ]
+        except (KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path} is no captions JSON of COCO: it lacks {error}") from error
-        records = (self._record(split, *image, texts) for image in images)
         return well_formed(records, path)
 
     def _record(

@@ -38,12 +38,14 @@ class Flickr30k(HuggingFace):
         seed: int = 0,
         *,
         streaming: bool = False,
+        allow_outside: bool = False,
     ) -> None:
         super().__init__(
             *(repository, revision, config),
             *(image_column, text_column, id_column, text_id_column, split_column),
             *(splits, texts_per_image, seed),
             streaming=streaming,
+            allow_outside=allow_outside,
         )
 
 

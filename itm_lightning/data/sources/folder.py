@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
+from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import (
@@ -22,7 +24,6 @@ from itm_lightning.data.sources.tables import (
     cell,
     numbered_rows,
 )
-from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -53,6 +54,8 @@ class Folder(ImageFileSource):
         splits: which names count as ``train``, ``val`` and ``test``, in place of the usual ones
             (``{"test": ["evaluation"]}``).
         texts_per_image: keep only so many first captions of each image; all by default.
+        allow_outside: whether image files may lie outside of the dataset's folders: by ``..``,
+            absolute paths or links.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Folder(ImageFileSource):
         split_column: str = "split",
         splits: dict[str, list[str]] | None = None,
         texts_per_image: int | None = None,
+        allow_outside: bool = False,
     ) -> None:
         self.root = Path(root)
         self.metadata = metadata
@@ -71,6 +75,7 @@ class Folder(ImageFileSource):
         self.text_column = text_column
         self.split_column = split_column
         self.splits = SplitNames(splits)
+        self.allow_outside = allow_outside
         self.texts_per_image = texts_per_image
 
     @property
@@ -90,7 +95,7 @@ class Folder(ImageFileSource):
     @functools.cached_property
     def _records(self) -> dict[str, tuple[Record, ...]]:
         images = self._images()
-        self.splits.check((image.split for image in images.values()), self.listing)
+        self.splits.check(Counter(image.split for image in images.values()), self.listing)
         text_ids = itertools.count()
         records: dict[str, list[Record]] = {split: [] for split in USUAL}
         for number, (location, image) in enumerate(images.items()):
@@ -109,7 +114,12 @@ class Folder(ImageFileSource):
             for where, row in numbered_rows(table):
                 file = cell(row, self.file_column, "data.source.file_column", where)
                 texts = cell(row, self.text_column, "data.source.text_column", where)
-                location = (folder / str(file)).as_posix()
+                if not isinstance(file, str) or not file:
+                    raise InputError(
+                        f"{where} has {file!r} in column {self.file_column!r} "
+                        "(data.source.file_column), no file name"
+                    )
+                location = (folder / file).as_posix()
                 split = self._split(row, location, where)
                 image = images.setdefault(location, _ImageEntry(split))
                 if image.split != split:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import functools
 import itertools
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, cast
 
 from typing_extensions import override
 
+from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import SPLITS, ImageSource, Record
 from itm_lightning.data.sources.hub_tables import HubTable, Repository, StoredTable, StreamedTable
 from itm_lightning.data.sources.tables import Row, SplitNames, as_texts, no_column
-from itm_lightning.data.validation import well_formed
 from itm_lightning.errors import InputError
 
 Columns = dict[str, str | list[str] | None]
@@ -99,13 +100,14 @@ class HubSource(ImageSource):
         hub_splits = self.table.splits()
         column = cast("str | None", self.columns["split_column"])
         if column is None:
-            self.splits.check(hub_splits, self._name)
+            sizes = {name: self.table.size(name) for name in hub_splits}
+            self.splits.check(sizes, self._name, may_have_others=True)
             names = [name for name in hub_splits if name in self.splits[split]]
             return {split: [image for name in names for image in self.located(name)]}
         images = [image for name in hub_splits for image in self.located(name)]
-        self.splits.check((rows[0][column] for _, rows in images), self._name)
+        self.splits.check(Counter(str(rows[0][column]) for _, rows in images), self._name)
         return {
-            name: [image for image in images if image[1][0][column] in self.splits[name]]
+            name: [image for image in images if str(image[1][0][column]) in self.splits[name]]
             for name in SPLITS
         }
 
@@ -118,10 +120,10 @@ class HubSource(ImageSource):
         self, position: int, location: str, rows: Sequence[Row], text_ids: Iterator[int]
     ) -> Record:
         texts: list[str] = []
-        ids: list[int] = []
+        ids: list[Any] = []
         for row in rows:
             new = [t for c in _listed(self.columns["text_column"]) for t in as_texts(row[c])]
-            own = self._whole_numbers(row, "text_id_column", location)
+            own = self._ids(row, "text_id_column")
             if own is None:
                 own = list(itertools.islice(text_ids, len(new)))
             if len(own) != len(new):
@@ -132,23 +134,16 @@ class HubSource(ImageSource):
             texts += new
             ids += own
         kept = slice(self.texts_per_image)
-        image_ids = self._whole_numbers(rows[0], "id_column", location) or [position]
+        image_ids = self._ids(rows[0], "id_column") or [position]
         record = Record(image_ids[0], tuple(texts[kept]), tuple(ids[kept]), location)
         return self.completed(record, rows[0])
 
-    def _whole_numbers(self, row: Row, flag: str, location: str) -> list[int] | None:
-        """The cell's number or numbers, which may be text; ``None`` where there is no column."""
+    def _ids(self, row: Row, flag: str) -> list[Any] | None:
+        """The cell's id or ids, which :func:`well_formed` checks; ``None`` without a column."""
         column = cast("str | None", self.columns[flag])
         if column is None:
             return None
-        value: Any = row[column]
-        try:
-            return [int(number) for number in (value if isinstance(value, list) else [value])]
-        except (TypeError, ValueError):
-            raise InputError(
-                f"row {location} of {self._name} has {value!r} in column {column!r}, no whole "
-                f"number: set data.source.{flag} to null to number them"
-            ) from None
+        return row[column] if isinstance(row[column], list) else [row[column]]
 
 
 def _listed(columns: str | list[str] | None) -> list[str]:

@@ -74,6 +74,10 @@ class HubTable(ABC):
         """The names of the Hub splits."""
 
     @abstractmethod
+    def size(self, split: str) -> int:
+        """The number of rows of a Hub split."""
+
+    @abstractmethod
     def kinds(self, split: str) -> dict[str, str]:
         """What each column holds, by its name: ``image``, ``text`` (or lists of it), ``other``."""
 
@@ -112,6 +116,10 @@ class StoredTable(HubTable):
     @override
     def splits(self) -> list[str]:
         return list(self._splits)
+
+    @override
+    def size(self, split: str) -> int:
+        return len(self._splits[split])
 
     @override
     def kinds(self, split: str) -> dict[str, str]:
@@ -222,6 +230,10 @@ class StreamedTable(HubTable):
     @override
     def splits(self) -> list[str]:
         return list(self._files)
+
+    @override
+    def size(self, split: str) -> int:
+        return sum(group.n_rows for group in self._groups[split])
 
     @override
     def kinds(self, split: str) -> dict[str, str]:

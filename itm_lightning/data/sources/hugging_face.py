@@ -6,6 +6,7 @@ import random
 import re
 import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -15,9 +16,11 @@ from itm_lightning.data.loading.stream import StreamedSource
 from itm_lightning.data.source import SPLITS, Record
 from itm_lightning.data.sources.hub import Columns, HubSource, Located
 from itm_lightning.data.sources.hub_tables import HubTable, Repository
+from itm_lightning.data.sources.image_files import OUTSIDE
 from itm_lightning.data.sources.tables import SplitNames
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
+from itm_lightning.utils.foreign_files import inside, regular_file
 from itm_lightning.utils.images import check_decodes, image_in, opened
 
 _CAPTION = {"caption", "captions", "text", "texts", "sentence", "sentences", "raw"}
@@ -62,6 +65,8 @@ class HuggingFace(HubSource):
         streaming: read images from the Hub in the order of the rows and keep nothing on disk;
             training shuffles through a buffer. Images are then not checked beforehand. The object
             is a :class:`StreamedHuggingFace`.
+        allow_outside: whether image files that a table names may lie outside of the repository's
+            folder: by ``..``, absolute paths or links.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class HuggingFace(HubSource):
         seed: int = 0,
         *,
         streaming: bool = False,
+        allow_outside: bool = False,
     ) -> None:
         columns: Columns = {
             "image_column": image_column,
@@ -90,6 +96,8 @@ class HuggingFace(HubSource):
         at = Repository(repository, revision, config)
         super().__init__(at, columns, splits, texts_per_image, streaming)
         self.seed = seed
+        self.allow_outside = allow_outside
+        self._names: dict[str, Hashable] = {}
 
     @override
     def found_columns(self, table: HubTable) -> Columns:
@@ -124,6 +132,7 @@ class HuggingFace(HubSource):
         names = self.table.image_names(hub_split, str(self.columns["image_column"]))
         images: dict[Hashable, Located] = {}
         for name, (location, rows) in zip(names, super().located(hub_split), strict=True):
+            self._names[location] = name
             images.setdefault(location if name is None else name, (location, []))[1].extend(rows)
         yield from images.values()
 
@@ -168,14 +177,36 @@ class HuggingFace(HubSource):
         cell: Any = table.cell(split, int(row), str(column))
         if isinstance(cell, dict):
             cell = cell.get("bytes") or cell.get("path")
-        if isinstance(cell, str) and (file := self.repository.folder / cell).is_file():
-            return file.read_bytes()
+        if isinstance(cell, str):
+            return self._file_in(cell, record)
         if not isinstance(cell, bytes):
             raise InputError(
                 f"photo {self._image_name(record)} is missing: column {column!r} "
                 "(data.source.image_column) holds no bytes there, and no name of a file"
             )
         return cell
+
+    def _file_in(self, name: str, record: Record) -> bytes:
+        """The bytes of an image file that the table names."""
+        import datasets
+        import huggingface_hub
+
+        # datasets keeps what it unpacked, and the files of a repository, in its caches
+        folder = self.repository.folder
+        caches = datasets.config.HF_DATASETS_CACHE, huggingface_hub.constants.HF_HUB_CACHE
+        path = folder / name
+        if not self.allow_outside:
+            inside(path, (folder, *map(Path, caches)), "photo", OUTSIDE)
+        try:
+            return regular_file(path, "photo").read_bytes()
+        except FileNotFoundError:
+            raise InputError(
+                f"photo {path} is missing, though {self._image_name(record)} names it"
+            ) from None
+
+    @override
+    def photo_key(self, record: Record) -> Hashable | None:
+        return self._names[record.location]
 
     def _image_name(self, record: Record) -> str:
         return f"{record.location} of {self.repository.name}"
@@ -187,6 +218,10 @@ class StreamedHuggingFace(HuggingFace, StreamedSource):
     @override
     def verify(self, record: Record) -> None:
         """Checks nothing: that would read the whole stream. A bad image stops the run."""
+
+    @override
+    def photo_key(self, record: Record) -> None:
+        """Of nothing: a stream is not read out of its order."""
 
 
 HuggingFace.streamed = StreamedHuggingFace

@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import os
 from abc import abstractmethod
+from collections.abc import Hashable
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image
 from typing_extensions import override
 
-from itm_lightning.data.source import ImageSource, Record
+from itm_lightning.data.source import Box, ImageSource, Record
 from itm_lightning.errors import InputError
-from itm_lightning.utils.images import as_rgb, check_decodes, decoded, opened
+from itm_lightning.utils.foreign_files import inside
+from itm_lightning.utils.images import check_decodes, decoded, opened, upright
+
+OUTSIDE = "move it there, or set data.source.allow_outside: true if you trust the dataset"
 
 
 class ImageFileSource(ImageSource):
     """A dataset of image files: a record's ``location`` is the file's path under a folder."""
 
+    allow_outside = False
+    """Whether a file may lie outside of the folder: by ``..``, an absolute path or a link."""
+
     @property
     @abstractmethod
     def image_folder(self) -> Path:
         """The folder that the records' locations start from."""
+
+    @property
+    def image_folders(self) -> tuple[Path, ...]:
+        """The folders in which files must lie, unless they may lie outside."""
+        return (self.image_folder,)
 
     @property
     @abstractmethod
@@ -29,19 +43,43 @@ class ImageFileSource(ImageSource):
     @override
     def image(self, record: Record) -> Image.Image:
         with self._open(record) as image:
-            return as_rgb(decoded(image, self._path(record)))
+            return decoded(image, self._path(record))
 
     @override
     def verify(self, record: Record) -> None:
         with self._open(record) as image:
             check_decodes(image, self._path(record))
 
+    @override
+    def encoded(self, record: Record) -> bytes:
+        with self._open(record):
+            return self._path(record).read_bytes()
+
+    @override
+    def upright(self, record: Record) -> Record:
+        if not record.boxes:
+            return record
+        with self._open(record) as image:
+            return replace(record, boxes=tuple(_upright(image, box) for box in record.boxes))
+
+    @override
+    def photo_key(self, record: Record) -> Hashable:
+        return os.path.normpath(self._path(record))
+
     def _path(self, record: Record) -> Path:
         return self.image_folder / record.location
 
     def _open(self, record: Record) -> Image.Image:
         path = self._path(record)
+        if not self.allow_outside:
+            inside(path, self.image_folders, "photo", OUTSIDE)
         try:
             return opened(path, path)
         except FileNotFoundError:
             raise InputError(f"photo {path} is missing, though {self.listing} names it") from None
+
+
+def _upright(image: Image.Image, box: Box) -> Box:
+    left, top = upright(image, box.left, box.top)
+    right, bottom = upright(image, box.right, box.bottom)
+    return Box(box.name, min(left, right), min(top, bottom), max(left, right), max(top, bottom))

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
 
+from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.coco_captions import CocoObjects
 from itm_lightning.data.sources.image_files import ImageFileSource
-from itm_lightning.data.sources.tables import USUAL, read_json
-from itm_lightning.data.validation import well_formed
+from itm_lightning.data.sources.tables import USUAL, SplitNames, read_json
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 
@@ -34,6 +35,8 @@ class Karpathy(ImageFileSource):
             protocols keep 5.
         instances: COCO's ``instances_*.json``, relative to ``root`` (or absolute): labels and
             boxes of its images.
+        allow_outside: whether image files may lie outside of the dataset's folders: by ``..``,
+            absolute paths or links.
     """
 
     def __init__(
@@ -43,10 +46,12 @@ class Karpathy(ImageFileSource):
         images: str = "images",
         texts_per_image: int | None = None,
         instances: list[str] | None = None,
+        allow_outside: bool = False,
     ) -> None:
         self.root = Path(root)
         self.annotations = annotations
         self.images = self.root / images
+        self.allow_outside = allow_outside
         self.texts_per_image = texts_per_image
         self.objects = CocoObjects([self.root / path for path in instances or ()])
 
@@ -69,21 +74,25 @@ class Karpathy(ImageFileSource):
     def records(self, split: str) -> Sequence[Record]:
         if not self.images.is_dir():
             raise InputError(f"image folder {self.images} is missing: set data.source.images")
-        wanted = USUAL[split]
         path, entries = self._entries
-        try:
-            found = [self._record(entry) for entry in entries if entry["split"] in wanted]
-        except (KeyError, TypeError) as error:
-            raise InputError(f"{path} is no Karpathy JSON: an image entry lacks {error}") from error
+        wanted = USUAL[split]
+        found = [self._record(n, entry) for n, entry in entries if entry["split"] in wanted]
         return well_formed(found, path)
 
     @functools.cached_property
-    def _entries(self) -> tuple[Path, list[dict[str, Any]]]:
+    def _entries(self) -> tuple[Path, list[tuple[int, dict[str, Any]]]]:
+        """The JSON file, and its images with their places in it."""
         path = self._annotations_path()
-        try:
-            return path, read_json(path, "data.source.annotations")["images"]
-        except (KeyError, TypeError):
-            raise InputError(f"{path} is no Karpathy JSON: it has no list 'images'") from None
+        content = read_json(path, "data.source.annotations")
+        images = content.get("images") if isinstance(content, dict) else None
+        if not isinstance(images, list):
+            raise InputError(f"{path} is no Karpathy JSON: it has no list 'images'")
+        entries = list(enumerate(images))
+        for number, entry in entries:
+            if not isinstance(entry, dict) or not isinstance(entry.get("split"), str):
+                raise InputError(f"{path} is no Karpathy JSON: image {number} lacks 'split'")
+        SplitNames().check(Counter(entry["split"] for entry in images), str(path))
+        return path, entries
 
     def _annotations_path(self) -> Path:
         if self.annotations is not None:
@@ -98,12 +107,19 @@ class Karpathy(ImageFileSource):
             )
         return found[0]
 
-    def _record(self, entry: dict[str, Any]) -> Record:
-        sentences = entry["sentences"][: self.texts_per_image]
-        record = Record(
-            image_id=entry.get("cocoid", entry["imgid"]),  # the id in COCO's other files
-            texts=tuple(sentence["raw"] for sentence in sentences),
-            text_ids=tuple(sentence["sentid"] for sentence in sentences),
-            location=str(Path(entry.get("filepath", "")) / entry["filename"]),
-        )
+    def _record(self, number: int, entry: dict[str, Any]) -> Record:
+        try:
+            sentences = entry["sentences"][: self.texts_per_image]
+            record = Record(
+                # the id in COCO's other files
+                image_id=entry["cocoid"] if "cocoid" in entry else entry["imgid"],
+                texts=tuple(sentence["raw"] for sentence in sentences),
+                text_ids=tuple(sentence["sentid"] for sentence in sentences),
+                location=str(Path(entry.get("filepath", "")) / entry["filename"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{self.listing} is no Karpathy JSON: image {number} "
+                f"({entry.get('filename', 'without a filename')}) lacks {error}"
+            ) from error
         return self.objects.add_to(record, record.image_id)

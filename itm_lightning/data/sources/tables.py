@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from itm_lightning.errors import InputError, one_line
+from itm_lightning.utils.foreign_files import read_text, regular_file
 
 # Karpathy's split of COCO divides the training images into "train" and "restval".
 USUAL = {"train": ("train", "restval"), "val": ("val", "validation", "dev"), "test": ("test",)}
@@ -30,18 +33,40 @@ class SplitNames:
             raise InputError(
                 f"data.source.splits names {', '.join(unknown)}; it takes {', '.join(USUAL)}"
             )
+        self._given = given is not None
         self._names = {**USUAL, **(given or {})}
 
     def __getitem__(self, split: str) -> Sequence[str]:
         return self._names[split]
 
-    def check(self, found: Iterable[str], where: str) -> None:
-        """Raises InputError where none of the names ``found`` in a dataset counts as a split."""
-        found = dict.fromkeys(map(str, found))
-        if found and not any(name in names for names in self._names.values() for name in found):
+    def check(self, counts: Mapping[str, int], where: str, may_have_others: bool = False) -> None:
+        """Checks that every name in a dataset counts as a split, so that no photo is left out.
+
+        Where ``data.source.splits`` is given, a name that it leaves out is meant, and a warning
+        says how many photos are left out.
+
+        Args:
+            counts: how many photos each name has.
+            where: the dataset, for the message.
+            may_have_others: whether further names need no ``data.source.splits`` either.
+
+        Raises:
+            InputError: a name, or every name, counts as no split.
+        """
+        known = {name for names in self._names.values() for name in names}
+        others = [name for name in counts if name not in known]
+        listed = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:10])
+        if others and (len(others) == len(counts) or not (self._given or may_have_others)):
             raise InputError(
-                f"{where} has the splits {', '.join(list(found)[:10])}; "
-                "data.source.splits says which count as train, val and test"
+                f"{where} has the splits {listed}, of which {', '.join(others[:10])} count as "
+                "none of train, val and test: correct them, or say with data.source.splits which "
+                "names count"
+            )
+        if others:
+            warnings.warn(
+                f"{where} has the splits {listed}; {', '.join(others[:10])} are left out, as "
+                "data.source.splits does not name them",
+                stacklevel=2,
             )
 
 
@@ -56,44 +81,88 @@ def read_json(path: Path, flag: str) -> Any:
         InputError: it is missing or no JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        if isinstance(error, FileNotFoundError):
-            raise InputError(f"annotations {path} are missing: set {flag}") from None
-        raise InputError(f"{path} ({flag}) cannot be read: {one_line(error)}") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return json.loads(read_text(path))
+    except FileNotFoundError:
+        raise InputError(f"annotations {path} are missing: set {flag}") from None
+    except InputError:
+        raise
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {one_line(error)}") from error
 
 
 Row = dict[str, Any]
 
 
-def _json_lines(path: Path) -> list[Row]:
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [json.loads(line) for line in lines if line.strip()]
+NumberedRow = tuple[str, Row]
+"""A row with its number and file, as messages say it."""
 
 
-def _csv(path: Path) -> list[Row]:
-    with path.open(
-        encoding="utf-8-sig", newline=""
-    ) as file:  # -sig: spreadsheets write a byte-order mark
-        return list(csv.DictReader(file))
+def _json_lines(path: Path) -> Iterator[NumberedRow]:
+    # not splitlines: strings may hold other separators, such as U+2028
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if line.strip():
+            where = f"row {number} of {path}"
+            try:
+                yield where, json.loads(line)
+            except json.JSONDecodeError as error:
+                what = f"{error.msg} at character {error.pos + 1}"
+                raise InputError(f"{where} is no valid JSON: {what}") from error
+            except (ValueError, RecursionError) as error:
+                raise InputError(f"{where} is no valid JSON: {one_line(error)}") from error
 
 
-def _parquet(path: Path) -> list[Row]:
+def _csv(path: Path) -> Iterator[NumberedRow]:
+    """Rows with a cell for each of the header's."""
+    lines = list(io.StringIO(read_text(path), newline=""))
+    rows = csv.reader(lines, strict=True)
+    header: list[str] = []
+    start = 0  # the line before the row
+    try:
+        for number, cells in enumerate(rows):
+            where = f"row {number} of {path} (line {start + 1})"
+            goes_on, start = lines[start + 1 : rows.line_num], rows.line_num
+            if not header:
+                header = cells
+                if twice := [name for name in header if header.count(name) > 1]:
+                    raise InputError(f"{path} has two columns {twice[0]!r}: rename one")
+                continue
+            # a cell may hold line breaks, but where a quote is lost it holds whole rows
+            if any(line.count(",") >= len(header) - 1 for line in goes_on):
+                raise InputError(f"{where} goes on over what looks like a row: close its quote")
+            if cells and len(cells) != len(header):
+                raise InputError(
+                    f"{where} has {len(cells)} cells, but the header has {len(header)}: put quotes "
+                    "around what holds a comma"
+                )
+            if cells:
+                yield where, dict(zip(header, cells, strict=True))
+    except csv.Error as error:
+        raise InputError(
+            f"the row of {path} in line {start + 1} is no valid CSV ({error}): see to its quotes"
+        ) from error
+
+
+def _parquet(path: Path) -> Iterator[NumberedRow]:
     import pyarrow.parquet as pq
 
-    return pq.read_table(path).to_pylist()
+    try:
+        rows = pq.read_table(regular_file(path, "table")).to_pylist()
+    except (InputError, FileNotFoundError):
+        raise
+    except Exception as error:  # pyarrow's errors have no common base class
+        raise InputError(f"{path} is no valid .parquet table: {one_line(error)}") from error
+    for number, row in enumerate(rows, start=1):
+        yield f"row {number} of {path}", row
 
 
-READERS: dict[str, Callable[[Path], list[Row]]] = {
+READERS: dict[str, Callable[[Path], Iterator[NumberedRow]]] = {
     ".jsonl": _json_lines,
     ".csv": _csv,
     ".parquet": _parquet,
 }
 
 
-def numbered_rows(path: Path) -> Iterator[tuple[str, Row]]:
+def numbered_rows(path: Path) -> Iterator[NumberedRow]:
     """The rows of a table, each with its name for messages.
 
     Raises:
@@ -102,15 +171,12 @@ def numbered_rows(path: Path) -> Iterator[tuple[str, Row]]:
     if path.suffix not in READERS:
         raise InputError(f"{path} is no table: it must end in {', '.join(READERS)}")
     try:
-        rows = READERS[path.suffix](path)
+        for where, row in READERS[path.suffix](path):
+            if not isinstance(row, dict):
+                raise InputError(f"{where} is no JSON object")
+            yield where, row
     except FileNotFoundError:
         raise InputError(f"table {path} is missing: set data.source.metadata") from None
-    except (OSError, ValueError, csv.Error) as error:  # pyarrow's errors are one of the first two
-        raise InputError(f"{path} is no valid {path.suffix} table: {one_line(error)}") from error
-    for number, row in enumerate(rows, start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"row {number} of {path} is no JSON object")
-        yield f"row {number} of {path}", row
 
 
 def cell(row: Row, column: str, flag: str, where: str) -> Any:
@@ -131,6 +197,4 @@ def no_column(where: str, column: str, flag: str, columns: Any) -> str:
 
 def as_texts(value: Any) -> tuple[Any, ...]:
     """The texts in a cell of one or of a list; :func:`well_formed` checks that they are text."""
-    if value is None or isinstance(value, str):
-        return (value,)
-    return tuple(value)
+    return tuple(value) if isinstance(value, list) else (value,)

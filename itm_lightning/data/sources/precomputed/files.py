@@ -10,6 +10,7 @@ from typing import Any
 
 from itm_lightning.data.source import Box, Record
 from itm_lightning.errors import InputError, one_line
+from itm_lightning.utils.foreign_files import read_text
 
 MANIFEST = "manifest.json"
 """What the folder holds and what made it; written last."""
@@ -80,6 +81,9 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
             f"{root / MANIFEST} is of version {manifest.get('version')}, not {VERSION}: "
             "run `lightning extract` again, into another folder"
         )
+    encoder = manifest.get("encoder")
+    if not isinstance(encoder, dict) or not isinstance(manifest.get("class_names"), list):
+        raise InputError(f"{root / MANIFEST} lacks its encoder or class_names: extract it again")
     return manifest
 
 
@@ -90,8 +94,10 @@ def read_json(path: Path) -> dict[str, Any]:
         InputError: there is none.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        value = json.loads(read_text(path))
+    except InputError:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read: {one_line(error)}") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object")
@@ -105,9 +111,9 @@ def read_lines(path: Path) -> list[str]:
         InputError: the file is missing or unreadable, or a line is empty.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}") from error
+        text = read_text(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} cannot be read: there is no such file") from None
     # not splitlines: captions from the web contain other separators
     lines = [line.strip() for line in text.removesuffix("\n").split("\n")] if text else []
     for number, line in enumerate(lines, start=1):
@@ -148,7 +154,7 @@ def read_records(path: Path, prefix: str) -> list[RowRecord]:
     for row, line in enumerate(read_lines(path)):
         try:
             records.append(_record(json.loads(line), prefix, row))
-        except (TypeError, ValueError, AttributeError) as error:
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             raise InputError(f"{path}, line {row + 1} is no record: {one_line(error)}") from error
     return records
 

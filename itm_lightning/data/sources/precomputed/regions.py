@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from itm_lightning.data.sources.precomputed.files import SplitFiles
 from itm_lightning.errors import InputError, one_line
+from itm_lightning.utils.foreign_files import regular_file
 
 Array = NDArray[np.generic]
 
@@ -29,6 +30,7 @@ class Regions:
         self.path = files.regions
         self._regions = _floats(files.regions)
         self._offsets = self._read_offsets(files.offsets)
+        self._boxes_path = files.boxes
         self._boxes = self._read_boxes(files.boxes)
 
     def __len__(self) -> int:
@@ -62,6 +64,23 @@ class Regions:
         """Boxes ``(L, 4)`` of a row."""
         assert self._boxes is not None
         return _writable(self._boxes[self._where(row)])
+
+    def check_finite(self, row: int, name: str) -> None:
+        """Checks the numbers of a row.
+
+        Args:
+            row: its number.
+            name: of its image, for the message.
+
+        Raises:
+            InputError: a region or a box is NaN or infinite.
+        """
+        for path, numbers in ((self.path, self._regions), (self._boxes_path, self._boxes)):
+            if numbers is not None and not np.isfinite(numbers[self._where(row)]).all():
+                raise InputError(
+                    f"{path}: row {row}, of photo {name}, has numbers that are NaN or infinite: "
+                    "compute its regions anew"
+                )
 
     def first_numbers(self, most: int) -> Array:
         """The first ``most`` numbers of each row, ``(N, ≤ most)``, to distinguish images by."""
@@ -117,8 +136,11 @@ def _checked_offsets(path: Path, offsets: Array, total: int) -> NDArray[np.int64
 
 def _floats(path: Path) -> Array:
     array = _mapped(path)
-    if array.dtype.kind != "f":
-        raise InputError(f"{path} holds {array.dtype}, not floating-point numbers")
+    if array.dtype.kind != "f" or array.dtype.itemsize > 8 or not array.dtype.isnative:
+        raise InputError(
+            f"{path} holds {array.dtype}, not floating-point numbers of 16, 32 or 64 bits in "
+            "this machine's byte order: save it with numpy's astype('float32')"
+        )
     return array
 
 
@@ -127,6 +149,8 @@ def _mapped(path: Path) -> Array:
         return np.asarray(_load(path))
     except FileNotFoundError:
         raise InputError(f"{path} is missing") from None
+    except InputError:  # of what is no regular file
+        raise
     except (OSError, ValueError, EOFError) as error:
         size = path.stat().st_size
         raise InputError(
@@ -137,7 +161,7 @@ def _mapped(path: Path) -> Array:
 def _load(path: Path) -> Array:
     """The array in a file, mapped; writable if possible, without changing the file."""
     try:
-        return np.load(path, mmap_mode="c", allow_pickle=False)
+        return np.load(regular_file(path, "file"), mmap_mode="c", allow_pickle=False)
     except OSError as error:
         if error.errno != ENOMEM:  # the system reserves memory for all that could be written
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.data.batch_memory import empty_tensor
+from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Record, RegionSource
 from itm_lightning.data.sources.precomputed.files import (
     RowRecord,
@@ -97,13 +98,20 @@ class Precomputed(RegionSource):
 
     @override
     def verify(self, record: Record) -> None:
-        """Checks nothing: the files' shapes were checked when the records were read."""
+        """Checks that the regions, and their boxes, are finite; shapes were checked before."""
+        assert isinstance(record, RowRecord)
+        opened = self._open(record.prefix)
+        opened.check_finite(record.row, record.location)
+
+    @override
+    def photo_key(self, record: Record) -> Hashable:
+        return record.location
 
     @property
     @override
     def made_by(self) -> dict[str, Any] | None:
         manifest = read_manifest(self.root)
-        return None if manifest is None else manifest["encoder"]["fingerprint"]
+        return None if manifest is None else manifest["encoder"].get("fingerprint")
 
     @property
     @override
@@ -123,14 +131,14 @@ class Precomputed(RegionSource):
             return ()
         regions = self._open(files.prefix)
         if not files.records.exists():
-            return tuple(read_scan(files, regions))
+            return well_formed(read_scan(files, regions), files.texts)
         records = read_records(files.records, files.prefix)
         if len(records) != len(regions):
             raise InputError(
                 f"{files.records} has {len(records)} records, but {files.regions.name} has "
                 f"{len(regions)} photos"
             )
-        return tuple(records)
+        return well_formed(records, files.records)
 
     def _files(self, split: str) -> SplitFiles | None:
         """The files of a split; ``None`` where there are none and ``splits`` names none."""

@@ -1,0 +1,87 @@
+"""Reading files that others wrote: regular ones only, in their folder, in UTF-8."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import stat
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from itm_lightning.errors import InputError, one_line
+
+_UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+
+
+def regular_file(path: Path, what: str) -> Path:
+    """The path, if a regular file is there: opening a pipe or a device may wait for ever.
+
+    Args:
+        path: of the file.
+        what: it is, for the message: ``"photo"``.
+
+    Raises:
+        InputError: there is something else, or no file can have such a name.
+        FileNotFoundError: there is nothing.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError) as error:  # ValueError: of a NUL, or half a surrogate pair
+        raise InputError(f"{what} {path} cannot be read: {one_line(error)}") from error
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "a pipe or a device"
+        raise InputError(f"{what} {path} is {kind}: name a file")
+    return path
+
+
+def inside(path: Path, folders: Sequence[Path], what: str, mend: str) -> Path:
+    """The path of a file that a dataset names, if it lies in one of the folders, links followed.
+
+    Args:
+        path: of the file.
+        folders: the dataset's.
+        what: it is, for the message: ``"photo"``.
+        mend: how to allow it, for the message.
+
+    Raises:
+        InputError: the name leads out of them: by ``..``, as an absolute path or by a link.
+    """
+    try:
+        real, roots = os.path.realpath(path), tuple(map(_real, folders))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{what} {path} cannot be read: {one_line(error)}") from error
+    if not real.startswith(roots):
+        raise InputError(f"{what} {path} lies outside of {folders[0]}, in {real}: {mend}")
+    return path
+
+
+@lru_cache
+def _real(folder: Path) -> str:
+    return os.path.join(os.path.realpath(folder), "")
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a byte-order mark.
+
+    Raises:
+        InputError: it is no regular file, cannot be read, or is in another encoding.
+        FileNotFoundError: there is nothing.
+    """
+    try:
+        content = regular_file(path, "file").read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {one_line(error)}") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        kind = "UTF-16" if content.startswith(_UTF_16) else "CP1252"
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line} is not UTF-8 (perhaps {kind}): convert the file, as with "
+            f"iconv -f {kind} -t UTF-8"
+        ) from None
