@@ -14,6 +14,7 @@ import torch
 from typing_extensions import override
 
 from itm_lightning.data import ITMDataModule
+from itm_lightning.data.validation import warn_of_texts
 from itm_lightning.distributed import Processes, ShardedFeatures, all_processes
 from itm_lightning.errors import InputError
 from itm_lightning.metrics import BidirectionalRecall, Gallery
@@ -170,6 +171,7 @@ class RetrievalModule(pl.LightningModule, ABC):
         if stage in ("validate", "test"):
             split = "val" if stage == "validate" else "test"
             self.protocol.check(self.data.ground_truth(split))
+            warn_of_texts(self, self.data.source, self.data.records(split), split)
         elif stage == "fit":
             for split, protocol in (("val", self.protocol_of_epochs), ("test", self.protocol)):
                 if self.data.has_split(split):

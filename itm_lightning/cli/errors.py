@@ -26,7 +26,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException, SI
 from typing_extensions import override
 
 from itm_lightning.cli.processes import is_first
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, printable
 from itm_lightning.registry import KINDS, unknown_part
 from itm_lightning.utils.text_files import parse_yaml
 
@@ -162,7 +162,7 @@ def print_bad_input(error: Exception) -> None:
     """
     if not is_first():
         time.sleep(_SECONDS_OF_FIRST)
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    print(f"error: {printable(str(error))}", file=sys.stderr, flush=True)
 
 
 class FailureCallback(Callback):

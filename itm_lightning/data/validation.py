@@ -9,11 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import torch
+from torch import nn
 
-from itm_lightning.data.source import SPLITS, Record, RegionSource, Source
-from itm_lightning.encoders.base import ImageEncoder
+from itm_lightning.data.source import SPLITS, Record, RegionSource, Source, VectorSource
+from itm_lightning.encoders.base import ImageEncoder, TextEncoder
 from itm_lightning.errors import InputError
 from itm_lightning.utils.progress_bars import progress_bar
+
+_ASKED = 500  # captions of a split, evenly spread over it, that tell the share of unknown words
+_MANY = 0.3  # of the words; 0.05 are usual
 
 
 def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[Record]:
@@ -101,6 +105,40 @@ def _checked_images(
             delay=2,
         )
         return list(found)
+
+
+def warn_of_texts(module: nn.Module, source: Source, records: Sequence[Record], split: str) -> None:
+    """Warns where a text encoder cuts texts of a split, or does not know many of their words.
+
+    Args:
+        module: has the text encoders; an ensemble has several.
+        source: of the records.
+        records: of the split.
+        split: its name.
+    """
+    texts = [text for record in records for text in record.texts]
+    if isinstance(source, VectorSource) or not texts:
+        return
+    for encoder in module.modules():
+        if not isinstance(encoder, TextEncoder):
+            continue
+        name = type(encoder).__name__
+        if cut := encoder.count_cut(texts):
+            warnings.warn(
+                f"{name} cuts {cut} of {len(texts)} captions of split {split!r}: they are longer "
+                "than its max_length",
+                stacklevel=2,
+            )
+        if encoder.unknown_id is None:
+            continue
+        ids, mask = encoder.token_ids(texts[:: -(-len(texts) // _ASKED)])
+        unknown = (ids == encoder.unknown_id)[mask].float().mean().item()
+        if unknown > _MANY:
+            warnings.warn(
+                f"{name} does not know {unknown:.0%} of the words of split {split!r}: their scores "
+                "mean little; train on captions in their language and style",
+                stacklevel=2,
+            )
 
 
 def check_encoder(source: Source, encoder: ImageEncoder) -> None:

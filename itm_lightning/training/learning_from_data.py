@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
-
 from torch import nn
 
 from itm_lightning.data import ITMDataModule, Source, VectorSource
+from itm_lightning.data.validation import warn_of_texts
 from itm_lightning.encoders import ImageVectors, TextEncoder, TextVectors
 from itm_lightning.errors import InputError
 from itm_lightning.objectives.base import Objective
 from itm_lightning.part import UsesLabels
 from itm_lightning.registry import list_overriding
 from itm_lightning.types import Features
-
-_ASKED = 500  # captions of a split, evenly spread over it, that tell the share of unknown words
-_MANY = 0.3  # of the words; 0.05 are usual
 
 
 def learn_from_data(module: nn.Module, data: ITMDataModule) -> None:
@@ -53,29 +49,9 @@ def learn_from_data(module: nn.Module, data: ITMDataModule) -> None:
             part.learn_statistics(vectors)
         if isinstance(part, (TextEncoder, Objective)) and isinstance(texts, list):
             part.learn_vocabulary(texts)
-
-
-def warn_of_texts(module: nn.Module, data: ITMDataModule, split: str) -> None:
-    """Warns where a text encoder cuts texts of a split, or does not know many of their words."""
-    texts = [text for record in data.records(split) for text in record.texts]
-    for encoder in module.modules():
-        if not isinstance(encoder, TextEncoder) or isinstance(data.source, VectorSource):
-            continue
-        name = type(encoder).__name__
-        if cut := encoder.count_cut(texts):
-            warnings.warn(
-                f"{name} cuts {cut} of {len(texts)} captions of split {split!r}: they are longer "
-                "than its max_length",
-                stacklevel=2,
-            )
-        ids, mask = encoder.token_ids(texts[:: -(-len(texts) // _ASKED)])
-        unknown = (ids == encoder.unknown_id)[mask].float().mean().item()
-        if unknown > _MANY:
-            warnings.warn(
-                f"{name} does not know {unknown:.0%} of the words of split {split!r}: their scores "
-                "mean little; train on captions in their language and style",
-                stacklevel=2,
-            )
+    for split in ("train", "val"):
+        if data.has_split(split):
+            warn_of_texts(module, source, data.records(split), split)
 
 
 def _check_classes(part: UsesLabels, source: Source) -> None:

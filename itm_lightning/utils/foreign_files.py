@@ -1,8 +1,7 @@
-"""Reading files that others wrote: regular ones only, in their folder, in UTF-8."""
+"""Files that a dataset names: regular ones only, and in its folder."""
 
 from __future__ import annotations
 
-import codecs
 import os
 import stat
 from collections.abc import Sequence
@@ -10,8 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from itm_lightning.errors import InputError, one_line
-
-_UTF_16 = codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE
+from itm_lightning.utils.text_files import read_utf8
 
 
 def regular_file(path: Path, what: str) -> Path:
@@ -70,18 +68,4 @@ def read_text(path: Path) -> str:
         InputError: it is no regular file, cannot be read, or is in another encoding.
         FileNotFoundError: there is nothing.
     """
-    try:
-        content = regular_file(path, "file").read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}") from error
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        kind = "UTF-16" if content.startswith(_UTF_16) else "CP1252"
-        line = content.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{path}, line {line} is not UTF-8 (perhaps {kind}): convert the file, as with "
-            f"iconv -f {kind} -t UTF-8"
-        ) from None
+    return read_utf8(regular_file(path, "file"))

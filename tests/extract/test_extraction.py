@@ -196,7 +196,7 @@ def test_a_split_can_be_added(tmp_path, encoder, source):
 def test_a_half_done_split_is_not_left_behind(tmp_path, encoder, source, monkeypatch):
     half_done(tmp_path, encoder, source, monkeypatch)
     with pytest.raises(InputError, match=r"is half done: finish it with --splits"):
-        run(tmp_path, encoder, source, splits=("test",))
+        run(tmp_path, encoder, source, splits=("train",))
 
 
 @pytest.mark.parametrize("complete", [True, False], ids=["complete", "half done"])
@@ -223,7 +223,7 @@ def test_a_replaced_photo_is_noticed(tmp_path, encoder, complete, monkeypatch):
 def test_an_unreadable_progress_is_noticed(tmp_path, encoder, source, monkeypatch, content):
     half_done(tmp_path, encoder, source, monkeypatch)
     (tmp_path / "progress.json").write_text(content, encoding="latin-1")
-    with pytest.raises(InputError, match=r"progress\.json "):
+    with pytest.raises(InputError, match=r"progress\.json"):
         run(tmp_path, encoder, source)
 
 
@@ -276,12 +276,6 @@ def test_numbers_too_large_for_half_precision_are_refused(tmp_path, source):
     with pytest.raises(InputError, match="do not fit into float16: set --dtype float32"):
         run(tmp_path / "half", Strips(scale=1e6), source)
     run(tmp_path / "full", Strips(scale=1e6), source, dtype="float32")
-
-
-def test_a_disk_too_small_is_refused(tmp_path, encoder, source, monkeypatch):
-    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: type("", (), {"free": 1000}))
-    with pytest.raises(InputError, match=r"needs 0\.0 GB, and 0\.0 GB are free"):
-        run(tmp_path / "out", encoder, source)
 
 
 def test_trainable_trunks_are_extracted_in_evaluation_mode(tmp_path, source):
