@@ -206,7 +206,7 @@ def cut(root):
         (lambda root: (root / "train_caps.txt").unlink(), ["train_caps.txt"]),
         (
             lambda root: (root / "train_caps.txt").write_bytes(b"\xff\xfe\n" * 15),
-            ["train_caps.txt cannot be read"],
+            ["train_caps.txt, line 1: this is not UTF-8"],
         ),
         (lambda root: (root / "train_ims.npy").unlink(), ["train_ims.npy is missing"]),
         (cut, ["train_ims.npy (300 bytes) is truncated"]),
