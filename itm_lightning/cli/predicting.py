@@ -12,6 +12,7 @@ from jsonargparse import ArgumentParser
 from itm_lightning.data import ITMDataModule
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import OwnQueries, RetrievalModule
+from itm_lightning.utils.foreign_files import read_text
 
 _UNSET = {"split": None, "k": 10, "images": None, "texts": None}
 
@@ -96,7 +97,8 @@ def _lines(item: str) -> list[str]:
     if not item.endswith(".txt"):
         return [item]
     try:
-        lines = Path(item).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"--predict.texts: {item} cannot be read as text: {error}") from error
-    return [line for line in lines if line.strip()]
+        text = read_text(Path(item))
+    except FileNotFoundError:
+        raise InputError(f"--predict.texts: there is no file {item}") from None
+    # not splitlines: texts may hold other separators, such as U+2028
+    return [line.strip() for line in text.split("\n") if line.strip()]

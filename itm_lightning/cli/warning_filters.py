@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from itm_lightning.errors import printable
 
 _WARNINGS = (
     r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
@@ -29,8 +34,24 @@ _LOG_LINES = {
 }
 
 
+@dataclass(frozen=True)
+class _Printable:
+    """Formats a warning without the control characters of a dataset's names and captions.
+
+    Attributes:
+        format: of the warnings module, or of Lightning.
+    """
+
+    format: Callable[..., str]
+
+    def __call__(self, message: Warning | str, *args: Any, **kwargs: Any) -> str:
+        return self.format(printable(str(message)), *args, **kwargs)
+
+
 def filter_warnings() -> None:
-    """Filters these warnings and lines of the log; all others come through."""
+    """Filters these warnings and lines of the log; all others come through, printable."""
+    if not isinstance(warnings.formatwarning, _Printable):
+        warnings.formatwarning = _Printable(warnings.formatwarning)
     for message in _WARNINGS:
         warnings.filterwarnings("ignore", message)
     for logger in _LOG_LINES:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import re
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from itm_lightning.compare.measurements import Measurement
 from itm_lightning.compare.runs import Variant, class_name
 from itm_lightning.compare.significance import Difference
+from itm_lightning.errors import printable
 
 SCORES = (
     *(f"{way}_R@{k}" for way in ("i2t", "t2i") for k in (1, 5, 10)),
@@ -107,7 +110,8 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], differences: Sequence[Differe
     lines = _lines(rows, [*own, *filter(_HUB.match, every)])
     if explained := list(filter(_EXPLANATION.match, every)):
         lines += ["", *_lines(rows, explained)]
-    lines += [f"\n{row['label']} failed: {row['error']}" for row in rows if row["error"]]
+    failed = [f"{row['label']} failed: {row['error']}" for row in rows if row["error"]]
+    lines += [f"\n{_without_markup(text)}" for text in failed]
     if differences:
         heads = ["", "score", "difference", "95 %", "p (Holm)", "wins", "losses"]
         lines += ["", _line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
@@ -125,12 +129,14 @@ def _lines(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[st
 def to_print(rows: Sequence[Mapping[str, Any]], title: str) -> Table:
     """The columns that one looks at first, for a terminal."""
     columns = [key for key in _PRINTED if any(row.get(key) is not None for row in rows)]
-    table = Table(title=title)
+    table = Table(title=escape(printable(title)))
     table.add_column("")
     for head in ("seeds", *(_HEADS[key] for key in columns)):
         table.add_column(head, justify="right")
     for row in rows:
-        table.add_row(row["label"], _seeds(row), *(_cell(row, key) for key in columns))
+        table.add_row(
+            escape(printable(row["label"])), _seeds(row), *(_cell(row, key) for key in columns)
+        )
     return table
 
 
@@ -161,4 +167,9 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    return f"| {' | '.join(map(_without_markup, cells))} |"
+
+
+def _without_markup(text: str) -> str:
+    """Names and messages as they are, where Markdown would read HTML, links or cells in them."""
+    return re.sub(r"\||(?<=\])\(", r"\\\g<0>", html.escape(printable(text), quote=False))

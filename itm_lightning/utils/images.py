@@ -21,6 +21,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "PPM")
 # libjpeg decodes to an eighth of the size without most of the arithmetic, but reads every byte.
 _DRAFT_SIZE = (32, 32)
 
+_MOST_SHORT_EDGES = 200  # that a photo may be long
+
 _ORIENTATION = 0x0112  # the EXIF tag
 _PLAIN = {"RGB", "L"}  # modes that a check need not convert: it cannot fail
 
@@ -57,7 +59,11 @@ def opened(file: Path | bytes, name: object) -> Image.Image:
     """
     with _decoding(name):
         source = io.BytesIO(file) if isinstance(file, bytes) else regular_file(file, "photo")
-        return Image.open(source, formats=_formats())
+        image = Image.open(source, formats=_formats())
+        short, long = sorted(image.size)
+        if long > _MOST_SHORT_EDGES * short:  # resized by its short edge, it would fill the memory
+            raise ValueError(f"{image.width}×{image.height} pixels are too narrow")
+        return image
 
 
 def decoded(image: Image.Image, name: object) -> Image.Image:

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from itm_lightning.data.loading.decoding import DecodedImages
 from itm_lightning.data.loading.samples import ImageDataset, SeededDataset, SeededRows
 from itm_lightning.data.source import Record
+from itm_lightning.errors import InputError
 from itm_lightning.types import Features
 from itm_lightning.utils.progress_bars import progress_bar
 from itm_lightning.utils.seeds import seed_of
@@ -68,6 +69,9 @@ def frozen_tokens(
 
     Returns:
         The tokens, on the CPU.
+
+    Raises:
+        InputError: a token is NaN or does not fit into float16.
     """
     dataset = ImageDataset([record for record in records for _ in range(views)], images)
     batch_size = _CPU_BATCH if device.type == "cpu" else _BATCH
@@ -88,6 +92,13 @@ def frozen_tokens(
     with progress_bar(total=len(dataset), desc=title, unit="photo") as progress:
         for pixels in loader:
             part = trunk(pixels.to(device)).to("cpu", torch.float16)
+            if not part.isfinite().all():
+                row = start + int((~part.isfinite()).flatten(1).any(dim=1).nonzero()[0])
+                raise InputError(
+                    f"the trunk's tokens of photo {dataset.records[row].location} are NaN, or too "
+                    "large for float16: see to its weights, or set "
+                    "model.image_encoder.trainable: true"
+                )
             if tokens is None:
                 tokens = torch.empty((len(dataset), *part.shape[1:]), dtype=torch.float16)
             tokens[start : start + len(part)] = part

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing_extensions import override
 from itm_lightning.data.source import SPLITS, Choice, Record, VectorSource
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.registry import register
+from itm_lightning.utils.foreign_files import regular_file
 
 Array = NDArray[Any]
 _SIDES = ("image", "text", "label")
@@ -171,11 +171,14 @@ def _file_of(root: Path) -> Path:
 def _arrays_of(path: Path) -> dict[str, Array]:
     """Every array of the file; objects, which could run code, are refused."""
     try:
+        regular_file(path, "file")
         if path.suffix == ".mat":
             return {k: v for k, v in _read_mat(path).items() if not k.startswith("__")}
         with np.load(path, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (OSError, ValueError, NotImplementedError, EOFError, zipfile.BadZipFile) as error:
+    except InputError:
+        raise
+    except Exception as error:  # of many types: zip, zlib, NumPy's and SciPy's own
         raise InputError(f"{path} cannot be read ({one_line(error)}): write it anew") from error
 
 

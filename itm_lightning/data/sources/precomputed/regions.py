@@ -151,7 +151,7 @@ def _mapped(path: Path) -> Array:
         raise InputError(f"{path} is missing") from None
     except InputError:  # of what is no regular file
         raise
-    except (OSError, ValueError, EOFError) as error:
+    except Exception as error:  # of a header, NumPy raises what comes to hand
         size = path.stat().st_size
         raise InputError(
             f"{path} ({size} bytes) is truncated or no .npy file: {one_line(error)}"
