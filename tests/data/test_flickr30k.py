@@ -162,7 +162,7 @@ def test_splits_of_other_names_are_listed(tmp_path, rows, streaming):
         row["split"] = "everything"
     hub = source(tmp_path / "d", rows, streaming=streaming)
     with pytest.raises(
-        InputError, match=r"has the splits everything \(32\), .*data\.source\.splits"
+        InputError, match=r"has the splits 'everything' \(32\), .*data\.source\.splits"
     ):
         hub.records("train")
 

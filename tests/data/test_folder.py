@@ -59,7 +59,7 @@ def test_other_names_of_splits(tmp_path):
             "file_name,caption\na.jpg,one\n",
             r"row 1 of .* says no split: .*data\.source\.split_colu",
         ),
-        ("file_name,caption\nx/a.jpg,one\n", r"has the splits x \(1\), .* data\.source\.splits"),
+        ("file_name,caption\nx/a.jpg,one\n", r"has the splits 'x' \(1\), .* data\.source\.splits"),
         ("file_name,caption\ntest/a.jpg,\n", r"caption 1 of photo test/a\.jpg in .* is empty"),
         (
             "file_name,caption,split\na.jpg,one,train\na.jpg,two,val\n",

@@ -55,16 +55,17 @@ class SplitNames:
         """
         known = {name for names in self._names.values() for name in names}
         others = [name for name in counts if name not in known]
-        listed = ", ".join(f"{name} ({count})" for name, count in list(counts.items())[:10])
+        listed = ", ".join(f"{name!r} ({count})" for name, count in list(counts.items())[:10])
+        named = ", ".join(map(repr, others[:10]))
         if others and (len(others) == len(counts) or not (self._given or may_have_others)):
             raise InputError(
-                f"{where} has the splits {listed}, of which {', '.join(others[:10])} count as "
+                f"{where} has the splits {listed}, of which {named} count as "
                 "none of train, val and test: correct them, or say with data.source.splits which "
                 "names count"
             )
         if others:
             warnings.warn(
-                f"{where} has the splits {listed}; {', '.join(others[:10])} are left out, as "
+                f"{where} has the splits {listed}; {named} are left out, as "
                 "data.source.splits does not name them",
                 stacklevel=2,
             )
