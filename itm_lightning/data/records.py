@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -112,22 +113,23 @@ def check_disjoint(source: Source) -> None:
     Raises:
         InputError: one is; the message names it and the splits.
     """
-    seen: dict[Hashable, tuple[str, Record]] = {}
+    seen: dict[Hashable, list[tuple[str, Record]]] = defaultdict(list)
     for split in SPLITS:
         try:
             records = source.records(split)
         except InputError:  # whoever needs the split says so
             continue
         for record in records:
-            name = source.photo_key(record) if record.texts else None
-            if name is None:
+            key = source.photo_key(record) if record.texts else None
+            if key is None:
                 continue
-            other, first = seen.setdefault(name, (split, record))
-            if other != split and source.are_same(first, record):
-                raise InputError(
-                    f"photo {record.location} of {type(source).__name__} is in split {other} "
-                    f"(as {first.location}) and in split {split}: keep it in one of them"
-                )
+            for other, first in seen[key]:
+                if other != split and source.are_same(first, record):
+                    raise InputError(
+                        f"photo {record.location} of {type(source).__name__} is in split {other} "
+                        f"(as {first.location}) and in split {split}: keep it in one of them"
+                    )
+            seen[key].append((split, record))
 
 
 def _shown(value: Any, most: int = 60) -> str:

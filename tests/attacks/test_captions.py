@@ -4,14 +4,24 @@ import io
 import json
 import os
 import random
+import warnings
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from itm_lightning.data import CocoCaptions, Folder, HuggingFace, ITMDataModule, Karpathy
+from itm_lightning.data import (
+    CocoCaptions,
+    Folder,
+    HuggingFace,
+    ITMDataModule,
+    Karpathy,
+    Record,
+    Scenes,
+)
 from itm_lightning.data.records import check_disjoint
+from itm_lightning.data.validation import warn_of_texts
 from itm_lightning.encoders import RecurrentText
 from itm_lightning.encoders.vocabulary import split_treebank, split_words
 from itm_lightning.errors import InputError
@@ -346,6 +356,21 @@ def test_a_caption_of_a_megabyte_is_cut():
     assert encoder(texts).tokens.shape[1] == 20
     assert [len(words) for words in encoder.words(texts)] == [20, 2, 20]
     assert encoder.count_cut(texts) == 1
+
+
+def test_captions_that_are_cut_or_unknown_are_counted():
+    encoder = RecurrentText(hidden=4, word_dim=4, max_length=3)
+    encoder.learn_vocabulary(["a dog runs", "a cat"])
+    german = [Record(k, ("ein Hund rennt schnell",), (k,), "a") for k in range(4)]
+    source = Scenes()
+    with pytest.warns(UserWarning, match="RecurrentText") as warned:
+        warn_of_texts(encoder, source, german, "test")
+    first, second = (str(each.message) for each in warned)
+    assert first.startswith("RecurrentText cuts 4 of 4 captions of split 'test'")
+    assert second.startswith("RecurrentText does not know 100% of the words of split 'test'")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_texts(encoder, source, [Record(0, ("a cat runs",), (0,), "a")], "test")
 
 
 # -- whatever the file is ---------------------------------------------------------------------

@@ -1,14 +1,16 @@
 """Precomputed reads SCAN's files, refuses what does not fit, and maps what it reads."""
 
 import json
+import os
 import pickle
 
 import numpy as np
 import pytest
 import torch
 
-from itm_lightning.data import Box, Precomputed, Record
+from itm_lightning.data import Box, ITMDataModule, Precomputed, Record
 from itm_lightning.data.loading.loaders import Loading, evaluation_loader
+from itm_lightning.data.records import check_disjoint
 from itm_lightning.data.sources.precomputed.files import to_line
 from itm_lightning.errors import InputError
 
@@ -302,3 +304,45 @@ def test_a_batch_of_rows_is_what_they_are_one_by_one(workers, tmp_path):
     assert batch.images.mask.all()
     batch.images.tokens.zero_()  # the file stays as it is
     assert torch.equal(source.batch(records[:1]).tokens[0], torch.from_numpy(regions[3]))
+
+
+@pytest.mark.parametrize("where", ["a region", "a box"])
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_numbers_that_are_not_finite_are_found_before_the_training(tmp_path, where, split):
+    for each in ("train", "val", "test"):
+        regions, boxes = made_up(3, 4, 6), made_up(3, 4, 4)
+        if each == split:
+            (regions if where == "a region" else boxes)[1, 3, 2] = np.nan
+        write(tmp_path, each, regions, texts_of(3), ids=["a.jpg", "b.jpg", "c.jpg"], boxes=boxes)
+    data = ITMDataModule(Precomputed(str(tmp_path)))
+    with pytest.raises(InputError, match=rf"{split}_\w+\.npy: row 1, of photo b\.jpg, has .* NaN"):
+        data.records(split)
+    with pytest.warns(UserWarning, match="skipped 1 bad of 3"):
+        kept = ITMDataModule(Precomputed(str(tmp_path)), on_bad_image="skip").records(split)
+    assert [record.location for record in kept] == ["a.jpg", "c.jpg"]
+
+
+@pytest.mark.parametrize("dtype", [">f4", ">f2", np.longdouble, np.int64, np.complex64])
+def test_numbers_that_torch_cannot_read_are_named(tmp_path, dtype):
+    write(tmp_path, "train", made_up(3, 4, 6).astype(dtype), texts_of(3))
+    with pytest.raises(InputError, match=r"train_ims\.npy holds .* astype\('float32'\)"):
+        Precomputed(str(tmp_path)).records("train")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("name", ["train_ims.npy", "train_caps.txt"])
+def test_pipes_are_no_files_of_regions(tmp_path, name):
+    write(tmp_path, "train", made_up(3, 4, 6), texts_of(3))
+    (tmp_path / name).unlink()
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(InputError, match=rf"{name} is a pipe or a device"):
+        Precomputed(str(tmp_path)).records("train")
+
+
+def test_one_photo_in_two_splits_is_told_by_its_regions(tmp_path):
+    write(tmp_path, "train", made_up(3, 4, 6), texts_of(3), ids=[0, 1, 2])
+    write(tmp_path, "val", made_up(3, 4, 6, seed=1), texts_of(3), ids=[0, 1, 2])
+    check_disjoint(Precomputed(str(tmp_path)))  # each split counts its own
+    write(tmp_path, "test", made_up(3, 4, 6), texts_of(3), ids=[0, 1, 2])
+    with pytest.raises(InputError, match=r"photo 0 of Precomputed is in split train .* split test"):
+        check_disjoint(Precomputed(str(tmp_path)))

@@ -1,5 +1,9 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from itm_lightning.encoders import PretrainedText, PretrainedVision
 from itm_lightning.errors import InputError
@@ -74,6 +78,91 @@ def test_without_image_processor_images_are_imagenets(folders, image, caplog):
     black = encoder.transform(train=False)(image.resize((224, 224)).point(lambda _: 0))
     assert pixels.shape == (3, 224, 224)
     torch.testing.assert_close(encoder.normalise(black)[0, 0, 0], torch.tensor(-0.485 / 0.229))
+
+
+PROCESSORS = {
+    "crop_pct": ("ConvNextImageProcessor", {"size": {"shortest_edge": 32}}),
+    "crop_pct, warped": ("ConvNextImageProcessor", {"size": {"shortest_edge": 384}}),
+    "crop_pct, a share of a half": (
+        "PoolFormerImageProcessor",
+        {"size": {"shortest_edge": 32}, "crop_size": {"height": 32, "width": 32}, "crop_pct": 0.5},
+    ),
+    "do_rescale": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}, "do_rescale": False}),
+    "rescale_factor": (
+        "ViTImageProcessor",
+        {"size": {"height": 32, "width": 32}, "rescale_factor": 1 / 127.5},
+    ),
+    "do_normalize": (
+        "ViTImageProcessor",
+        {"size": {"height": 32, "width": 32}, "do_normalize": False, "rescale_factor": 0.5},
+    ),
+    "do_resize": (
+        "CLIPImageProcessor",
+        {"do_resize": False, "crop_size": {"height": 32, "width": 32}},
+    ),
+    "rescale_offset": (
+        "EfficientNetImageProcessor",
+        {"size": {"height": 32, "width": 32}, "rescale_offset": True, "include_top": False},
+    ),
+    "include_top": ("EfficientNetImageProcessor", {"size": {"height": 32, "width": 32}}),
+    "do_flip_channel_order": (
+        "MobileViTImageProcessor",
+        {"size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}},
+    ),
+}
+NOT_HONOURED = {
+    "max_num_patches": ("Siglip2ImageProcessor", {}),
+    "size": ("DetrImageProcessor", {"do_pad": False}),
+    "do_pad": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}, "do_pad": True}),
+    "do_resize": ("ViTImageProcessor", {"size": {"height": 32, "width": 32}, "do_resize": False}),
+}
+
+
+def seen_by_network(encoder, image):
+    """What reaches the network of an image."""
+    given = []
+    handle = encoder.network.register_forward_pre_hook(
+        lambda module, args, kwargs: given.append(kwargs["pixel_values"]), with_kwargs=True
+    )
+    encoder(encoder.transform(train=False)(image)[None])
+    handle.remove()
+    return given[0][0]
+
+
+@pytest.mark.parametrize("kind", PROCESSORS)
+def test_all_that_an_image_processor_says_is_done(kind, folder_copy):
+    import transformers
+
+    folder = folder_copy("resnet")
+    name, arguments = PROCESSORS[kind]
+    processor = getattr(transformers, name)(**arguments)
+    processor.save_pretrained(folder)
+    smooth = np.add.outer(np.arange(72), np.arange(96))[..., None] * (1.0, 0.6, 0.2)
+    image = Image.fromarray(smooth.astype(np.uint8))
+    expected = processor(image, return_tensors="pt").pixel_values[0]
+    seen = seen_by_network(PretrainedVision(folder).eval(), image)
+    assert seen.shape == expected.shape
+    assert (seen - expected).abs().mean() < 0.02 * (expected.max() - expected.min())
+
+
+@pytest.mark.parametrize("key", NOT_HONOURED)
+def test_what_an_image_processor_says_and_is_not_done_is_named(key, folder_copy):
+    import transformers
+
+    folder = folder_copy("resnet")
+    name, arguments = NOT_HONOURED[key]
+    getattr(transformers, name)(**arguments).save_pretrained(folder)
+    with pytest.raises(InputError, match=f"the image processor's {key}, .* is not supported"):
+        PretrainedVision(folder)
+
+
+@pytest.mark.parametrize("name", ["bert", "clip", "t5"])
+def test_a_folder_without_a_tokeniser_is_refused(name, folder_copy):
+    folder = folder_copy(name)
+    for path in Path(folder).glob("*token*"):
+        path.unlink()
+    with pytest.raises(InputError, match="has no tokeniser"):
+        PretrainedText(folder)
 
 
 @pytest.mark.parametrize("name", TEXT)
