@@ -65,8 +65,11 @@ def _fault_of_text(text: Any) -> str | None:
 def _with_numbers(records: tuple[Record, ...], listing: object) -> tuple[Record, ...]:
     """The records with ids that are whole numbers."""
     images = [(record.image_id, record) for record in records]
+    texts = [(text_id, record) for record in records for text_id in record.text_ids]
+    if all(type(value) is int and -_BEYOND <= value < _BEYOND for value, _ in images + texts):
+        return records
     image_ids = _numbers(images, "image", listing)
-    text_ids = iter(_numbers([(i, r) for r in records for i in r.text_ids], "caption", listing))
+    text_ids = iter(_numbers(texts, "caption", listing))
     return tuple(
         replace(record, image_id=image, text_ids=tuple(islice(text_ids, len(record.text_ids))))
         for record, image in zip(records, image_ids, strict=True)

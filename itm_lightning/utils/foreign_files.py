@@ -48,7 +48,10 @@ def inside(path: Path, folders: Sequence[Path], what: str, mend: str) -> Path:
         InputError: the name leads out of them: by ``..``, as an absolute path or by a link.
     """
     try:
-        real, roots = os.path.realpath(path), tuple(map(_real, folders))
+        parent, name = os.path.split(path)
+        real, roots = _real(parent) + name, tuple(map(_real, folders))
+        if name == ".." or os.path.islink(path):
+            real = os.path.realpath(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{what} {path} cannot be read: {one_line(error)}") from error
     if not real.startswith(roots):
@@ -56,8 +59,12 @@ def inside(path: Path, folders: Sequence[Path], what: str, mend: str) -> Path:
     return path
 
 
-@lru_cache
-def _real(folder: Path) -> str:
+def _real(folder: Path | str) -> str:
+    return _real_of(os.path.join(os.getcwd(), folder))
+
+
+@lru_cache(1000)  # the folders of thousands of photos are few
+def _real_of(folder: str) -> str:
     return os.path.join(os.path.realpath(folder), "")
 
 

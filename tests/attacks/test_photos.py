@@ -224,7 +224,7 @@ LEADING_OUT = {
 
 
 @pytest.mark.parametrize("way", LEADING_OUT)
-def test_a_name_leads_out_of_the_folder_only_where_the_user_allows_it(tmp_path, way):
+def test_a_name_leads_out_of_the_folder_only_where_the_user_allows_it(tmp_path, way, monkeypatch):
     folder, outside = tmp_path / "data", tmp_path / "data-secret"
     (folder / "sub").mkdir(parents=True)
     outside.mkdir()
@@ -234,6 +234,10 @@ def test_a_name_leads_out_of_the_folder_only_where_the_user_allows_it(tmp_path, 
     for read in (source.verify, source.image, source.encoded):
         with pytest.raises(InputError, match=r"lies outside of .*allow_outside: true"):
             read(record)
+    monkeypatch.chdir(folder)
+    relative = Photos(".", [record.location])
+    with pytest.raises(InputError, match="lies outside of"):
+        relative.verify(record)
     source.allow_outside = True
     assert source.image(record).size == (16, 8)
 

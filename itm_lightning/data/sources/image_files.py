@@ -64,7 +64,7 @@ class ImageFileSource(ImageSource):
 
     @override
     def photo_key(self, record: Record) -> Hashable:
-        return os.path.normpath(self._path(record))
+        return os.path.normpath(os.path.join(self.image_folder, record.location))
 
     def _path(self, record: Record) -> Path:
         return self.image_folder / record.location

@@ -52,6 +52,7 @@ class Karpathy(ImageFileSource):
         self.annotations = annotations
         self.images = self.root / images
         self.allow_outside = allow_outside
+        self._records: dict[str, tuple[Record, ...]] = {}
         self.texts_per_image = texts_per_image
         self.objects = CocoObjects([self.root / path for path in instances or ()])
 
@@ -75,9 +76,11 @@ class Karpathy(ImageFileSource):
         if not self.images.is_dir():
             raise InputError(f"image folder {self.images} is missing: set data.source.images")
         path, entries = self._entries
-        wanted = USUAL[split]
-        found = [self._record(n, entry) for n, entry in entries if entry["split"] in wanted]
-        return well_formed(found, path)
+        if split not in self._records:
+            wanted = USUAL[split]
+            found = [self._record(n, entry) for n, entry in entries if entry["split"] in wanted]
+            self._records[split] = well_formed(found, path)
+        return self._records[split]
 
     @functools.cached_property
     def _entries(self) -> tuple[Path, list[tuple[int, dict[str, Any]]]]:
