@@ -1,6 +1,10 @@
 """The one error a user is meant to read."""
 
+from __future__ import annotations
+
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 # Control characters move a terminal's cursor, retitle its window and more; the marks of
 # right-to-left writing reorder what is shown; half a surrogate pair cannot be printed at all.
@@ -32,3 +36,21 @@ def _escape(match: re.Match[str]) -> str:
 def one_line(error: Exception, most: int = 300) -> str:
     """The error's message without line breaks, cut at ``most`` characters; its type if empty."""
     return printable(str(error))[:most] or type(error).__name__
+
+
+@contextmanager
+def refused(what: str) -> Iterator[None]:
+    """Within it, a file's contents are used: whatever they make others' code raise is its fault.
+
+    Args:
+        what: the file and what is wrong with it.
+
+    Raises:
+        InputError: ``what``, and the error's message.
+    """
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(f"{what} ({type(error).__name__}: {one_line(error)})") from error

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor
@@ -23,14 +25,15 @@ from itm_lightning.errors import InputError
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.objectives.base import Objective
-from itm_lightning.objectives.comparison import Comparison, LocalComparison
-from itm_lightning.objectives.distributed_comparison import DistributedComparison
-from itm_lightning.part import from_config, given_extra_states, load_extra_states, skip_pretrained
+from itm_lightning.objectives.comparison import Comparison
+from itm_lightning.objectives.distributed_comparison import comparison_of
+from itm_lightning.part import given_extra_states, load_extra_states
 from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trunks, synchronise
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import ClosedForm, Similarity
-from itm_lightning.training.checkpoint import checked_state, matcher_state
+from itm_lightning.training.checkpoint import add_matcher, checked_state, load_matcher
 from itm_lightning.training.closed_form import ClosedFormFit, prepare_solution
+from itm_lightning.training.divergence import check_loss
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.learning_from_data import learn_from_data
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
@@ -38,8 +41,6 @@ from itm_lightning.training.schedules import with_schedule
 from itm_lightning.training.trainer_rules import check_trainer
 from itm_lightning.training.validation_loss import ValidationLoss
 from itm_lightning.types import Batch, EncodedBatch, Features, Widths
-
-_PARTS = ("image_encoder", "text_encoder", "similarity", "objective")
 
 
 class Matcher(RetrievalModule):
@@ -98,10 +99,9 @@ class Matcher(RetrievalModule):
         super().__init__(Cosine() if similarity is None else similarity)
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
-        for name in ("image_encoder", "text_encoder"):
-            # where a checkpoint is read, an encoder knows its width only from its extra state
-            if name in given_extra_states():
-                getattr(self, name).load_extra_state(given_extra_states()[name])
+        # where a checkpoint is read, an encoder knows its width only from its extra state
+        for name in sorted(given_extra_states().keys() & {"image_encoder", "text_encoder"}):
+            getattr(self, name).load_extra_state(given_extra_states()[name])
         self._arguments: dict[str, Any] = {
             "dim": dim,
             "dropout": dropout,
@@ -177,8 +177,15 @@ class Matcher(RetrievalModule):
 
     # -- the loops ------------------------------------------------------------------------------
 
+    @override
+    def configure_callbacks(self) -> list[pl.Callback]:
+        # here, as callbacks that average weights copy the model before its own setup
+        if self.trainer.state.fn == "fit":
+            learn_from_data(self, self.data)
+        return []
+
     def setup(self, stage: str) -> None:
-        """Learns the vocabulary of the train split; checks everything before any long work."""
+        """Checks everything before any long work."""
         self.data.connect(self.image_encoder, every_pair_once=not self._trains)
         check_trainer(self.trainer, self)
         groups_by_factor(self, self._lr_factors)
@@ -186,9 +193,7 @@ class Matcher(RetrievalModule):
         if stage == "fit":
             self._processes = all_processes()
             if self._gradient_cache is not None:
-                check_chunks("image_encoder", self.image_encoder)
-                check_chunks("text_encoder", self.text_encoder)
-            learn_from_data(self, self.data)
+                check_chunks(self)
             freeze_unused((self.image_encoder, self.text_encoder), self.similarity)
             self.validation_loss = ValidationLoss() if self._trains else None
             if self._closed_form is not None:
@@ -215,8 +220,7 @@ class Matcher(RetrievalModule):
         comparison = self.compare(batch)
         share = self.objective.loss(comparison)
         if self._closed_form is not None:
-            is_last = self.trainer.is_last_batch
-            self._closed_form.step(comparison.encoded, is_last, self._processes)
+            self._closed_form.step(comparison.encoded, self.trainer.is_last_batch, self._processes)
         loss = comparison.total(share.detach())
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch.texts))
         # Lightning averages the processes' gradients; those of their shares are to be summed
@@ -232,10 +236,7 @@ class Matcher(RetrievalModule):
 
     def compare(self, batch: Batch) -> Comparison:
         """What the objective reads of a batch."""
-        encoded = self.encode_batch(batch)
-        if self._processes.size == 1:
-            return LocalComparison(self.similarity, encoded)
-        return DistributedComparison(self.similarity, encoded, self._processes)
+        return comparison_of(self.similarity, self.encode_batch(batch), self._processes)
 
     @override
     def configure_optimizers(self) -> Any:
@@ -246,6 +247,7 @@ class Matcher(RetrievalModule):
 
     @override
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        check_loss(self.trainer)
         if self._sharded:
             synchronise(self)
 
@@ -263,10 +265,9 @@ class Matcher(RetrievalModule):
     # -- checkpoints ----------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Adds what a fresh process needs to build this Matcher."""
+        """Adds what a fresh process needs; refuses weights that are not finite."""
         checkpoint_layout(self, checkpoint, self.trainer.optimizers)
-        parts = {name: getattr(self, name) for name in _PARTS}
-        checkpoint["matcher"] = matcher_state(self, parts | self._arguments)
+        add_matcher(checkpoint, self, self._arguments, self.trainer.global_step)
 
     @override
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -274,25 +275,24 @@ class Matcher(RetrievalModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, map_location: Any = "cpu", **kwargs: Any
+        cls,
+        checkpoint_path: str | Path,
+        map_location: Any = "cpu",
+        trust: Sequence[str] = (),
+        **kwargs: Any,
     ) -> Self:
         """Builds the Matcher a checkpoint holds, ready for inference, from that file alone.
 
         Args:
-            checkpoint_path: a checkpoint written by ``fit``; read with ``weights_only=True``.
+            checkpoint_path: a checkpoint written by ``fit``.
             map_location: the device it goes to.
+            trust: modules of parts that it may build, too; see :mod:`itm_lightning.part`.
             **kwargs: constructor arguments that replace the checkpoint's.
 
         Raises:
-            InputError: another version wrote the file, or a class in it cannot be imported.
+            InputError: the file cannot be read, or names a class that may not be built.
         """
-        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
-        state = checked_state(checkpoint, checkpoint_path)
-        with skip_pretrained(state["extra_state"]):
-            matcher = cls(**{**from_config(state["config"]), **kwargs})
-        matcher.on_load_checkpoint(checkpoint)
-        matcher.load_state_dict(checkpoint["state_dict"])
-        return matcher.to(map_location).eval()
+        return load_matcher(cls, Path(checkpoint_path), map_location, trust, kwargs)
 
     @property
     @override

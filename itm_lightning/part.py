@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, refused
 
 #: Plain values (str, int, float, list, dict), which ``torch.load(weights_only=True)`` reads.
 ExtraState = dict[str, Any]
 
 _skipping: ContextVar[dict[str, ExtraState] | None] = ContextVar("skipping", default=None)
+_trusted: ContextVar[tuple[str, ...]] = ContextVar("trusted", default=())
 
 
 class Part:
@@ -88,6 +92,16 @@ class UsesLabels:
         self.learn_classes(state["class_names"])
 
 
+#: What a checkpoint may build, and any other file but the user's own YAML: parts that are imported
+#: by then (the registered ones, this package's, installed packages'), and of these packages the
+#: subclasses of these. For others the user names their module (``--trust``).
+MAY_BUILD: dict[str, tuple[type, ...]] = {
+    "itm_lightning.": (Part, LRScheduler),
+    "torch.optim.": (Optimizer, LRScheduler),
+    "pytorch_lightning.cli.": (LRScheduler,),  # its ReduceLROnPlateau, which names what it watches
+}
+
+
 @contextmanager
 def skip_pretrained(extra_states: dict[str, ExtraState] | None = None) -> Iterator[None]:
     """A context in which parts are built without files, hub or pretrained weights.
@@ -137,8 +151,10 @@ def load_extra_states(module: nn.Module, states: Mapping[str, ExtraState]) -> No
             raise InputError(
                 f"the checkpoint has a part {path}, which the model does not have"
             ) from error
-        assert isinstance(part, Part)  # extra_states_of returns states of parts only
-        part.load_extra_state(state)
+        if not isinstance(part, Part):
+            raise InputError(f"the checkpoint has a state of {path}, which has none in the model")
+        with refused(f"the checkpoint's state of {path} cannot be read"):
+            part.load_extra_state(state)
 
 
 def to_config(value: Any) -> Any:
@@ -164,28 +180,96 @@ def to_config(value: Any) -> Any:
     )
 
 
-def from_config(value: Any) -> Any:
-    """Builds the value that :func:`to_config` described.
+def from_config(value: Any, source: object = "a config") -> Any:
+    """Builds the value that :func:`to_config` described; all its classes are checked first.
+
+    Args:
+        value: plain values.
+        source: where they are from, for messages.
 
     Raises:
-        InputError: a class cannot be imported.
+        InputError: a class may not be built, see :data:`MAY_BUILD`, or refuses its arguments.
     """
+    for class_path in _class_paths(value):
+        checked_class(class_path, source)
+    return _built(value, source)
+
+
+def checked_class(
+    class_path: object, source: object, may_build: Mapping[str, tuple[type, ...]] = MAY_BUILD
+) -> type:
+    """The class that a file names, if it may be built; nothing else is imported to find out.
+
+    Args:
+        class_path: module and name.
+        source: the file, for messages.
+        may_build: as :data:`MAY_BUILD`.
+
+    Raises:
+        InputError: it may not be built, or cannot be imported although the user trusts it.
+    """
+    path = str(class_path)
+    module, _, name = path.rpartition(".")
+    trusted = _trusted.get()
+    if path in trusted or path.startswith(tuple(each for each in trusted if each.endswith("."))):
+        return _imported(module, name)
+    # vars: a package that imports its modules when they are asked for must not do so
+    cls = vars(sys.modules[module]).get(name) if module in sys.modules else None
+    if isinstance(cls, type) and issubclass(cls, _buildable(cls.__module__, may_build)):
+        return cls
+    raise InputError(
+        f"{source} names the class {path}, which a file may not build: it is no part of "
+        "itm-lightning and no optimiser or scheduler of torch; if it is a part of your own, add "
+        f"--trust {module.split('.')[0] or path} (in Python: trust=[…])"
+    )
+
+
+@contextmanager
+def trusting(modules: Iterable[str], classes: Iterable[str] = ()) -> Iterator[None]:
+    """Within it, files may also name these classes, and all of these modules."""
+    both = [name for module in modules for name in (module, f"{module}.")]
+    token = _trusted.set((*_trusted.get(), *both, *classes))
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def _buildable(module: str, may_build: Mapping[str, tuple[type, ...]]) -> tuple[type, ...]:
+    found = (bases for package, bases in may_build.items() if f"{module}.".startswith(package))
+    return (Part, *next(found, ()))
+
+
+def _class_paths(value: Any) -> Iterator[Any]:
+    if isinstance(value, dict):
+        if "class_path" in value:
+            yield value["class_path"]
+        value = list(value.values())
     if isinstance(value, list):
-        return [from_config(item) for item in value]
+        for item in value:
+            yield from _class_paths(item)
+
+
+def _built(value: Any, source: object) -> Any:
+    if isinstance(value, list):
+        return [_built(item, source) for item in value]
     if not isinstance(value, dict):
         return value
     if set(value) != {"class_path", "init_args"}:
-        return {key: from_config(item) for key, item in value.items()}
-    cls = _class_at(value["class_path"])
-    return cls(**{key: from_config(item) for key, item in value["init_args"].items()})
+        return {key: _built(item, source) for key, item in value.items()}
+    cls = checked_class(value["class_path"], source)
+    with refused(f"{source}: {cls.__name__} cannot be built from its arguments"):
+        return cls(**{key: _built(item, source) for key, item in value["init_args"].items()})
 
 
-def _class_at(class_path: str) -> Any:
-    module, _, name = class_path.rpartition(".")
+def _imported(module: str, name: str) -> type:
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"class {class_path} is needed and cannot be imported ({error}): put the file that "
+            f"class {module}.{name} is needed and cannot be imported ({error}): put the file that "
             "defines it into the current folder, or its folder on PYTHONPATH"
         ) from error
+    if not isinstance(cls, type):
+        raise InputError(f"{module}.{name} is needed as a class, and is none")
+    return cls

@@ -61,6 +61,7 @@ MAY_IMPORT_LIGHTNING = {
     "callbacks/wandb_media.py",
     "callbacks/wandb_run.py",
     "cli/checkpoint_config.py",
+    "cli/checkpoint_sections.py",
     "cli/command.py",
     "cli/console.py",
     "cli/errors.py",

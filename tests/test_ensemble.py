@@ -94,7 +94,7 @@ def test_a_nan_names_the_members_head(models, tmp_path):
         scored(EnsembleMatcher([models[0], broken]), tmp_path)
 
 
-@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0]])
+@pytest.mark.parametrize("weights", [[1.0], [1.0, 0.0], [1.0, float("nan")]])
 def test_weights_that_do_not_fit_are_refused(models, weights):
-    with pytest.raises(InputError, match="2 heads and weights"):
+    with pytest.raises(InputError, match="for 2 models"):
         EnsembleMatcher(models, weights)

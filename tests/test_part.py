@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from itm_lightning.errors import InputError
-from itm_lightning.part import Part, UsesLabels, from_config, to_config
+from itm_lightning.part import Part, UsesLabels, from_config, to_config, trusting
 
 
 class Inner(Part, nn.Module):
@@ -75,9 +75,15 @@ def test_dictionaries_pass_through():
 
 
 @pytest.mark.parametrize("path", ["no_such_module.Head", "itm_lightning.similarity.NoHead"])
-def test_a_class_that_cannot_be_imported_is_named(path):
-    with pytest.raises(InputError, match=rf"class {path} is needed .* PYTHONPATH"):
-        from_config({"class_path": path, "init_args": {}})
+def test_a_class_that_may_not_be_built_is_named_and_one_that_is_trusted_but_gone(path):
+    config = {"class_path": path, "init_args": {}}
+    with pytest.raises(InputError, match=rf"a\.ckpt names the class {path}, .* --trust"):
+        from_config(config, "a.ckpt")
+    with (
+        trusting([path.partition(".")[0]]),
+        pytest.raises(InputError, match=rf"class {path} is needed .* PYTHONPATH"),
+    ):
+        from_config(config)
 
 
 class Classifier(UsesLabels, Part, nn.Module):

@@ -2,57 +2,109 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
+from itm_lightning.cli.checkpoint_sections import checked_sections
 from itm_lightning.cli.early_args import command_of, option
 from itm_lightning.cli.processes import is_first
 from itm_lightning.cli.runs import DEFAULT_ROOT
 from itm_lightning.ensemble import EnsembleMatcher
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, refused
 from itm_lightning.matcher import Matcher
-from itm_lightning.part import load_extra_states
-from itm_lightning.resume.run import find_checkpoint
-from itm_lightning.training.checkpoint import checked_state, load_all_but_the_objective
+from itm_lightning.part import load_extra_states, skip_pretrained
+from itm_lightning.resume.run import find_checkpoint, flat
+from itm_lightning.similarity.ensemble import check_weights
+from itm_lightning.training.checkpoint import fill, load_all_but_the_objective, read_checkpoint
 
-# Only a resumed fit keeps the trainer's settings: a test may run on another machine. It keeps the
-# loggers alone, to be shown beside its fit. A fit's protocol is for its test: the val split may be
-# of another size.
-_SECTIONS = {
-    "fit": ("seed_everything", "trainer", "model", "data", "protocol"),
-    "test": ("model", "data", "protocol"),
-}
-_OTHER_SECTIONS = ("model", "data")
+_ENCODERS = "image_encoder", "text_encoder"
 
 
 @dataclass(frozen=True)
-class Described:
-    """What a checkpoint says of its run.
+class GivenCheckpoint:
+    """The checkpoint that ``--ckpt_path`` names, or from which a run goes on.
 
     Attributes:
-        config: with which it was trained; of a notebook's, its model alone.
-        extra_states: of the model's parts.
-        is_within_epoch: whether a fit that goes on from it begins within an epoch.
+        path: of the file.
+        content: what it holds.
     """
 
-    config: dict[str, Any]
-    extra_states: dict[str, Any]
-    is_within_epoch: bool
+    path: Path
+    content: dict[str, Any]
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """With which it was trained; of a notebook's checkpoint, its model alone."""
+        return self.content.get("config") or {"model": self.content["matcher"]["config"]}
+
+    @property
+    def is_within_epoch(self) -> bool:
+        """Whether a fit that goes on from it begins within an epoch."""
+        entry: Any = self.content
+        for key in ("loops", "fit_loop", "state_dict", "combined_loader"):
+            entry = entry.get(key) if isinstance(entry, dict) else None
+        return bool(entry)
+
+    @contextmanager
+    def building(self, model: dict[str, Any]) -> Iterator[None]:
+        """Within it, the model is built that will get the checkpoint's weights.
+
+        It needs no pretrained weights, whose file may be gone.
+
+        Args:
+            model: the section of the config, as plain values.
+
+        Raises:
+            InputError: an encoder is of another class, so that vocabulary and the like do not fit.
+        """
+        recipe = self.content["matcher"]["config"]
+        for encoder in _ENCODERS:
+            here, there = (_class(parts.get(encoder)) for parts in (model, recipe))
+            if here != there:
+                raise self._misfit(f"{encoder}.class_path", here, there)
+        what = f"--ckpt_path {self.path}: the model cannot be built from it"
+        with skip_pretrained(self.content["matcher"]["extra_state"]), refused(what):
+            yield
+
+    def fill(self, model: Matcher, config: dict[str, Any]) -> None:
+        """Gives the model the checkpoint's weights, before any long work.
+
+        Args:
+            model: that was built.
+            config: the section that it was built from, as plain values.
+
+        Raises:
+            InputError: they do not fit; the message names the first key that differs.
+        """
+        try:
+            fill(model, self.content, f"--ckpt_path {self.path}")
+        except InputError as error:
+            here, there = flat(config), flat(self.config["model"])
+            for key, value in there.items():
+                if _name(here.get(key)) != _name(value):
+                    raise self._misfit(key, here.get(key), value) from error
+            raise
+
+    def _misfit(self, key: str, here: object, there: object) -> InputError:
+        return InputError(
+            f"--ckpt_path {self.path} does not fit this model: model.{key} is {here} here and "
+            f"{there} in the checkpoint; leave it out"
+        )
 
 
 def with_checkpoint_config(
     args: Sequence[str], commands: Iterable[str], own: Path | None = None
-) -> tuple[list[str], Described | None]:
-    """Puts the config of the checkpoint that ``--ckpt_path`` names before all other configs.
+) -> tuple[list[str], GivenCheckpoint | None]:
+    """Puts what is taken of a checkpoint's config before all other configs.
 
-    ``--ckpt_path last`` and ``best`` become the newest such checkpoint under
-    ``--trainer.default_root_dir``.
+    The checkpoint is that of ``--ckpt_path``; ``last`` and ``best`` are the newest such checkpoint
+    under ``--trainer.default_root_dir``.
 
     Args:
         args: of the command line.
@@ -61,7 +113,7 @@ def with_checkpoint_config(
             from which the run was first started.
 
     Returns:
-        The arguments to parse, and what the checkpoint says if there is one.
+        The arguments to parse, and the checkpoint if there is one.
 
     Raises:
         InputError: there is no such checkpoint, or it was not written by itm-lightning.
@@ -74,20 +126,11 @@ def with_checkpoint_config(
     path = find_checkpoint(Path(root), which)
     if which in ("last", "best") and is_first():
         print(f"--ckpt_path {which}: {path}")
-    checkpoint = read_checkpoint(path, "--ckpt_path")
-    # A checkpoint of a notebook describes its model, but not its data.
-    config = checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
-    loops = checkpoint.get("loops", {}).get("fit_loop", {}).get("state_dict", {})
-    states = checkpoint["matcher"]["extra_state"]
-    described = Described(config, states, bool(loops.get("combined_loader")))
-    sections = _SECTIONS.get(command, _OTHER_SECTIONS)
-    logger = config.get("trainer", {}).get("logger")
-    config = {name: config[name] for name in sections if name in config}
-    if command in ("validate", "test") and not isinstance(logger, bool | None):
-        config["trainer"] = {"logger": logger}
+    checkpoint = read_checkpoint(path, f"--ckpt_path {path}")
+    config = checked_sections(checkpoint, command, path, own is not None)
     after = list(args).index(command) + 1
     start = [*args[:after], "--config", yaml.safe_dump(config)]
-    return [*start, *args[after:], "--ckpt_path", str(path)], described
+    return [*start, *args[after:], "--ckpt_path", str(path)], GivenCheckpoint(path, checkpoint)
 
 
 def add_checkpoint_flags(parser: LightningArgumentParser) -> None:
@@ -107,7 +150,7 @@ def start_from(model: Matcher, path: str) -> None:
     Raises:
         InputError: there is no such checkpoint, or it does not fit.
     """
-    checkpoint = read_checkpoint(Path(path), "--start_from")
+    checkpoint = read_checkpoint(Path(path), f"--start_from {path}")
     states = checkpoint["matcher"]["extra_state"]
     states = {path: state for path, state in states.items() if path.split(".")[0] != "objective"}
     load_extra_states(model, states)
@@ -132,21 +175,17 @@ class EnsembleFlags:
         self.checkpoints = checkpoints or []
         n_models = 1 + len(self.checkpoints)
         self.weights = [1.0] * n_models if weights is None else weights
-        if len(self.weights) != n_models or min(self.weights) <= 0:
-            raise InputError(
-                f"--ensemble.weights is {weights}, for {n_models} models: give one number above 0 "
-                "for each, that of --ckpt_path first"
-            )
+        check_weights(self.weights, n_models, "--ensemble.weights, that of --ckpt_path first")
         for path in self.checkpoints:
-            read_checkpoint(Path(path), "--ensemble.checkpoints")
+            read_checkpoint(Path(path), f"--ensemble.checkpoints {path}")
 
     def load(self, command: str, first: Matcher, ckpt_path: str | None) -> EnsembleMatcher:
         """Loads all models, before anything long begins.
 
         Args:
             command: the subcommand.
-            first: the model that ``--ckpt_path`` describes, without its weights.
-            ckpt_path: where its weights are.
+            first: the model of ``--ckpt_path``.
+            ckpt_path: where its weights are from.
 
         Raises:
             InputError: the command scores nothing, or has no checkpoint of its own.
@@ -157,28 +196,14 @@ class EnsembleFlags:
             )
         if ckpt_path is None:
             raise InputError("--ensemble needs --ckpt_path, too: the first of the models")
-        checkpoint = read_checkpoint(Path(ckpt_path), "--ckpt_path")
-        first.on_load_checkpoint(checkpoint)
-        first.load_state_dict(checkpoint["state_dict"])
         others = [Matcher.load_from_checkpoint(path) for path in self.checkpoints]
         return EnsembleMatcher([first, *others], self.weights)
 
 
-def read_checkpoint(path: Path, flag: str) -> dict[str, Any]:
-    """What a checkpoint holds; its tensors stay on disk until they are used.
+def _class(part: Any) -> str:
+    return str(_name(part["class_path"]) if isinstance(part, Mapping) else part)
 
-    Args:
-        path: of the file.
-        flag: that named it.
 
-    Raises:
-        InputError: it is missing or broken, or was not written by itm-lightning.
-    """
-    if not path.is_file():
-        raise InputError(f"{flag} {path}: there is no such file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except Exception as error:  # torch raises whatever the broken file makes its readers raise
-        raise InputError(f"{flag} {path}: not a checkpoint that can be read") from error
-    checked_state(checkpoint, f"{flag} {path}")
-    return checkpoint
+def _name(value: Any) -> Any:
+    """A class without its module, which may be that of its package; other values unchanged."""
+    return value.rpartition(".")[2] if isinstance(value, str) else value

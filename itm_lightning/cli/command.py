@@ -24,7 +24,7 @@ from itm_lightning.callbacks import (
     WandbRun,
 )
 from itm_lightning.cli.checkpoint_config import (
-    Described,
+    GivenCheckpoint,
     add_checkpoint_flags,
     start_from,
     with_checkpoint_config,
@@ -63,11 +63,11 @@ from itm_lightning.cli.trainer import (
     refused_settings,
 )
 from itm_lightning.metrics.protocols import Protocol
-from itm_lightning.part import skip_pretrained
 from itm_lightning.registry import list_registered
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
 from itm_lightning.resume.run import Run
 from itm_lightning.similarity import HubCorrection
+from itm_lightning.training.checkpoint import read_checkpoint
 from itm_lightning.training.trainer_rules import check_trainer
 
 _DESCRIPTION = (
@@ -84,7 +84,7 @@ class ITMCLI(LightningCLI):
         every = self.subcommands()
         if args and args[0] in every:  # the options of each of the others would take 0.1 s
             self.subcommands = lambda: {args[0]: every[args[0]]}  # type: ignore[method-assign]
-        self.checkpoint: Described | None = None  # that of --ckpt_path
+        self.checkpoint: GivenCheckpoint | None = None  # that of --ckpt_path
         self.run: Run | None = None
         self.joined: Run | None = None  # the fit whose run in W&B a test joins
         self.last: Path | None = None  # the checkpoint from which the run is resumed
@@ -192,25 +192,26 @@ class ITMCLI(LightningCLI):
 
     @override
     def instantiate_classes(self) -> None:
-        # What a checkpoint will fill needs no pretrained weights, whose file may be gone.
-        filled = self.checkpoint
-        skipping = nullcontext() if filled is None else skip_pretrained(filled.extra_states)
-        with skipping, refused_arguments():
+        given, model = self.checkpoint, self.plain_config()["model"]
+        with given.building(model) if given else nullcontext(), refused_arguments():
             super().instantiate_classes()
         configure_strategy(self.trainer)
         check_trainer(self.trainer, self.model)
         config = self.config_init[self.subcommand]
+        if given:
+            given.fill(self.model, model)
         if config["start_from"] and not self.last:
             start_from(self.model, config["start_from"])
         if config["ensemble"].checkpoints:
             load = config["ensemble"].load
             self.model = load(self.subcommand, self.model, config.get("ckpt_path"))
-            config["ckpt_path"] = None  # its weights are loaded
         self.model.protocol = config["protocol"]
         self.model.hub_correction = config["hub_correction"]
         set_prediction(config["predict"], str(self.subcommand), self.model, self.datamodule)
-        if self.last:
-            config["ckpt_path"] = str(self.last)
+        if self.subcommand == "fit":
+            config["ckpt_path"] = str(self.last) if self.last else config["ckpt_path"]
+        elif given:
+            config["ckpt_path"] = None  # its weights are loaded, and nothing else is read of it
 
     @override
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
@@ -270,6 +271,7 @@ class ITMCLI(LightningCLI):
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""
         if not (best := getattr(self.trainer.checkpoint_callback, "best_model_path", "")):
             return  # nothing was validated, as in a fast_dev_run
+        read_checkpoint(Path(best), f"the best checkpoint {best}")  # another run's may be the best
         score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": best}
         if self.datamodule.has_split("val"):
             # the protocol may be for the test split alone

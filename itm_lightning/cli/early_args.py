@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from itertools import zip_longest
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from jsonargparse import Namespace
 from itm_lightning.errors import InputError
 from itm_lightning.utils.text_files import read_yaml
 
+_MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
+_CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
 _CONFIG_FLAGS = "--config", "-c"
 
 
@@ -54,6 +58,35 @@ def check_configs(args: Sequence[str]) -> None:
         if path in configs and not isinstance(content, dict):
             what = "there is nothing in it" if content is None else "this is no 'key: value'"
             raise InputError(f"{path}, line 1: {what}: a config has keys such as model: and data:")
+
+
+def without_trust(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The arguments without ``--trust``, and what it names; it may be given several times.
+
+    Raises:
+        InputError: it names nothing.
+    """
+    others: list[str] = []
+    trusted: list[str] = []
+    left = iter(args)
+    for arg in left:
+        if arg == "--trust" or arg.startswith("--trust="):
+            name = next(left, "") if arg == "--trust" else arg.partition("=")[2]
+            if not _MODULE.fullmatch(name):
+                raise InputError(f"--trust {name}: name a module, such as --trust my_file")
+            trusted.append(name)
+        else:
+            others.append(arg)
+    return others, trusted
+
+
+def named_classes(args: Sequence[str]) -> list[str]:
+    """All that may be a class's path in the flags and configs: what the user wrote himself."""
+    texts = list(args)
+    for path in filter(lambda path: Path(path).is_file(), _without_configs(args)[0]):
+        with suppress(OSError, UnicodeDecodeError):  # the parser says so
+            texts.append(Path(path).read_text())
+    return [found for text in texts for found in _CLASS.findall(text)]
 
 
 def _flag(args: Sequence[str], flag: str) -> str | None:

@@ -7,13 +7,12 @@ import itertools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
 from PIL import Image
 
 from itm_lightning import ITMDataModule, Matcher
-from itm_lightning.cli.checkpoint_config import read_checkpoint
+from itm_lightning.cli.checkpoint_sections import checked_sections
 from itm_lightning.cli.early_args import check_configs, option
 from itm_lightning.cli.errors import CommandParser, OneLineParser
 from itm_lightning.errors import InputError
@@ -23,6 +22,7 @@ from itm_lightning.explain.explanation import method_for
 from itm_lightning.explain.measures import Measures
 from itm_lightning.explain.page import write_pages
 from itm_lightning.explain.pairs import explained_records, image_of
+from itm_lightning.training.checkpoint import read_checkpoint
 from itm_lightning.utils.atomic_files import write_json
 from itm_lightning.utils.images import as_image
 from itm_lightning.utils.progress_bars import progress_bar
@@ -70,7 +70,6 @@ def main(args: list[str]) -> None:
     """
     flags, others = _parser().parse_known_args(args)
     _check(flags, others)
-    checkpoints = [read_checkpoint(Path(path), "--ckpt_path") for path in flags.ckpt_path]
     matchers = [Matcher.load_from_checkpoint(path) for path in flags.ckpt_path]
     for matcher in matchers:
         method_for(matcher.similarity, flags.method)
@@ -81,7 +80,7 @@ def main(args: list[str]) -> None:
         print(f"{len(pairs)} pairs: {write_pages(explained, len(pairs), labels, flags.output)}")
         return
     count = flags.queries or _QUERIES
-    data = _data(flags.config, others, checkpoints[0])
+    data = _data(flags.config, others, Path(flags.ckpt_path[0]))
     data.connect(*(matcher.image_encoder for matcher in matchers))
     records, _ = explained_records(data, flags.split, count)
     measures = [
@@ -165,20 +164,19 @@ def _write_measures(measured: dict[str, dict[str, float]], folder: Path) -> None
     print(f"\n{definitions(measured)}\n")
 
 
-def _data(
-    configs: Sequence[str], flags: Sequence[str], checkpoint: dict[str, Any]
-) -> ITMDataModule:
+def _data(configs: Sequence[str], flags: Sequence[str], path: Path) -> ITMDataModule:
     """The data that the checkpoint was trained on, changed by configs and flags."""
-    sections = [(checkpoint.get("config") or {}).get("data")]
-    check_configs([f"--config={path}" for path in configs])
-    sections += [read_yaml(Path(path)).get("data") for path in configs]
+    checkpoint = read_checkpoint(path, f"--ckpt_path {path}")
+    sections = [checked_sections(checkpoint, "explain", path, own=False).get("data")]
+    check_configs([f"--config={config}" for config in configs])
+    sections += [read_yaml(Path(config)).get("data") for config in configs]
     parser = OneLineParser(default_env=False)
     parser.add_argument("--config", action="config")
     parser.add_class_arguments(ITMDataModule, "data")
     given = [("--config", yaml.safe_dump({"data": section})) for section in sections if section]
     if not given and option(flags, "data.source") is None:
         raise InputError("the checkpoint knows no data: give --data.source, or a --config with it")
-    config = parser.parse_args([*itertools.chain(*given), *flags])
-    data = parser.instantiate_classes(config).data
+    parsed = parser.parse_args([*itertools.chain(*given), *flags])
+    data = parser.instantiate_classes(parsed).data
     assert isinstance(data, ITMDataModule)
     return data

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from itm_lightning.cli.checkpoint_config import Described
+from itm_lightning.cli.checkpoint_config import GivenCheckpoint
 from itm_lightning.errors import InputError
 from itm_lightning.resume.run import Run, flat
 
@@ -46,7 +46,7 @@ def check_resumed_config(run: Run, config: dict[str, Any]) -> None:
         _refuse_change(run, config, "was stopped", _OF_A_RUN)
 
 
-def changes_since(checkpoint: Described, config: dict[str, Any]) -> list[str]:
+def changes_since(checkpoint: GivenCheckpoint, config: dict[str, Any]) -> list[str]:
     """What a fit that goes on from a checkpoint does otherwise than before, to be printed.
 
     Raises:

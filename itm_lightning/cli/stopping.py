@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from itm_lightning.cli.loggers import MetricsCSV
 from itm_lightning.cli.processes import SlurmJob, is_first
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, refused
 from itm_lightning.resume import LastCheckpoint
 
 _STOPPED = 128 + signal.SIGTERM  # the status that a shell gives a process ended by SIGTERM
@@ -107,7 +107,8 @@ def requeue_stopped() -> int:
 class ResumeCallback(Callback):
     """Checks that all processes resume from the same checkpoint, or none does.
 
-    It also removes from ``metrics.csv`` the steps that will be done again.
+    It also removes from ``metrics.csv`` the steps that will be done again, and says which file is
+    at fault where one holds something that Lightning cannot resume from.
 
     Args:
         path: the checkpoint that this process has found; None at the run's first start.
@@ -115,6 +116,7 @@ class ResumeCallback(Callback):
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self._resumed = False
 
     @override
     def setup(self, trainer: pl.Trainer, pl_module: Any, stage: str) -> None:
@@ -128,7 +130,18 @@ class ResumeCallback(Callback):
             )
 
     @override
+    def on_sanity_check_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._resumed = True
+
+    @override
+    def on_exception(self, trainer: pl.Trainer, pl_module: Any, exception: BaseException) -> None:
+        if trainer.ckpt_path and not self._resumed and isinstance(exception, Exception):
+            with refused(f"a run cannot go on from {trainer.ckpt_path}, which does not fit it"):
+                raise exception
+
+    @override
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        self._resumed = True
         if self.path is not None and trainer.is_global_zero:
             for logger in trainer.loggers:
                 if isinstance(logger, MetricsCSV):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,20 @@ from itm_lightning.utils.pretrained_models import load
 
 # one byte becomes one character, so that binary files (SentencePiece) can be kept as str too
 _ENCODING = "latin-1"
+
+#: Keys of transformers' files that fetch code or weights, or choose a kernel of the hub.
+_OF_OTHER_CODE = {
+    *("auto_map", "trust_remote_code", "attn_implementation", "_attn_implementation"),
+    *("experts_implementation", "use_kernels", "quantization_config", "use_pretrained_backbone"),
+}
+#: The files that transformers' tokenisers save; none is a pickle.
+_TOKENISER_FILES = {
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"),
+    *("vocab.txt", "vocab.json", "vocab-src.json", "vocab-tgt.json", "merges.txt", "bpe.codes"),
+    *("spiece.model", "sentencepiece.bpe.model", "tokenizer.model", "spm.model", "source.spm"),
+    *("target.spm", "prophetnet.tokenizer", "normalizer.json", "emoji.json", "dict.txt"),
+    "chat_template.jinja",
+}
 
 
 def read_state_dict(path: str) -> dict[str, Tensor]:
@@ -85,11 +100,22 @@ def load_model(name: str) -> Any:
 
 
 def rebuild_model(config: dict[str, Any]) -> Any:
-    """The model that ``describe_model`` described, with random weights, in float32."""
+    """The model that ``describe_model`` described, with random weights, in float32.
+
+    It is of transformers' own code: what a checkpoint says of other code is left out.
+    """
     from transformers import CONFIG_MAPPING, AutoModel
 
     cls = CONFIG_MAPPING[config["model_type"]]
-    return AutoModel.from_config(cls.from_dict(config)).float()
+    config = _without(config, _OF_OTHER_CODE)
+    return AutoModel.from_config(cls.from_dict(config), trust_remote_code=False).float()
+
+
+def _without(value: Any, left_out: Collection[str]) -> Any:
+    """Nested plain values without the keys that are left out."""
+    if isinstance(value, dict):
+        return {k: _without(item, left_out) for k, item in value.items() if k not in left_out}
+    return [_without(item, left_out) for item in value] if isinstance(value, list) else value
 
 
 class JointSpace(nn.Module):
@@ -154,10 +180,18 @@ def rebuild_tokeniser(files: dict[str, str], config: Any) -> Any:
     Args:
         files: their contents, by name.
         config: the configuration of the tokeniser's model.
+
+    Raises:
+        InputError: there is a file of another name, which might lie elsewhere or hold a pickle.
     """
     from transformers import AutoTokenizer
 
     with TemporaryDirectory() as folder:
         for name, content in files.items():
-            (Path(folder) / name).write_bytes(content.encode(_ENCODING))
-        return AutoTokenizer.from_pretrained(folder, config=config)
+            if name not in _TOKENISER_FILES:
+                raise InputError(f"{name!r} is no file of a tokeniser that a checkpoint may bring")
+            data = content.encode(_ENCODING)
+            if name == "tokenizer_config.json":
+                data = json.dumps(_without(json.loads(data), _OF_OTHER_CODE)).encode()
+            (Path(folder) / name).write_bytes(data)
+        return AutoTokenizer.from_pretrained(folder, config=config, trust_remote_code=False)

@@ -13,7 +13,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,13 +23,12 @@ from itm_lightning.errors import InputError
 from itm_lightning.ranking.blocks import (
     LENGTH_GROUPS,
     BlockSizes,
-    nan_score,
+    check_scores,
     ready,
     scoring_device,
     selected,
 )
 from itm_lightning.similarity.base import Similarity
-from itm_lightning.similarity.ensemble import Ensemble
 from itm_lightning.types import AnyFeatures, Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
@@ -95,7 +94,7 @@ class _Scorer:
         """Prepares images."""
         features = features[torch.arange(len(features))]
         with torch.autocast(self._device.type, enabled=False):
-            return self._similarity.prepare_images(ready(features, self._device))
+            return self._similarity.prepare_images(ready(features, self._device, self._similarity))
 
     def texts(self, features: AnyFeatures, start: int) -> list[_Texts]:
         """Prepares texts numbered from ``start``, in groups of similar length.
@@ -114,7 +113,7 @@ class _Scorer:
         with torch.autocast(self._device.type, enabled=False):
             return [
                 _Texts(
-                    self._similarity.prepare_texts(ready(part, self._device)),
+                    self._similarity.prepare_texts(ready(part, self._device, self._similarity)),
                     (group + start).to(self._device),
                 )
                 for part, group in zip(parts, groups, strict=True)
@@ -124,7 +123,7 @@ class _Scorer:
         """Scores ``(n, m)`` in float32.
 
         Raises:
-            InputError: one is NaN, or they have another shape.
+            InputError: one is not finite, or they have another shape.
         """
         with torch.autocast(self._device.type, enabled=False):
             scores = self._similarity.score(images, texts.prepared).float()
@@ -133,10 +132,7 @@ class _Scorer:
                 f"{type(self._similarity).__name__}.score gave {tuple(scores.shape)}, not "
                 f"(n_images, n_texts) = {(len(images), len(texts.numbers))}"
             )
-        # one pass, where isnan().any() takes two: a sum is NaN where an element is, or where
-        # infinities of both signs meet
-        if scores.sum().isnan() and scores.isnan().any():
-            raise nan_score(_head_of_nan(self._similarity, images, texts.prepared))
+        check_scores(scores, self._similarity, images, texts.prepared)
         return scores
 
     def score_all(self, images: Rows, groups: list[_Texts]) -> Tensor:
@@ -145,15 +141,6 @@ class _Scorer:
             return self.score(images, groups[0])
         order = torch.cat([group.numbers for group in groups]).argsort()
         return torch.cat([self.score(images, group) for group in groups], dim=1)[:, order]
-
-
-def _head_of_nan(similarity: Similarity, images: Any, texts: Any) -> Similarity:
-    """The head that gave a NaN: of an ensemble, the first such member."""
-    if isinstance(similarity, Ensemble):
-        for head, its_images, its_texts in similarity.members(images, texts):
-            if head.score(its_images, its_texts).isnan().any():
-                return _head_of_nan(head, its_images, its_texts)
-    return similarity
 
 
 class BlockScorer:
@@ -176,7 +163,7 @@ class BlockScorer:
         processes: those that score together.
 
     Raises:
-        InputError: a score is NaN on any process; raised on all of them.
+        InputError: a score is not finite on any process; raised on all of them.
     """
 
     def __init__(

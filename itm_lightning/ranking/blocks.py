@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.errors import InputError
@@ -134,16 +135,46 @@ def scoring_device(similarity: Similarity, images: ShardedFeatures) -> torch.dev
     return images.device if weights is None else weights.device
 
 
-def ready(features: AnyFeatures, device: torch.device) -> Any:
-    """Features as heads score them: without needless padding, in full precision, on the device."""
+def ready(features: AnyFeatures, device: torch.device, head: Similarity) -> Any:
+    """Features as a head scores them: without needless padding, in full precision, on the device.
+
+    Raises:
+        InputError: their lengths overflow, so that as unit vectors all of them would be zero.
+    """
     features = features.trim().to(device)
-    return features.map(lambda x: at_least_float32(x) if x.is_floating_point() else x)
+    features = features.map(lambda x: at_least_float32(x) if x.is_floating_point() else x)
+    members = head.each if isinstance(head, Ensemble) else [head]
+    for member, part in zip(members, features.parts, strict=False):
+        for values in filter(torch.is_floating_point, part.tensors()):
+            if torch.linalg.vector_norm(values).isinf():
+                raise _not_finite(member, "reads features whose lengths are infinite")
+    return features
 
 
-def nan_score(head: Similarity) -> InputError:
-    """The error of a head that gave a NaN."""
+def check_scores(scores: Tensor, head: Similarity, images: Any, texts: Any) -> None:
+    """Checks that scores are finite.
+
+    Args:
+        scores: of the head.
+        head: of an ensemble, its members are asked which of them it was.
+        images: that were scored, prepared.
+        texts: that were scored, prepared.
+
+    Raises:
+        InputError: one is NaN or infinite; the message names the head.
+    """
+    # one pass where all is well; a sum of finite scores may overflow
+    if scores.sum().isfinite() or scores.isfinite().all():
+        return
+    if isinstance(head, Ensemble):
+        for member, its_images, its_texts in head.members(images, texts):
+            check_scores(member.score(its_images, its_texts), member, its_images, its_texts)
+    raise _not_finite(head, f"gave {'a NaN' if scores.isnan().any() else 'an infinite'} score")
+
+
+def _not_finite(head: Similarity, what: str) -> InputError:
     return InputError(
-        f"{type(head).__name__} gave a NaN score: training has diverged, or the features hold NaN"
+        f"{type(head).__name__} {what}: training has diverged, or the features hold such numbers"
     )
 
 

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from itm_lightning.distributed import ShardedFeatures, as_sharded
 from itm_lightning.errors import InputError
-from itm_lightning.ranking.blocks import nan_score, pairs_at_once, ready, scoring_device, selected
+from itm_lightning.ranking.blocks import (
+    check_scores,
+    pairs_at_once,
+    ready,
+    scoring_device,
+    selected,
+)
 from itm_lightning.ranking.nearest import Neighbours, rank_and_top_k
 from itm_lightning.ranking.ranks import Ranks, text_to_image_rows
 from itm_lightning.similarity.base import Similarity
@@ -82,7 +88,7 @@ def score_listed(
         text_rows: ``(P,)`` int64, likewise.
 
     Raises:
-        InputError: a score is NaN on any process; raised on all of them.
+        InputError: a score is not finite on any process; raised on all of them.
     """
     head = stage.similarity
     images, texts = (selected(head, as_sharded(side)) for side in (stage.images, stage.texts))
@@ -126,9 +132,9 @@ def _scores(
     head: Similarity, images: AnyFeatures, texts: AnyFeatures, device: torch.device
 ) -> Tensor:
     with torch.autocast(device.type, enabled=False):
-        scores = head.score_pairs(ready(images, device), ready(texts, device)).float()
-    if scores.isnan().any():
-        raise nan_score(head)
+        both = ready(images, device, head), ready(texts, device, head)
+        scores = head.score_pairs(*both).float()
+        check_scores(scores, head, *both)
     return scores
 
 

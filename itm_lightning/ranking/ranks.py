@@ -182,8 +182,8 @@ def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor)
     text_to_image = text_to_image_rows(
         image_ids.to(scores.device), text_image_ids.to(scores.device)
     )
-    if scores.isnan().any():
-        raise InputError("the score matrix holds NaN")
+    if not scores.isfinite().all():
+        raise InputError("the score matrix holds NaN or infinite scores")
     _, _, i2t, t2i = _count_positives(scores, text_to_image)
     return Ranks(i2t[text_to_image.bincount(minlength=len(scores)) > 0], t2i)
 

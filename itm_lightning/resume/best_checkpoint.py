@@ -65,5 +65,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        if not Path(state_dict["best_model_path"]).is_file():
+            return  # the best from now on
         # Lightning drops the best score if the run is resumed in another folder.
         super().load_state_dict({**state_dict, "dirpath": self.dirpath})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,25 @@ from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import AnyFeatures, Features, MemberFeatures
+
+
+def check_weights(weights: Sequence[float], members: int, name: str) -> None:
+    """Checks the weights of an ensemble.
+
+    Args:
+        weights: as given.
+        members: how many there are.
+        name: of what was given, for the message.
+
+    Raises:
+        InputError: there is no member, or not one finite weight above 0 for each.
+    """
+    positive = all(weight > 0 for weight in weights) and math.isfinite(sum(weights))
+    if not members or len(weights) != members or not positive:
+        raise InputError(
+            f"{name}: weights {list(weights)} for {members} models; give at least one model, and "
+            "for each a finite number above 0"
+        )
 
 
 @register("similarity")
@@ -38,11 +58,7 @@ class Ensemble(Similarity):
     def __init__(self, heads: list[Similarity], weights: list[float] | None = None) -> None:
         super().__init__()
         weights = [1.0] * len(heads) if weights is None else list(weights)
-        if not heads or len(heads) != len(weights) or min(weights) <= 0:
-            raise InputError(
-                f"Ensemble: {len(heads)} heads and weights {weights}; "
-                "give at least one head and one positive weight for each"
-            )
+        check_weights(weights, len(heads), "Ensemble")
         self.weights = [weight / sum(weights) for weight in weights]
         self.heads = nn.ModuleList(heads)
 

@@ -55,20 +55,20 @@ def checked_size(size: int | None) -> int | None:
     return size
 
 
-def check_chunks(name: str, encoder: nn.Module) -> None:
-    """Checks that an encoder gives the same features for a chunk as for the whole batch.
+def check_chunks(matcher: nn.Module) -> None:
+    """Checks that the encoders give the same features for a chunk as for the whole batch.
 
     Args:
-        name: its attribute in the Matcher.
-        encoder: its modules already in the mode in which they will train.
+        matcher: its modules already in the mode in which they will train.
 
     Raises:
-        InputError: it normalises by the statistics of the batch.
+        InputError: an encoder normalises by the statistics of the batch.
     """
-    for path, module in encoder.named_modules():
-        if isinstance(module, BATCH_NORMS) and module.training:
+    for path, module in matcher.named_modules():
+        of_encoder = path.startswith(("image_encoder.", "text_encoder."))
+        if of_encoder and isinstance(module, BATCH_NORMS) and module.training:
             raise InputError(
-                f"model.gradient_cache: {name}.{path} ({type(module).__name__}) normalises by the "
+                f"model.gradient_cache: {path} ({type(module).__name__}) normalises by the "
                 "batch, and a chunk is only a part of it: freeze the encoder (trainable: false), "
                 "put its batch norms into eval(), or leave model.gradient_cache off"
             )

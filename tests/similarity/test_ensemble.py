@@ -52,9 +52,11 @@ def test_is_ranked_like_any_head():
     assert streamed.t2i.equal(whole.t2i)
 
 
-@pytest.mark.parametrize(("n", "weights"), [(0, None), (2, [1.0]), (2, [1.0, 0.0])])
+@pytest.mark.parametrize(
+    ("n", "weights"), [(0, None), (2, [1.0]), (2, [1.0, 0.0]), (2, [1e308, 1e308])]
+)
 def test_weights_that_do_not_fit_are_refused(n, weights):
-    with pytest.raises(InputError, match=f"{n} heads and weights"):
+    with pytest.raises(InputError, match=f"for {n} models"):
         Ensemble([Cosine() for _ in range(n)], weights)
 
 

@@ -225,7 +225,7 @@ def _projected(
     """``(N, components)`` float64, the same on all processes; a collective."""
     sharded, device = as_sharded(features), scoring_device(head, as_sharded(features))
     parts = torch.arange(len(sharded)).split(_ROWS)
-    return torch.cat([project(ready(sharded.fetch(part), device)) for part in parts])
+    return torch.cat([project(ready(sharded.fetch(part), device, head)) for part in parts])
 
 
 def _shared_out(rows: Tensor, processes: Processes) -> ShardedFeatures:
