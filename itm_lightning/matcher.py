@@ -25,15 +25,14 @@ from itm_lightning.errors import InputError
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.objectives.base import Objective
-from itm_lightning.objectives.comparison import Comparison
-from itm_lightning.objectives.distributed_comparison import comparison_of
+from itm_lightning.objectives.comparison import Comparison, LocalComparison
+from itm_lightning.objectives.distributed_comparison import DistributedComparison
 from itm_lightning.part import given_extra_states, load_extra_states
 from itm_lightning.sharding import checkpoint_layout, clip_gradients, shard_trunks, synchronise
 from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import ClosedForm, Similarity
-from itm_lightning.training.checkpoint import add_matcher, checked_state, load_matcher
+from itm_lightning.training.checkpoint import add_matcher, check_loss, checked_state, load_matcher
 from itm_lightning.training.closed_form import ClosedFormFit, prepare_solution
-from itm_lightning.training.divergence import check_loss
 from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
 from itm_lightning.training.learning_from_data import learn_from_data
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
@@ -70,8 +69,7 @@ class Matcher(RetrievalModule):
         lr_factors: prefix of parameters' names → factor on their learning rate;
             ``{image_encoder.network: 0.1}`` trains the trunk ten times slower.
         compile: runs encoders and similarity through ``torch.compile``.
-        gradient_cache: pairs encoded at a time, for batches larger than memory, see
-            :mod:`~itm_lightning.training.gradient_cache`; all at once where ``None``.
+        gradient_cache: pairs encoded at a time, for batches larger than memory; all by default.
 
     Raises:
         InputError: the similarity cannot compare features of these widths.
@@ -179,8 +177,7 @@ class Matcher(RetrievalModule):
 
     @override
     def configure_callbacks(self) -> list[pl.Callback]:
-        # here, as callbacks that average weights copy the model before its own setup
-        if self.trainer.state.fn == "fit":
+        if self.trainer.state.fn == "fit":  # before callbacks copy it, to average weights
             learn_from_data(self, self.data)
         return []
 
@@ -236,7 +233,10 @@ class Matcher(RetrievalModule):
 
     def compare(self, batch: Batch) -> Comparison:
         """What the objective reads of a batch."""
-        return comparison_of(self.similarity, self.encode_batch(batch), self._processes)
+        encoded = self.encode_batch(batch)
+        if self._processes.size == 1:
+            return LocalComparison(self.similarity, encoded)
+        return DistributedComparison(self.similarity, encoded, self._processes)
 
     @override
     def configure_optimizers(self) -> Any:

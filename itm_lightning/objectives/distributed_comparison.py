@@ -16,13 +16,7 @@ from itm_lightning.distributed.collectives import (
     pad_to_max,
     round_the_ring,
 )
-from itm_lightning.objectives.comparison import (
-    Block,
-    Comparison,
-    GatheredT,
-    LocalComparison,
-    Queries,
-)
+from itm_lightning.objectives.comparison import Block, Comparison, GatheredT, Queries
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import EncodedBatch, Rows, Vectors, at_least_float32
 from itm_lightning.utils.checkpointing import recompute
@@ -119,10 +113,3 @@ class DistributedComparison(Comparison):
         rows, columns = self._own_rows, self._rows[owner]
         negatives = self._image_ids[rows][:, None] != self._text_image_ids[columns]
         return Block(scores, rows[:, None] == columns, negatives)
-
-
-def comparison_of(head: Similarity, encoded: EncodedBatch, processes: Processes) -> Comparison:
-    """What an objective reads of a batch: of all processes' together, where there are several."""
-    if processes.size == 1:
-        return LocalComparison(head, encoded)
-    return DistributedComparison(head, encoded, processes)
