@@ -67,7 +67,6 @@ MAY_IMPORT_LIGHTNING = {
     "cli/errors.py",
     "cli/loggers.py",
     "cli/stopping.py",
-    "cli/summary.py",
     "cli/trainer.py",
     "data/datamodule.py",
     "evaluating.py",

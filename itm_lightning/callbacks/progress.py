@@ -1,4 +1,4 @@
-"""What a log says of a run's progress, where a bar cannot be drawn over and over."""
+"""What is printed of a model before it trains, and of a run's progress where no bar can be drawn."""
 
 from __future__ import annotations
 
@@ -6,8 +6,14 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
+from pytorch_lightning import Callback
 from pytorch_lightning.callbacks import ProgressBar
+from rich.console import Console
+from rich.table import Table
+from torch import nn
 from typing_extensions import override
+
+from itm_lightning.part import Part
 
 
 class EpochLines(ProgressBar):
@@ -96,3 +102,38 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+class ModelTable(Callback):
+    """Prints the parts of the model and how many parameters each has.
+
+    Lightning's own table has a column of FLOPs, which are 0 until something has run.
+    """
+
+    @override
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            Console().print(model_table(pl_module))
+
+
+def model_table(module: nn.Module) -> Table:
+    """The parts among the children of a module, and their parameters."""
+    table = Table()
+    for column in ("part", "class"):
+        table.add_column(column)
+    for column in ("parameters", "trainable"):
+        table.add_column(column, justify="right")
+    for name, part in module.named_children():
+        if isinstance(part, Part):
+            counts = (f"{count:,}" for count in parameter_counts(part))
+            table.add_row(name, type(part).__name__, *counts)
+    table.add_section()
+    table.add_row("", "", *(f"{count:,}" for count in parameter_counts(module)))
+    return table
+
+
+def parameter_counts(module: nn.Module) -> tuple[int, int]:
+    """The numbers of all parameters and of the trainable ones."""
+    parameters = list(module.parameters())
+    trainable = sum(p.numel() for p in parameters if p.requires_grad)
+    return sum(p.numel() for p in parameters), trainable

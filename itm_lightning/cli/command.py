@@ -17,6 +17,7 @@ from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.callbacks import (
     EpochLines,
     Measurements,
+    ModelTable,
     Results,
     RetrievalWriter,
     RunConfig,
@@ -55,7 +56,6 @@ from itm_lightning.cli.stopping import (
     PreemptionCallback,
     ResumeCallback,
 )
-from itm_lightning.cli.summary import ModelTable
 from itm_lightning.cli.trainer import (
     ITMTrainer,
     configure_strategy,

@@ -52,7 +52,11 @@ def refuse(run, capsys, tmp_path):
         errors = [line for line in lines if line.startswith("error: ")]
         assert len(errors) == 1
         assert lines[-1] == errors[0]  # nothing follows it, no traceback
-        assert {path.name for path in tmp_path.glob("runs/*/*")} <= {"config.yaml", "run.json"}
+        assert {path.name for path in tmp_path.glob("runs/*/*")} <= {
+            "config.yaml",
+            "run.json",
+            "run.lock",
+        }
         return errors[0]
 
     return _refuse

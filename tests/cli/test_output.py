@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from itm_lightning.callbacks.progress import model_table, parameter_counts
 from itm_lightning.cli.loggers import MetricsCSV
-from itm_lightning.cli.summary import model_table, parameter_counts
 from itm_lightning.cli.warning_filters import filter_warnings
 from itm_lightning.similarity import Bilinear
 

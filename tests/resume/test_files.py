@@ -47,11 +47,17 @@ def test_json_is_the_old_one_until_the_new_is_whole(tmp_path, monkeypatch):
 def test_the_best_score_goes_along_to_another_folder(tmp_path):
     state = BestCheckpoint(tmp_path / "a", "rsum").state_dict()
     path, score = str(tmp_path / "a" / "best.ckpt"), torch.tensor(300.0)
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "best.ckpt").touch()
     state |= {"best_model_path": path, "best_model_score": score, "best_k_models": {path: score}}
     other = BestCheckpoint(tmp_path / "b", "rsum")
     other.load_state_dict(state)
     assert other.best_model_score == 300
     assert other.best_k_models == {path: 300}
+    (tmp_path / "a" / "best.ckpt").unlink()
+    other = BestCheckpoint(tmp_path / "b", "rsum")
+    other.load_state_dict(state)
+    assert other.best_model_score is None  # the next is the best there is
 
 
 class TestCadence:
