@@ -83,7 +83,8 @@ class Folder:
         if new:
             self.root.mkdir(parents=True, exist_ok=True)
             self._mark()
-        self._reserve(begun_here=not half_done)
+        if not self.complete:
+            self._reserve(begun_here=not half_done)
 
     def _reserve(self, begun_here: bool) -> None:
         """Makes the files of all splits that have no row yet, with room on the disk for all rows.
@@ -94,26 +95,28 @@ class Folder:
             begun_here: whether to leave no trace where there is no room.
         """
         paths = []
+        said = None
         try:
             for split in (name for name, done in self._done.items() if done == 0):
                 path = SplitFiles(self.root, split).regions
                 paths.append(path)
                 shape = tuple(self._manifest["splits"][split]["shape"])
                 open_memmap(path, mode="w+", dtype=self._manifest["dtype"], shape=shape)
-                with path.open("r+b") as file:
+                with path.open("r+b") as file:  # its pages, of which the file has none yet
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            sync_folder(self.root)
         except OSError as error:
             for path in paths:
                 path.unlink(missing_ok=True)
             if begun_here:
                 (self.root / PROGRESS).unlink()
+            said = one_line(error)
+        if said is not None:  # here, because the command line tells of full disks it finds within
             free = shutil.disk_usage(self.root).free
             raise InputError(
-                f"--output {self.root}: there is no room for {path.name} ({one_line(error)}); "
+                f"--output {self.root}: there is no room for {path.name} ({said}); "
                 f"{free / 1e9:.1f} GB are free"
-            ) from error
-        if paths:
-            sync_folder(self.root)
+            )
 
     def done(self, split: str) -> int:
         """How many rows of the split are finished."""

@@ -114,6 +114,11 @@ BROKEN = {
     "a row after blanks": ("jsonl", b'\n\n\n{"a":\n', "row 4 of .*JSON"),
     "a list": ("jsonl", b"[1]\n", "row 1 of .* is no JSON object"),
     "deep": ("jsonl", b"[" * 100_000, "row 1 of"),
+    "a key twice": (
+        "jsonl",
+        JSON_LINES.replace('"caption": "a val"', '"caption": "a", "caption": "b"').encode(),
+        "row 2 of .* 'caption' twice",
+    ),
     "a long number": ("jsonl", b"1" * 5000, "row 1 of"),
     "UTF-16": ("jsonl", JSON_LINES.encode("utf-16"), "not UTF-8.*iconv -f UTF-16"),
     "UTF-16, CSV": ("csv", CSV.encode("utf-16"), "not UTF-8.*iconv -f UTF-16"),

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,13 +83,21 @@ def read_json(path: Path, flag: str) -> Any:
         InputError: it is missing or no JSON.
     """
     try:
-        return json.loads(read_text(path))
+        return json.loads(read_text(path), object_pairs_hook=_object)
     except FileNotFoundError:
         raise InputError(f"annotations {path} are missing: set {flag}") from None
     except InputError:
         raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not valid JSON: {one_line(error)}") from error
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+        raise ValueError(f"an object has the key {twice!r} twice")
+    return made
 
 
 Row = dict[str, Any]
@@ -104,7 +113,7 @@ def _json_lines(path: Path) -> Iterator[NumberedRow]:
         if line.strip():
             where = f"row {number} of {path}"
             try:
-                yield where, json.loads(line)
+                yield where, json.loads(line, object_pairs_hook=_object)
             except json.JSONDecodeError as error:
                 what = f"{error.msg} at character {error.pos + 1}"
                 raise InputError(f"{where} is no valid JSON: {what}") from error
