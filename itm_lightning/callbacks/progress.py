@@ -1,4 +1,4 @@
-"""What is printed of a model before it trains, and of a run's progress where no bar can be drawn."""
+"""What is printed of a model before it trains, and of progress where no bar can be drawn."""
 
 from __future__ import annotations
 
