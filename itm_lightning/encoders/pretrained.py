@@ -182,10 +182,13 @@ def rebuild_tokeniser(files: dict[str, str], config: Any) -> Any:
         config: the configuration of the tokeniser's model.
 
     Raises:
-        InputError: there is a file of another name, which might lie elsewhere or hold a pickle.
+        InputError: there is none, or one of another name, which might lie elsewhere or hold a
+            pickle.
     """
     from transformers import AutoTokenizer
 
+    if not files:
+        raise InputError("there are no files of a tokeniser")
     with TemporaryDirectory() as folder:
         for name, content in files.items():
             if name not in _TOKENISER_FILES:
