@@ -21,7 +21,7 @@ from itm_lightning.encoders.projection import (
     Projection,
     build_projections,
 )
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, NotNegative, Share, Size, check_numbers
 from itm_lightning.evaluating import RetrievalModule
 from itm_lightning.objectives import InfoNCE
 from itm_lightning.objectives.base import Objective
@@ -33,7 +33,7 @@ from itm_lightning.similarity import Cosine
 from itm_lightning.similarity.base import ClosedForm, Similarity
 from itm_lightning.training.checkpoint import add_matcher, check_loss, checked_state, load_matcher
 from itm_lightning.training.closed_form import ClosedFormFit, prepare_solution
-from itm_lightning.training.gradient_cache import check_chunks, checked_size, encode_by_chunks
+from itm_lightning.training.gradient_cache import check_chunks, encode_by_chunks
 from itm_lightning.training.learning_from_data import learn_from_data
 from itm_lightning.training.parameter_groups import freeze_unused, groups_by_factor, make_optimizer
 from itm_lightning.training.schedules import with_schedule
@@ -83,17 +83,18 @@ class Matcher(RetrievalModule):
         text_encoder: TextEncoder,
         similarity: Similarity | None = None,
         objective: Objective | None = None,
-        dim: int = 512,
-        dropout: float = 0.0,
+        dim: Size = 512,
+        dropout: Share = 0.0,
         image_projection: Projection | None = None,
         text_projection: Projection | None = None,
         shared_projection: Projection | None = None,
         optimizer: OptimizerCallable = torch.optim.AdamW,
         scheduler: LRSchedulerCallable | None = None,
-        lr_factors: dict[str, float] | None = None,
+        lr_factors: dict[str, NotNegative] | None = None,
         compile: bool = False,
-        gradient_cache: int | None = None,
+        gradient_cache: Size | None = None,
     ) -> None:
+        check_numbers(Matcher, locals())
         super().__init__(Cosine() if similarity is None else similarity)
         self.image_encoder = image_encoder
         self.text_encoder = text_encoder
@@ -126,7 +127,7 @@ class Matcher(RetrievalModule):
         self._make_scheduler = scheduler
         self._lr_factors = lr_factors or {}
         self.compiles = compile
-        self._gradient_cache = checked_size(gradient_cache)
+        self._gradient_cache = gradient_cache
         self._processes: Processes = SingleProcess()
         self._sharded = False
 
@@ -142,8 +143,7 @@ class Matcher(RetrievalModule):
 
     def encode_texts(self, texts: str | list[str] | Features) -> Features:
         """One text or many into that space, or what the text encoder reads in their place."""
-        many = [texts] if isinstance(texts, str) else texts
-        return self.project(self.text_encoder(many), "text")
+        return self.project(self.text_encoder([texts] if isinstance(texts, str) else texts), "text")
 
     def forward(self, images: Any, texts: str | list[str]) -> Tensor:
         """Scores ``(n_images, n_texts)``; arguments as above."""
@@ -178,7 +178,7 @@ class Matcher(RetrievalModule):
     @override
     def configure_callbacks(self) -> list[pl.Callback]:
         if self.trainer.state.fn == "fit":  # before callbacks copy it, to average weights
-            learn_from_data(self, self.data)
+            learn_from_data(self, self.data, self.trainer.world_size if self._trains else 0)
         return []
 
     def setup(self, stage: str) -> None:

@@ -15,7 +15,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from itm_lightning.errors import InputError, refused
+from itm_lightning.errors import InputError, check_numbers, refused
 
 #: Plain values (str, int, float, list, dict), which ``torch.load(weights_only=True)`` reads.
 ExtraState = dict[str, Any]
@@ -34,11 +34,12 @@ class Part:
     _init_args: dict[str, Any]
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Part:
-        """Records the arguments, before any constructor runs."""
+        """Records the arguments and checks their numbers, before any constructor runs."""
         part = super().__new__(cls)
         # bind_partial: copying and unpickling call __new__ without the arguments
         bound = inspect.signature(cls.__init__).bind_partial(part, *args, **kwargs)
-        part.__dict__["_init_args"] = dict(list(bound.arguments.items())[1:])
+        part.__dict__["_init_args"] = arguments = dict(list(bound.arguments.items())[1:])
+        check_numbers(cls, arguments)
         return part
 
     def extra_state(self) -> ExtraState:

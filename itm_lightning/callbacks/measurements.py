@@ -7,9 +7,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning import Callback
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import InputError
+
+_OF_TRAINING = (*(f"train/{name}" for name in ("loss", "lr", "temperature", "images_per_second")),)
 _POINTS = 50  # that the curves of a short run have
 _MOST_STEPS = 50  # between two points of a long one
 
@@ -38,6 +42,23 @@ class Measurements(Callback):
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         if self.log_every_n_steps is None and stage == "fit":
             trainer.log_every_n_steps = 1  # until the steps are known, and can be counted
+
+    @override
+    def on_sanity_check_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        """Refuses callbacks that watch what is never logged, before the first epoch.
+
+        Raises:
+            InputError: there is such a callback; the message says what is logged.
+        """
+        logged = {*trainer.callback_metrics, *_OF_TRAINING}
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            monitor = getattr(callback, "monitor", None)
+            watches = isinstance(callback, EarlyStopping | ModelCheckpoint) and monitor is not None
+            if watches and monitor not in logged:
+                raise InputError(
+                    f"{type(callback).__name__} watches {monitor!r}, which is never logged; there "
+                    f"are {', '.join(sorted(logged))}"
+                )
 
     @override
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:

@@ -58,10 +58,13 @@ from itm_lightning.cli.stopping import (
 )
 from itm_lightning.cli.trainer import (
     ITMTrainer,
+    check_settings,
     configure_strategy,
     needs_lines,
     refused_settings,
+    why_unscored,
 )
+from itm_lightning.errors import InputError
 from itm_lightning.metrics.protocols import Protocol
 from itm_lightning.registry import list_registered
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
@@ -162,12 +165,17 @@ class ITMCLI(LightningCLI):
             super().parse_arguments(parser, args)
         finally:
             sys.argv = argv
+        chosen = self.config[command] if command else self.config
+        seed = chosen.get("seed_everything")
+        if isinstance(seed, int) and not 0 <= seed < 2**32:
+            raise InputError(f"seed_everything is {seed}; it must lie in 0 … {2**32 - 1}")
         if self.last:
-            self.config[command]["ckpt_path"] = started_from  # of the run, not of this start
+            chosen["ckpt_path"] = started_from  # of the run, not of this start
 
     @override
     def before_instantiate_classes(self) -> None:
         settings = self.config[self.subcommand]["trainer"]
+        check_settings(settings)
         if not settings["plugins"]:  # a ClusterEnvironment may be among them
             check_processes(settings["devices"], settings["num_nodes"], settings["accelerator"])
         if self.run is not None:
@@ -270,7 +278,9 @@ class ITMCLI(LightningCLI):
     def after_fit(self) -> None:
         """Scores the best checkpoint, on val and, where the source has one, on the test split."""
         if not (best := getattr(self.trainer.checkpoint_callback, "best_model_path", "")):
-            return  # nothing was validated, as in a fast_dev_run
+            if is_first():
+                print(f"no table of scores, as {why_unscored(self.trainer)}")
+            return
         read_checkpoint(Path(best), f"the best checkpoint {best}")  # another run's may be the best
         score = {"model": self.model, "datamodule": self.datamodule, "ckpt_path": best}
         if self.datamodule.has_split("val"):

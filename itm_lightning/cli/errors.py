@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import difflib
 import errno
+import inspect
 import os
 import re
 import signal
@@ -13,11 +15,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import pytorch_lightning as pl
+import torch
 import yaml
 from jsonargparse import get_loader, set_loader
 from pytorch_lightning import Callback
@@ -25,9 +28,10 @@ from pytorch_lightning.cli import LightningArgumentParser
 from pytorch_lightning.utilities.exceptions import MisconfigurationException, SIGTERMException
 from typing_extensions import override
 
+from itm_lightning.cli.early_args import option
 from itm_lightning.cli.processes import is_first
 from itm_lightning.errors import InputError, printable
-from itm_lightning.registry import KINDS, unknown_part
+from itm_lightning.registry import KINDS, get, list_registered, unknown_part
 from itm_lightning.utils.text_files import parse_yaml
 
 BAD_INPUT_STATUS = 2
@@ -47,6 +51,10 @@ _SECONDS_OF_FIRST = 5.0  # for the first process to print an error that all have
 
 # The keys of YAML that take a part are named as the kinds of the registry.
 _KEY = re.compile(r'Parser key "(?P<key>[\w.]+)":\s*(?P<rest>.*)', re.DOTALL)
+_UNKNOWN_OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
+# Where a value may be of several types, the parser says why it is of none, with lines around it.
+_OF_EACH_TYPE = re.compile(r"Errors:\s*\n(?P<errors>.*?)(\n\s*Given value|\Z)", re.DOTALL)
+_CLASS = re.compile(r"<class '([\w.]+)'>")
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 
 
@@ -62,9 +70,16 @@ set_loader("yaml", _checked_values, (yaml.YAMLError, InputError))
 class OneLineParser(LightningArgumentParser):
     """Says what is wrong with the arguments in one line, without the usage of 60 options."""
 
+    _args: Sequence[str] = ()
+
+    @override
+    def parse_args(self, args: Any = None, *others: Any, **kwargs: Any) -> Any:
+        self._args = args or ()
+        return super().parse_args(args, *others, **kwargs)
+
     @override
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise InputError(one_line(message))
+        raise InputError(one_line(message, self._args))
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -88,8 +103,16 @@ class CommandParser(argparse.ArgumentParser):
         raise InputError(message)
 
 
-def one_line(message: str) -> str:
-    """The parser's message in one line; for an unknown class it lists the classes there are."""
+def one_line(message: str, args: Sequence[str] = ()) -> str:
+    """The parser's message in one line.
+
+    For an unknown class it lists the classes there are, and for an unknown argument of a class the
+    arguments that it has.
+
+    Args:
+        message: the parser's.
+        args: of the command line.
+    """
     found = _KEY.search(message)
     if found is None:
         return " ".join(message.split())
@@ -98,7 +121,39 @@ def one_line(message: str) -> str:
     unknown = _UNKNOWN_CLASS.search(rest)
     if unknown and kind in KINDS:
         rest = unknown_part(kind, unknown["name"])
-    return f"{key}: {' '.join(rest.split())}"
+    elif surplus := _UNKNOWN_OPTION.search(rest):
+        rest = _unknown_argument(surplus["name"], option(args, key), kind) or rest
+    elif unknown:
+        rest = f"there is no class {unknown['name']}: give its name, or its path my_file.MyClass"
+    if each := _OF_EACH_TYPE.search(rest):
+        said = (line.strip(" -") for line in each["errors"].splitlines())
+        of_use = [line for line in said if line and "NoneType" not in line]
+        rest = "; ".join(dict.fromkeys(of_use)) or rest
+    rest = " ".join(_CLASS.sub(r"\1", rest).split())
+    return f"{key}: {rest}"
+
+
+def _unknown_argument(name: str, part: Any, kind: str) -> str | None:
+    """What to say of an argument that a class does not have; None where the class is not known.
+
+    Args:
+        name: of the argument.
+        part: what flags or configs give as the part: a class's name, or a mapping with it.
+        kind: of part, as in the registry.
+    """
+    part = parse_yaml(part, part) if isinstance(part, str) else part
+    path = part.get("class_path") if isinstance(part, dict) else part
+    known = str(path).rpartition(".")[2]
+    if kind in KINDS:
+        cls = get(kind, known) if known in list_registered(kind) else None
+    else:
+        cls = getattr(torch.optim, known, None) or getattr(torch.optim.lr_scheduler, known, None)
+    if cls is None:
+        return None
+    taken = list(inspect.signature(cls).parameters)
+    close = difflib.get_close_matches(name, taken, n=1)
+    guess = f" (did you mean {close[0]}?)" if close else ""
+    return f"{known} has no {name!r}{guess}; it takes {', '.join(taken) or 'nothing'}"
 
 
 @contextmanager
@@ -140,7 +195,10 @@ def input_error(error: BaseException) -> Exception | None:
         return InputError(f"{error.filename}: {error.strerror}")
     wandb = sys.modules.get("wandb")  # slow to import, and here only if it is used
     if wandb is not None and isinstance(error, wandb.errors.Error):
-        return InputError(f"W&B: {error}: WANDB_MODE=offline runs without it")
+        without = "WANDB_MODE=offline and --trainer.logger false do without it"
+        return InputError(f"W&B: {error} ({without})")
+    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned"):
+        return InputError(one_line(str(error)))
     what = "out of memory" if isinstance(error, MemoryError) else str(error)
     for said, mend in _TOO_SMALL.items():
         if isinstance(error, MemoryError | RuntimeError) and said.search(what):
@@ -150,7 +208,9 @@ def input_error(error: BaseException) -> Exception | None:
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and those that led to it."""
-    while error is not None:
+    met: set[int] = set()  # one that was raised again may have led to itself
+    while error is not None and id(error) not in met:
+        met.add(id(error))
         yield error
         error = error.__cause__ or error.__context__
 

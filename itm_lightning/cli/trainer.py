@@ -16,7 +16,7 @@ from pytorch_lightning.strategies import ModelParallelStrategy, StrategyRegistry
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.processes import started_by_others
 from itm_lightning.data.source import SPLITS
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Range
 from itm_lightning.extract import extract
 from itm_lightning.utils.internals import ends_its_processes, shard_over_all
 
@@ -26,6 +26,29 @@ def name_fsdp2() -> None:
     name = ModelParallelStrategy.__name__.lower()  # as Lightning looks names up
     if name not in StrategyRegistry:
         StrategyRegistry.register(name, ModelParallelStrategy)
+
+
+_RANGES = {
+    "accumulate_grad_batches": Range(1),
+    "check_val_every_n_epoch": Range(1),
+    "gradient_clip_val": Range(0),
+    "num_nodes": Range(1),
+}
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Checks numbers with which Lightning would fail in the midst of a run, or without a word.
+
+    Args:
+        settings: ``trainer`` of the config.
+
+    Raises:
+        InputError: one is out of range.
+    """
+    for name, allowed in _RANGES.items():
+        value = settings.get(name)
+        if isinstance(value, int | float) and value not in allowed:
+            raise InputError(f"trainer.{name} is {value}; it must be {allowed.what_to_be(value)}")
 
 
 @contextmanager
@@ -67,6 +90,20 @@ def configure_strategy(trainer: pl.Trainer) -> None:
         )
     if isinstance(strategy, ModelParallelStrategy):
         shard_over_all(strategy, trainer.world_size)
+
+
+def why_unscored(trainer: pl.Trainer) -> str:
+    """Why a fit has ended without a checkpoint that is the best, to be scored."""
+    if trainer.fast_dev_run:  # type: ignore[attr-defined]
+        return "trainer.fast_dev_run only tries whether all runs"
+    if trainer.checkpoint_callback is None:
+        return "trainer.enable_checkpointing is off, and the best checkpoint is what is scored"
+    if not trainer.enable_validation:
+        return "trainer.limit_val_batches is 0, so that nothing was validated"
+    return (
+        f"training ended at step {trainer.global_step} of epoch {trainer.current_epoch + 1}, "
+        "before its first validation (trainer.max_steps, max_time, check_val_every_n_epoch)"
+    )
 
 
 class ITMTrainer(Trainer):

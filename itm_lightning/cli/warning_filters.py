@@ -12,6 +12,7 @@ from itm_lightning.errors import printable
 
 _WARNINGS = (
     r".*when using `ckpt_path`, callbacks used to create the checkpoint",  # tests need none
+    r"`ModelCheckpoint\(monitor='val/.*'\)` could not find",  # a line at the end says why
     r"Found \d+ module\(s\) in eval mode at the start of training",  # a frozen trunk should be
     r"`LightningModule.configure_optimizers` returned `None`",  # a closed-form fit has none
     r".*`parameters` is an empty generator, no gradient clipping",  # nor gradients

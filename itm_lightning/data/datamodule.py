@@ -34,11 +34,13 @@ from itm_lightning.data.source import (
 from itm_lightning.data.validation import (
     check_encoder,
     check_regions,
+    check_same_records,
     checked_records,
+    fingerprints,
     has_texts,
 )
 from itm_lightning.encoders.base import ImageEncoder
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Natural, Size, check_numbers
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.types import Batch, Features
 
@@ -73,23 +75,22 @@ class ITMDataModule(pl.LightningDataModule):
         bucketed: the texts of a training batch are of similar length, for less padding.
 
     Raises:
-        InputError: ``batch_size`` is below 1, or ``one_text`` or ``bucketed`` is set for a source
+        InputError: a number is out of range, or ``one_text`` or ``bucketed`` is set for a source
             that is a stream, which is read in its own order.
     """
 
     def __init__(
         self,
         source: Source,
-        batch_size: int = 128,
-        num_workers: int = 0,
-        augmented_views: int = 0,
+        batch_size: Size = 128,
+        num_workers: Natural = 0,
+        augmented_views: Natural = 0,
         on_bad_image: Literal["raise", "skip"] = "raise",
         one_text: bool = False,
         bucketed: bool = False,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise InputError(f"data.batch_size is {batch_size}; it must be at least 1")
+        check_numbers(ITMDataModule, locals())
         if isinstance(source, StreamedSource) and (one_text or bucketed):
             raise InputError(
                 f"{type(source).__name__} is a stream, read in its own order: leave "
@@ -138,8 +139,7 @@ class ITMDataModule(pl.LightningDataModule):
         """Reads and checks the splits that the stage needs, before any long work."""
         if self.trainer is not None:
             self.seed = self.trainer.strategy.broadcast(self.seed)
-        splits = _STAGE_SPLITS.get(stage, (self.predict_split,))
-        for split in splits:
+        for split in _STAGE_SPLITS.get(stage, (self.predict_split,)):
             # the classical benchmarks have no val; elsewhere that it is missing is a mistake
             optional = stage == "fit" and split == "val" and isinstance(self.source, VectorSource)
             if not optional or self.has_split(split):
@@ -235,8 +235,7 @@ class ITMDataModule(pl.LightningDataModule):
     def _loading(self, split: str) -> Loading:
         # Tokens in memory need no decoding processes; sending them between processes costs more.
         workers = 0 if split in self._frozen else self.num_workers
-        class_names, read_texts = self.class_names, self._read_texts
-        return Loading(self.batch_size, workers, self._on_gpu, class_names, read_texts)
+        return Loading(self.batch_size, workers, self._on_gpu, self.class_names, self._read_texts)
 
     def _read_images(self, split: str, train: bool = False) -> ReadImages:
         """The function that reads the images of a split's records, for the connected encoders."""
@@ -273,11 +272,13 @@ class ITMDataModule(pl.LightningDataModule):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self.seed}
+        return {"seed": self.seed, "records": fingerprints(self._records)}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seed = state_dict["seed"]
+        if self.trainer is not None and self.trainer.state.fn == "fit":
+            check_same_records(state_dict.get("records", {}), self._records)
 
     @override
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Mapping, Sequence
@@ -56,6 +57,47 @@ def checked_records(source: Source, split: str, on_bad_image: str) -> Sequence[R
         stacklevel=2,
     )
     return kept
+
+
+def _fingerprint(records: Sequence[Record]) -> dict[str, Any]:
+    digest, texts = hashlib.blake2b(digest_size=16), 0
+    for record in records:
+        name = record.location.rpartition("/")[2]
+        known = record.image_id, name, record.texts, record.text_ids, record.labels
+        digest.update(repr(known).encode(errors="surrogatepass"))
+        texts += len(record.texts)
+    return {"images": len(records), "texts": texts, "digest": digest.hexdigest()}
+
+
+def fingerprints(splits: Mapping[str, Sequence[Record]]) -> dict[str, dict[str, Any]]:
+    """Plain values by which the records of each split are known again, wherever its files lie."""
+    return {split: _fingerprint(records) for split, records in splits.items()}
+
+
+def check_same_records(
+    before: Mapping[str, Mapping[str, Any]], now: Mapping[str, Sequence[Record]]
+) -> None:
+    """Checks that a fit goes on with the data with which it began.
+
+    Args:
+        before: the fingerprint of each split.
+        now: the records of each split.
+
+    Raises:
+        InputError: they differ; the message says in what.
+    """
+    for split in before.keys() & now.keys():
+        then, here = before[split], _fingerprint(now[split])
+        if then != here:
+            counts = [
+                f"{each['images']} photos with {each['texts']} captions" for each in (then, here)
+            ]
+            same = "as many, but other, photos, captions, ids or labels"
+            raise InputError(
+                f"the {split} split has changed since the checkpoint was written: it had "
+                f"{counts[0]}, and has {same if counts[0] == counts[1] else counts[1]}: restore "
+                "it, or start anew from the checkpoint's weights with --start_from"
+            )
 
 
 def has_texts(source: Source, split: str) -> bool:

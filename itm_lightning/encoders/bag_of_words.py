@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from itm_lightning.encoders.base import TextEncoder, Token
 from itm_lightning.encoders.vocabulary import UNKNOWN, Vocabulary, required, split_words, words_of
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.part import ExtraState
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -43,16 +43,14 @@ class BagOfWords(TextEncoder):
     def __init__(
         self,
         weighting: Literal["tfidf", "counts"] = "tfidf",
-        min_count: int = 1,
-        dim: int = 2048,
+        min_count: Size = 1,
+        dim: Size = 2048,
     ) -> None:
         super().__init__(trainable=False)
         if weighting not in _WEIGHTINGS:
             raise InputError(
                 f"BagOfWords: there is no weighting {weighting!r}; use one of {list(_WEIGHTINGS)}"
             )
-        if dim < 1:
-            raise InputError(f"BagOfWords: dim is {dim}; it must be at least 1")
         self.weighting = weighting
         self.min_count = min_count
         self.vocabulary: Vocabulary | None = None

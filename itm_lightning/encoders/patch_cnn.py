@@ -7,7 +7,7 @@ from typing_extensions import override
 
 from itm_lightning.encoders.projection import Projection
 from itm_lightning.encoders.torchvision_cnn import TorchvisionCNN
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 
@@ -38,8 +38,8 @@ class PatchCNN(TorchvisionCNN):
         name: str,
         weights: str | None = None,
         trainable: bool = True,
-        image_size: int = 256,
-        patches: int = 8,
+        image_size: Size = 256,
+        patches: Size = 8,
         pooling: Pooling | None = None,
         augment: bool = False,
         projection: Projection | None = None,

@@ -26,8 +26,8 @@ from itm_lightning.encoders.pretrained import (
 from itm_lightning.encoders.projection import Projection
 from itm_lightning.encoders.stored_tokens import StoredTokens
 from itm_lightning.encoders.vocabulary import TextCache, pad
-from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
-from itm_lightning.errors import InputError, one_line
+from itm_lightning.encoders.word_noise import Substitutes, noisy
+from itm_lightning.errors import InputError, Share, Size, one_line
 from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import FirstPooling, Pooling
 from itm_lightning.registry import register
@@ -82,9 +82,9 @@ class PretrainedText(TextEncoder):
         self,
         name: str,
         trainable: bool = True,
-        max_length: int | None = None,
+        max_length: Size | None = None,
         pooling: Pooling | None = None,
-        word_noise: float = 0.0,
+        word_noise: Share = 0.0,
         joint_space: bool = False,
         store: str | None = None,
         projection: Projection | None = None,
@@ -93,7 +93,6 @@ class PretrainedText(TextEncoder):
             pooling = FirstPooling()
         super().__init__(trainable, pooling, projection)
         self.joint_space = joint_space
-        check_share("PretrainedText", word_noise)
         self.name = name
         self.max_length = max_length
         self.word_noise = word_noise

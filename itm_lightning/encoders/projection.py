@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Share, Size
 from itm_lightning.part import Part
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -62,9 +62,9 @@ class LinearProjection(Projection):
         InputError: ``dim`` is below 1.
     """
 
-    def __init__(self, dim: int = 512, dropout: float = 0.0, standardise: bool = False) -> None:
+    def __init__(self, dim: Size = 512, dropout: Share = 0.0, standardise: bool = False) -> None:
         super().__init__()
-        self.dim = _checked_dim(self, dim)
+        self.dim = dim
         self.dropout = nn.Dropout(dropout)
         self.standardises = standardise
 
@@ -124,20 +124,16 @@ class MLPProjection(Projection):
 
     def __init__(
         self,
-        dim: int = 512,
-        hidden: int = 1024,
-        layers: int = 1,
-        dropout: float = 0.0,
+        dim: Size = 512,
+        hidden: Size = 1024,
+        layers: Size = 1,
+        dropout: Share = 0.0,
         batch_norm: bool = False,
         skip: bool = False,
         activation: Literal["relu", "sigmoid"] = "relu",
     ) -> None:
         super().__init__()
-        self.dim = _checked_dim(self, dim)
-        if hidden < 1 or layers < 1:
-            raise InputError(
-                f"MLPProjection: hidden is {hidden} and layers {layers}; both must be at least 1"
-            )
+        self.dim = dim
         if activation not in _ACTIVATIONS:
             raise InputError(
                 f"MLPProjection: there is no activation {activation!r}; use one of "
@@ -206,9 +202,3 @@ def _linear(in_dim: int, out_dim: int) -> nn.Linear:
     nn.init.xavier_uniform_(linear.weight)
     nn.init.zeros_(linear.bias)
     return linear
-
-
-def _checked_dim(projection: Projection, dim: int) -> int:
-    if dim < 1:
-        raise InputError(f"{type(projection).__name__}: dim is {dim}; it must be at least 1")
-    return dim

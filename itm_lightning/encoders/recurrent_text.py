@@ -22,9 +22,9 @@ from itm_lightning.encoders.vocabulary import (
     required,
     words_of,
 )
-from itm_lightning.encoders.word_noise import Substitutes, check_share, noisy
+from itm_lightning.encoders.word_noise import Substitutes, noisy
 from itm_lightning.encoders.word_vectors import check_vectors, read_vectors
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Share, Size
 from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -70,24 +70,23 @@ class RecurrentText(TextEncoder):
     def __init__(
         self,
         cell: Literal["lstm", "gru"] = "lstm",
-        hidden: int = 512,
-        layers: int = 1,
+        hidden: Size = 512,
+        layers: Size = 1,
         bidirectional: bool = True,
-        word_dim: int = 300,
-        dropout: float = 0.0,
-        unknown_rate: float = 0.0,
-        min_count: int = 1,
+        word_dim: Size = 300,
+        dropout: Share = 0.0,
+        unknown_rate: Share = 0.0,
+        min_count: Size = 1,
         vectors: str | None = None,
         pooling: Pooling | None = None,
-        word_noise: float = 0.0,
+        word_noise: Share = 0.0,
         directions: Literal["concat", "mean"] = "concat",
         split: Literal["words", "treebank"] = "words",
-        max_length: int = 512,
+        max_length: Size = 512,
     ) -> None:
         super().__init__(pooling=pooling)
         if cell not in CELLS:
             raise InputError(f"RecurrentText: there is no cell {cell!r}; use one of {list(CELLS)}")
-        check_share("RecurrentText", word_noise)
         if vectors is not None and not is_skipping_pretrained():
             check_vectors(vectors, word_dim)
         self.word_dim = word_dim

@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from itm_lightning.encoders.base import Grid, ImageEncoder
 from itm_lightning.encoders.projection import Projection
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Share, Size
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 from itm_lightning.types import Features
@@ -80,9 +80,9 @@ class RegionFeatures(GivenFeatures):
 
     def __init__(
         self,
-        dim: int,
+        dim: Size,
         pooling: Pooling | None = None,
-        drop: float = 0.0,
+        drop: Share = 0.0,
         projection: Projection | None = None,
     ) -> None:
         super().__init__(trainable=False, pooling=pooling, projection=projection)

@@ -14,7 +14,7 @@ from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.encoders.pretrained import load_weights
 from itm_lightning.encoders.projection import Projection
 from itm_lightning.encoders.transforms import IMAGENET_MEAN, IMAGENET_STD, ToPixels, crop_and_mirror
-from itm_lightning.errors import InputError, one_line
+from itm_lightning.errors import InputError, Size, one_line
 from itm_lightning.part import is_skipping_pretrained
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
@@ -63,7 +63,7 @@ class TorchvisionCNN(ImageEncoder):
         name: str,
         weights: str | None = None,
         trainable: bool = True,
-        image_size: int = 224,
+        image_size: Size = 224,
         pooling: Pooling | None = None,
         augment: bool = False,
         projection: Projection | None = None,

@@ -8,7 +8,7 @@ from typing_extensions import override
 
 from itm_lightning.encoders.base import Encoder, TextEncoder, Token
 from itm_lightning.encoders.region_features import GivenFeatures
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 from itm_lightning.types import Features
 
@@ -31,7 +31,7 @@ class _Vectors(Encoder):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, dim: int, standardise: bool = False) -> None:
+    def __init__(self, dim: Size, standardise: bool = False) -> None:
         super().__init__(trainable=False)
         if dim < 1:
             raise InputError(f"{type(self).__name__}: dim is {dim}; give the width of the vectors")

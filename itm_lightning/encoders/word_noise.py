@@ -7,8 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from itm_lightning.errors import InputError
-
 MASKED, REPLACED = 0.5, 0.1
 """The shares of the chosen words that are masked and replaced; the others are deleted."""
 
@@ -26,16 +24,6 @@ class Substitutes:
     mask: int
     words: Tensor
     padding: int
-
-
-def check_share(name: str, share: float) -> None:
-    """Checks the ``word_noise`` of the encoder ``name``.
-
-    Raises:
-        InputError: it is not between 0 and 1.
-    """
-    if not 0 <= share <= 1:
-        raise InputError(f"{name}: word_noise is {share}; give a share of the words, 0 to 1")
 
 
 def noisy(

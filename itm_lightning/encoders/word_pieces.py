@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from itm_lightning.encoders.pretrained import load_model, read_tokeniser
 from itm_lightning.encoders.pretrained_text import PretrainedText
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.pooling import Pooling
 from itm_lightning.registry import register
 
@@ -40,8 +40,8 @@ class WordPieces(PretrainedText):
     def __init__(
         self,
         name: str | None = None,
-        dim: int = 768,
-        max_length: int | None = None,
+        dim: Size = 768,
+        max_length: Size | None = None,
         pooling: Pooling | None = None,
     ) -> None:
         self.dim = dim

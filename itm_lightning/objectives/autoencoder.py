@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import pooled_vectors
@@ -47,17 +47,13 @@ class Autoencoder(FeatureObjective):
 
     def __init__(
         self,
-        hidden: int = 1024,
-        layers: int = 1,
+        hidden: Size = 1024,
+        layers: Size = 1,
         image_units: Units = "gaussian",
         text_units: Units = "gaussian",
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        if hidden < 1 or layers < 1:
-            raise InputError(
-                f"{name}: hidden is {hidden} and layers {layers}; both must be at least 1"
-            )
         for units in (image_units, text_units):
             if units not in _UNITS:
                 raise InputError(f"{name}: there are no units {units!r}; use one of {list(_UNITS)}")

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Share, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.caption_vocabulary import PADDING, START, CaptionVocabulary
 from itm_lightning.objectives.comparison import Comparison
@@ -41,11 +41,11 @@ class CaptionLoss(FeatureObjective):
 
     def __init__(
         self,
-        hidden: int = 512,
-        word_dim: int = 300,
-        dropout: float = 0.2,
-        min_count: int = 1,
-        longest: int = 60,
+        hidden: Size = 512,
+        word_dim: Size = 300,
+        dropout: Share = 0.2,
+        min_count: Size = 1,
+        longest: Size = 60,
     ) -> None:
         super().__init__()
         self.hidden, self.word_dim = hidden, word_dim

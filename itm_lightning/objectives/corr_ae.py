@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.objectives.autoencoder import Autoencoder, Units
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
@@ -46,8 +46,8 @@ class CorrAE(Autoencoder):
     def __init__(
         self,
         alpha: float | None = None,
-        hidden: int = 1024,
-        layers: int = 1,
+        hidden: Size = 1024,
+        layers: Size = 1,
         image_units: Units = "gaussian",
         text_units: Units = "gaussian",
     ) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Positive, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import pooled_vectors
@@ -40,13 +40,8 @@ class DeepCCA(FeatureObjective):
 
     trains_before_solving = True
 
-    def __init__(self, ridge: float = 1e-3, components: int | None = None) -> None:
+    def __init__(self, ridge: Positive = 1e-3, components: Size | None = None) -> None:
         super().__init__()
-        if ridge <= 0 or (components is not None and components < 1):
-            raise InputError(
-                f"DeepCCA: ridge is {ridge} and components {components}; ridge must be above 0, "
-                "and components at least 1 or left out"
-            )
         self.ridge, self.components = ridge, components
 
     @override

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, NotNegative, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import class_cross_entropies, pooled_vectors
@@ -32,7 +32,7 @@ class DeepSemanticMapping(UsesLabels, FeatureObjective):
         hidden: width of the network's hidden layer.
     """
 
-    def __init__(self, intra: float = 1.0, hidden: int = 64) -> None:
+    def __init__(self, intra: NotNegative = 1.0, hidden: Size = 64) -> None:
         super().__init__()
         self.intra, self.hidden = intra, hidden
 

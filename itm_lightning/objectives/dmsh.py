@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import NotNegative
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import likelihood_losses, pooled_vectors
@@ -39,7 +40,7 @@ class DMSH(UsesLabels, FeatureObjective):
         balance: ``η``.
     """
 
-    def __init__(self, quantisation: float = 0.1, balance: float = 0.1) -> None:
+    def __init__(self, quantisation: NotNegative = 0.1, balance: NotNegative = 0.1) -> None:
         super().__init__()
         self.quantisation, self.balance = quantisation, balance
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from typing_extensions import override
 
+from itm_lightning.errors import NotNegative
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import likelihood_losses, pooled_vectors
@@ -38,7 +39,7 @@ class DSCMR(UsesLabels, FeatureObjective):
         invariance: ``η``; 0.1 there.
     """
 
-    def __init__(self, likelihood: float = 1e-3, invariance: float = 0.1) -> None:
+    def __init__(self, likelihood: NotNegative = 1e-3, invariance: NotNegative = 0.1) -> None:
         super().__init__()
         self.likelihood, self.invariance = likelihood, invariance
 

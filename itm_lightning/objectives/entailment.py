@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, NotNegative
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
@@ -25,7 +25,7 @@ class Entailment(FeatureObjective):
         min_radius: MERU's K; within ``2K`` of the vertex a text entails a whole half space.
     """
 
-    def __init__(self, min_radius: float = 0.1) -> None:
+    def __init__(self, min_radius: NotNegative = 0.1) -> None:
         super().__init__()
         self.min_radius = min_radius
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Share, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.registry import register
@@ -47,7 +47,7 @@ class FashionBERTLoss(FeatureObjective):
     """
 
     def __init__(
-        self, vocabulary: int = 30522, words: float = 0.15, patches: float = 5 / 64
+        self, vocabulary: Size = 30522, words: Share = 0.15, patches: Share = 5 / 64
     ) -> None:
         super().__init__()
         if vocabulary < 1 or not 0 < words < 1 or not 0 < patches < 1:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from itm_lightning.errors import Positive
 from itm_lightning.objectives.base import QueryObjective
 from itm_lightning.objectives.comparison import Comparison, Queries
 from itm_lightning.objectives.functional import matching_losses
@@ -28,7 +29,7 @@ class MatchProbability(QueryObjective):
         pseudo: PCME++'s α.
     """
 
-    def __init__(self, scale: float = 5.0, shift: float = 5.0, pseudo: float = 0.1) -> None:
+    def __init__(self, scale: Positive = 5.0, shift: float = 5.0, pseudo: float = 0.1) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.tensor(float(scale)))
         self.shift = nn.Parameter(torch.tensor(float(shift)))

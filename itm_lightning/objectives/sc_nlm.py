@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, NotNegative, Share, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.caption_vocabulary import END, START, CaptionVocabulary, split_caption
 from itm_lightning.objectives.comparison import Comparison
@@ -61,18 +61,18 @@ class SCNLM(FeatureObjective):
 
     def __init__(
         self,
-        word_dim: int = 100,
-        hidden: int = 441,
-        factors: int = 128,
-        context: int = 5,
-        lookahead: int = 3,
-        dropout: float = 0.15,
-        noise: float = 0.0,
-        image_share: float = 0.0,
+        word_dim: Size = 100,
+        hidden: Size = 441,
+        factors: Size = 128,
+        context: Size = 5,
+        lookahead: Size = 3,
+        dropout: Share = 0.15,
+        noise: NotNegative = 0.0,
+        image_share: Share = 0.0,
         trains_encoders: bool = False,
-        min_count: int = 1,
-        longest: int = 60,
-        structures: int = 10_000,
+        min_count: Size = 1,
+        longest: Size = 60,
+        structures: Size = 10_000,
     ) -> None:
         super().__init__()
         self.word_dim, self.hidden, self.factors = word_dim, hidden, factors

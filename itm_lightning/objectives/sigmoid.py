@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Positive
 from itm_lightning.objectives.base import Objective
 from itm_lightning.objectives.comparison import Block, Comparison
 from itm_lightning.objectives.functional import matching_losses
@@ -36,10 +36,8 @@ class Sigmoid(Objective):
         InputError: the scale is not positive.
     """
 
-    def __init__(self, scale: float = 10.0, bias: float = -10.0) -> None:
+    def __init__(self, scale: Positive = 10.0, bias: float = -10.0) -> None:
         super().__init__()
-        if scale <= 0:
-            raise InputError(f"Sigmoid: scale must be positive, not {scale}")
         self.log_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.bias = nn.Parameter(torch.tensor(float(bias)))
 

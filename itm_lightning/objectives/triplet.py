@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Natural, NotNegative
 from itm_lightning.objectives.base import QueryObjective
 from itm_lightning.objectives.comparison import Comparison, Queries
 from itm_lightning.registry import register
@@ -35,9 +35,9 @@ class Triplet(QueryObjective):
 
     def __init__(
         self,
-        margin: float = 0.2,
+        margin: NotNegative = 0.2,
         hardest: bool = True,
-        warmup_steps: int = 0,
+        warmup_steps: Natural = 0,
         blend: bool = True,
     ) -> None:
         super().__init__()

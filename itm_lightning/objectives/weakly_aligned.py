@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, NotNegative, Size
 from itm_lightning.objectives.base import FeatureObjective
 from itm_lightning.objectives.comparison import Comparison
 from itm_lightning.objectives.functional import class_cross_entropies, pooled_vectors
@@ -55,16 +55,16 @@ class WeaklyAligned(UsesLabels, FeatureObjective):
 
     def __init__(
         self,
-        regularisation: float = 0.1,
-        components: int = 10,
-        bank: int = 1024,
-        text_weight: float = 1.0,
+        regularisation: NotNegative = 0.1,
+        components: Size = 10,
+        bank: Size = 1024,
+        text_weight: NotNegative = 1.0,
     ) -> None:
         super().__init__()
-        if not 1 <= components <= bank:
+        if components > bank:
             raise InputError(
-                f"WeaklyAligned: components is {components} and bank {bank}; give at least one "
-                "component, and a bank of at least as many images"
+                f"WeaklyAligned: components is {components} and bank {bank}; give a bank of "
+                "at least as many images"
             )
         self.regularisation, self.components, self.bank = regularisation, components, bank
         self.text_weight = text_weight

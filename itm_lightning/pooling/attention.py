@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from itm_lightning.errors import Size
 from itm_lightning.pooling.base import Pooling
 from itm_lightning.registry import register
 
@@ -20,7 +21,7 @@ class AttentionPooling(Pooling):
         hidden: width of the scorer's hidden layer; the tokens' width where ``None``.
     """
 
-    def __init__(self, hidden: int | None = None) -> None:
+    def __init__(self, hidden: Size | None = None) -> None:
         super().__init__()
         self.hidden = hidden
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 from typing_extensions import override
 
+from itm_lightning.errors import Size
 from itm_lightning.pooling.base import Pooling
 from itm_lightning.registry import register
 
@@ -32,7 +33,7 @@ class GPO(Pooling):
         hidden: width of the GRU's state, in each direction.
     """
 
-    def __init__(self, position_dim: int = 32, hidden: int = 32) -> None:
+    def __init__(self, position_dim: Size = 32, hidden: Size = 32) -> None:
         super().__init__()
         self.position_dim = position_dim
         self.gru = nn.GRU(position_dim, hidden, batch_first=True, bidirectional=True)

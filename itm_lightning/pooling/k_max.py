@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Size
 from itm_lightning.pooling.base import Pooling
 from itm_lightning.registry import register
 
@@ -25,10 +25,8 @@ class KMaxPooling(Pooling):
         InputError: ``k`` is less than 1.
     """
 
-    def __init__(self, k: int = 5) -> None:
+    def __init__(self, k: Size = 5) -> None:
         super().__init__()
-        if k < 1:
-            raise InputError(f"KMaxPooling: k must be at least 1, not {k}")
         self.k = k
 
     @override

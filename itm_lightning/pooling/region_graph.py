@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from itm_lightning.distributed.masked_batch_norm import MaskedBatchNorm
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Size
 from itm_lightning.pooling.recurrent import RecurrentPooling
 from itm_lightning.registry import register
 
@@ -66,10 +66,8 @@ class RegionGraph(RecurrentPooling):
         InputError: there is no step.
     """
 
-    def __init__(self, steps: int = 4, first_norm: bool = True, final_norm: bool = False) -> None:
+    def __init__(self, steps: Size = 4, first_norm: bool = True, final_norm: bool = False) -> None:
         super().__init__()
-        if steps < 1:
-            raise InputError(f"RegionGraph: steps is {steps}; it must be at least 1")
         self.n_steps, self.first_norm, self.final_norm = steps, first_norm, final_norm
 
     @override

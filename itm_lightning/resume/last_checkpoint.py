@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Positive, Size, check_numbers
 from itm_lightning.resume import progress
 from itm_lightning.resume.best_checkpoint import AtomicCheckpointIO
 from itm_lightning.utils.atomic_files import remove_unfinished
@@ -31,13 +31,11 @@ class Cadence:
         steps: the number of optimiser steps after which it is also written again.
 
     Raises:
-        InputError: either is not above 0.
+        InputError: either is out of range.
     """
 
-    def __init__(self, minutes: float = 10.0, steps: int | None = None) -> None:
-        for name, value in (("minutes", minutes), ("steps", steps)):
-            if value is not None and value <= 0:
-                raise InputError(f"--last_checkpoint.{name} is {value}; it must be above 0")
+    def __init__(self, minutes: Positive = 10.0, steps: Size | None = None) -> None:
+        check_numbers(Cadence, locals())
         self.minutes, self.steps = minutes, steps
         self.restart(0)
 

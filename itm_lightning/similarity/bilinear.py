@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import InnerProductSimilarity
 from itm_lightning.similarity.functional import of_width
@@ -36,7 +36,7 @@ class Bilinear(InnerProductSimilarity):
         InputError: the rank lies outside 1 … dim.
     """
 
-    def __init__(self, dim: int, rank: int | None = None) -> None:
+    def __init__(self, dim: Size, rank: int | None = None) -> None:
         super().__init__()
         if rank is not None and not 1 <= rank <= dim:
             raise InputError(f"Bilinear: rank must lie in 1 … dim={dim}, not {rank}")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.moments import Directions, LinearDirections, Moments
 
@@ -33,7 +34,7 @@ class CFA(LinearDirections):
         InputError: there is no component.
     """
 
-    def __init__(self, components: int = 128, standardise: bool = True) -> None:
+    def __init__(self, components: Size = 128, standardise: bool = True) -> None:
         super().__init__(components)
         self.standardise = standardise
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import Positive
 from itm_lightning.registry import register
 from itm_lightning.similarity.attention import (
     AGGREGATOR_WEIGHTS,
@@ -142,8 +143,8 @@ class CrossAttention(Aligning, Additive, UnitTokenSimilarity):
         direction: str = "t2i",
         normalize: str = "clipped_l2norm",
         aggregate: str = "LogSumExp",
-        temperature: float | None = None,
-        lse_temperature: float | None = None,
+        temperature: Positive | None = None,
+        lse_temperature: Positive | None = None,
     ) -> None:
         super().__init__()
         directions = chosen(self, "direction", direction, _DIRECTIONS)

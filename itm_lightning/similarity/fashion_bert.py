@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.part import ExtraState, is_skipping_pretrained
 from itm_lightning.registry import register
 from itm_lightning.similarity.cross_encoder import CrossEncoder, Embedded, joined
@@ -50,14 +50,13 @@ class FashionBERT(CrossEncoder):
     """
 
     def __init__(
-        self, dim: int, name: str | None = None, layers: int = 12, patches: int = 64
+        self, dim: Size, name: str | None = None, layers: Size = 12, patches: Size = 64
     ) -> None:
         super().__init__()
         heads = max(1, dim // _HEAD_WIDTH)
-        if dim < 1 or dim % heads or layers < 1 or patches < 1:
+        if dim % heads:
             raise InputError(
-                f"FashionBERT: dim is {dim}, layers {layers} and patches {patches}; give numbers "
-                f"of at least 1, and a dim that is a multiple of {_HEAD_WIDTH} or less than it"
+                f"FashionBERT: dim is {dim}; give a multiple of {_HEAD_WIDTH}, or less than it"
             )
         self.dim: int = dim
         self.patches = patches

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Embedding, PooledSimilarity, inner_products
 from itm_lightning.similarity.functional import affine, of_width
@@ -44,7 +45,7 @@ class Gaussian(Embedding, PooledSimilarity):
         dim: width of the pooled vectors.
     """
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: Size) -> None:
         super().__init__()
         self.dim: int = dim
         self.image_log_variance = _log_variance(dim)

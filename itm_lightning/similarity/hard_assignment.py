@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import Positive
 from itm_lightning.registry import register
 from itm_lightning.similarity.attention import AGGREGATOR_WEIGHTS, AGGREGATORS, ENTROPY
 from itm_lightning.similarity.base import Additive, Aligning
@@ -33,7 +34,7 @@ class HardAssignment(Aligning, Additive, UnitTokenSimilarity):
             authors' ``belta`` of .1 is its inverse).
     """
 
-    def __init__(self, lse_temperature: float = 10.0) -> None:
+    def __init__(self, lse_temperature: Positive = 10.0) -> None:
         super().__init__()
         self.lse_temperature = lse_temperature
 

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Positive, Size
 from itm_lightning.part import Part
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity, Similarity
@@ -66,12 +66,7 @@ class NNN(HubCorrection):
         InputError: ``k`` is below 1, or ``alpha`` not above 0.
     """
 
-    def __init__(self, k: int = 128, alpha: float = 0.75) -> None:
-        if k < 1 or alpha <= 0:
-            raise InputError(
-                f"{type(self).__name__}: k is {k} and alpha {alpha}; k must be at least 1, and "
-                "alpha above 0"
-            )
+    def __init__(self, k: Size = 128, alpha: Positive = 0.75) -> None:
         self.width = k
         self.alpha = alpha
 
@@ -98,7 +93,7 @@ class CSLS(NNN):
         InputError: ``k`` is below 1.
     """
 
-    def __init__(self, k: int = 10) -> None:
+    def __init__(self, k: Size = 10) -> None:
         super().__init__(k, alpha=0.5)
 
 
@@ -118,9 +113,7 @@ class InvertedSoftmax(HubCorrection):
 
     width = 1
 
-    def __init__(self, temperature: float = 0.05) -> None:
-        if temperature <= 0:
-            raise InputError(f"InvertedSoftmax: temperature is {temperature}; it must be above 0")
+    def __init__(self, temperature: Positive = 0.05) -> None:
         self.temperature = temperature
 
     @override

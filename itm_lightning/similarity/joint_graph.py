@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.part import UsesLabels
 from itm_lightning.registry import register
 from itm_lightning.similarity.cfa import singular_directions
@@ -44,7 +44,7 @@ class JGRHML(UsesLabels, LinearDirections):
 
     def __init__(
         self,
-        components: int = 10,
+        components: Size = 10,
         image_ridge: float = 1e4,
         text_ridge: float = 10.0,
         graph: float = 10.0,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Positive, Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Embedding, PooledSimilarity, inner_products
 from itm_lightning.similarity.functional import of_width, root
@@ -37,10 +37,8 @@ class Lorentz(Embedding, PooledSimilarity):
         InputError: the curvature is not positive.
     """
 
-    def __init__(self, dim: int, curvature: float = 1.0) -> None:
+    def __init__(self, dim: Size, curvature: Positive = 1.0) -> None:
         super().__init__()
-        if curvature <= 0:
-            raise InputError(f"Lorentz: curvature must be positive, not {curvature}")
         self.dim: int = dim
         self._first_log_curvature = math.log(curvature)
         self.log_curvature = nn.Parameter(torch.tensor(self._first_log_curvature))

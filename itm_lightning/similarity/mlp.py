@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
 from itm_lightning.similarity.functional import affine, of_width
@@ -45,7 +46,7 @@ class Mlp(PooledSimilarity):
         hidden: width of the hidden layer.
     """
 
-    def __init__(self, dim: int, hidden: int = 256) -> None:
+    def __init__(self, dim: Size, hidden: Size = 256) -> None:
         super().__init__()
         self.dim: int = dim
         self.first = nn.Linear(4 * dim, hidden)

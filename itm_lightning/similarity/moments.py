@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.similarity.base import ClosedForm, InnerProductSimilarity
 from itm_lightning.similarity.functional import of_width
 from itm_lightning.types import Features, at_least_float32, double, unit
@@ -133,11 +133,8 @@ class LinearDirections(ClosedForm, InnerProductSimilarity):
     text_mean: nn.Parameter
     text_weight: nn.Parameter
 
-    def __init__(self, components: int) -> None:
+    def __init__(self, components: Size) -> None:
         super().__init__()
-        if components < 1:
-            name = type(self).__name__
-            raise InputError(f"{name}: components is {components}; it must be at least 1")
         self.components = components
         self._solved = False
 

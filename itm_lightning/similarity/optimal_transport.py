@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import Additive, Aligning
 from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity
@@ -96,7 +96,7 @@ class OptimalTransport(Aligning, Additive, UnitTokenSimilarity):
         InputError: a number is out of its range.
     """
 
-    def __init__(self, mass: float = 1.0, epsilon: float = 0.1, iterations: int = 30) -> None:
+    def __init__(self, mass: float = 1.0, epsilon: float = 0.1, iterations: Size = 30) -> None:
         super().__init__()
         if not 0 < mass <= 1:
             raise InputError(f"OptimalTransport: mass must be above 0 and at most 1, not {mass}")
@@ -104,8 +104,6 @@ class OptimalTransport(Aligning, Additive, UnitTokenSimilarity):
             raise InputError(
                 f"OptimalTransport: epsilon must be at least {SMALLEST_EPSILON}, not {epsilon}"
             )
-        if iterations < 1:
-            raise InputError(f"OptimalTransport: iterations must be at least 1, not {iterations}")
         self.mass, self.epsilon, self.iterations = mass, epsilon, iterations
 
     @override

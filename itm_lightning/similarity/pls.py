@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.moments import Directions, LinearDirections, Moments
 
@@ -34,7 +35,7 @@ class PLS(LinearDirections):
         InputError: there is no component.
     """
 
-    def __init__(self, components: int = 10, standardise: bool = True) -> None:
+    def __init__(self, components: Size = 10, standardise: bool = True) -> None:
         super().__init__(components)
         self.standardise = standardise
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError, one_line
+from itm_lightning.errors import InputError, Positive, one_line
 from itm_lightning.part import is_skipping_pretrained
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import InnerProductSimilarity
@@ -38,11 +38,9 @@ class ScaledCosine(InnerProductSimilarity):
     """
 
     def __init__(
-        self, scale: float = 1.0, bias: float = 0.0, pretrained: str | None = None
+        self, scale: Positive = 1.0, bias: float = 0.0, pretrained: str | None = None
     ) -> None:
         super().__init__()
-        if scale <= 0:
-            raise InputError(f"ScaledCosine: scale must be positive, not {scale}")
         log_scale = math.log(scale)
         # a checkpoint that is being read brings both numbers
         if pretrained is not None and not is_skipping_pretrained():

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, NotNegative, Positive, Size
 from itm_lightning.part import UsesLabels
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import ClosedForm, InnerProductSimilarity
@@ -59,17 +59,12 @@ class SemanticMatching(UsesLabels, ClosedForm, InnerProductSimilarity):
 
     def __init__(
         self,
-        C: float = 30.0,  # noqa: N803, scikit-learn's name
-        components: int | None = None,
-        ridge: float = 0.0,
+        C: Positive = 30.0,  # noqa: N803, scikit-learn's name
+        components: Size | None = None,
+        ridge: NotNegative = 0.0,
         centred: bool = False,
     ) -> None:
         super().__init__()
-        if C <= 0 or ridge < 0 or (components is not None and components < 1):
-            raise InputError(
-                f"SemanticMatching: C is {C}, ridge {ridge} and components {components}; C must be "
-                "above 0, ridge at least 0, and components at least 1 or null"
-            )
         self.C, self.components, self.ridge, self.centred = C, components, ridge, centred
         self._solved = False
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
+from itm_lightning.errors import Positive
 from itm_lightning.registry import register
 from itm_lightning.similarity.attention import AGGREGATOR_WEIGHTS, AGGREGATORS, ENTROPY
 from itm_lightning.similarity.base import Additive
@@ -36,7 +37,7 @@ class SmoothChamfer(Additive, UnitTokenSimilarity):
         temperature: ``α``; higher is nearer to Chamfer similarity. Published: 16.
     """
 
-    def __init__(self, temperature: float = 16.0) -> None:
+    def __init__(self, temperature: Positive = 16.0) -> None:
         super().__init__()
         self.temperature = temperature
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.cross_encoder import CrossEncoder, Embedded, joined
 from itm_lightning.similarity.functional import of_width
@@ -85,14 +85,12 @@ class TransformerMatching(CrossEncoder):
         InputError: the width is no multiple of 64, or there are no layers.
     """
 
-    def __init__(self, dim: int, width: int = 256, layers: int = 2) -> None:
+    def __init__(self, dim: Size, width: Size = 256, layers: Size = 2) -> None:
         super().__init__()
-        if width < 1 or width % HEAD_WIDTH:
+        if width % HEAD_WIDTH:
             raise InputError(
                 f"TransformerMatching: width must be a multiple of {HEAD_WIDTH}, not {width}"
             )
-        if layers < 1:
-            raise InputError(f"TransformerMatching: layers must be at least 1, not {layers}")
         self.dim: int = dim
         self.width = width
         self.projection = nn.Linear(dim, width)

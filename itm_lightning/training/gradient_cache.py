@@ -41,20 +41,6 @@ def encode_by_chunks(
     return Features.cat(chunks)
 
 
-def checked_size(size: int | None) -> int | None:
-    """The rows of a chunk, or ``None`` for all at once.
-
-    Raises:
-        InputError: it is below 1.
-    """
-    if size is not None and size < 1:
-        raise InputError(
-            f"model.gradient_cache is {size}; give the pairs to encode at a time, at least 1, or "
-            "leave it out"
-        )
-    return size
-
-
 def check_chunks(matcher: nn.Module) -> None:
     """Checks that the encoders give the same features for a chunk as for the whole batch.
 

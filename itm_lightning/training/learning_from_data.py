@@ -14,13 +14,21 @@ from itm_lightning.registry import list_overriding
 from itm_lightning.types import Features
 
 
-def learn_from_data(module: nn.Module, data: ITMDataModule) -> None:
+def learn_from_data(module: nn.Module, data: ITMDataModule, processes: int) -> None:
     """Lets every part learn what it needs of the train split, before any long work.
 
+    Args:
+        module: the model.
+        data: what it is to be trained on.
+        processes: whose batches a step compares as one; 0 where nothing is compared.
+
     Raises:
-        InputError: a part needs classes that the source lacks, or the text encoder reads strings
-            where the source has vectors, or the other way round.
+        InputError: there is nothing to compare a pair with; a part needs classes that the source
+            lacks; or the text encoder reads strings where the source has vectors, or the other way
+            round.
     """
+    if processes:
+        _check_batches(data, processes)
     parts = list(module.modules())
     source, texts = data.source, data.train_texts()
     for part in parts:
@@ -52,6 +60,20 @@ def learn_from_data(module: nn.Module, data: ITMDataModule) -> None:
     for split in ("train", "val"):
         if data.has_split(split):
             warn_of_texts(module, source, data.records(split), split)
+
+
+def _check_batches(data: ITMDataModule, processes: int) -> None:
+    images = len(data.records("train"))
+    if images < 2:
+        raise InputError(
+            f"the train split of {type(data.source).__name__} has {images} photo with captions: a "
+            "pair is learnt by comparing it with others, so give at least 2"
+        )
+    if data.batch_size * processes < 2:
+        raise InputError(
+            "data.batch_size is 1: a pair is learnt by comparing it with others of its batch, so "
+            "give at least 2"
+        )
 
 
 def _check_classes(part: UsesLabels, source: Source) -> None:

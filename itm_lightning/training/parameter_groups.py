@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from itm_lightning.encoders.base import Encoder
 from itm_lightning.encoders.pretrained import freeze_unreached
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, check_numbers
 from itm_lightning.sharding import separate
 from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import Features
@@ -28,9 +28,16 @@ def make_optimizer(
         make: makes the optimiser of groups of parameters.
         module: the module that is trained.
         factors: see :func:`groups_by_factor`.
+
+    Raises:
+        InputError: the optimiser refuses its arguments, or one is not a finite number.
     """
     groups = groups_by_factor(module, factors)
-    optimizer = make([{"params": group} for group in groups.values()])
+    try:
+        optimizer = make([{"params": group} for group in groups.values()])
+    except ValueError as error:  # torch's own checks of its arguments
+        raise InputError(f"model.optimizer: {error}") from error
+    check_numbers(type(optimizer), optimizer.defaults)
     for factor, group in zip(groups, optimizer.param_groups, strict=True):
         group["lr"] *= factor
     separate(optimizer)

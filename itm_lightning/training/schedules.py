@@ -12,6 +12,8 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 
+_PERIODS = "step_size", "T_max", "T_0", "total_iters", "total_steps"
+
 
 class WarmupCosine(LambdaLR):
     """Linear warm-up, then half a cosine down to zero, over the whole run, step by step.
@@ -57,10 +59,16 @@ def with_schedule(
         optimizer: the optimiser.
         make: makes the schedule of it; ``None`` where there is none.
         module: the LightningModule, whose trainer knows how many steps the run has.
+
+    Raises:
+        InputError: the schedule's period is 0.
     """
     if make is None:
         return optimizer
     scheduler, interval = make(optimizer), "epoch"
+    for name in _PERIODS:  # torch divides by them at the first step
+        if getattr(scheduler, name, 1) == 0:
+            raise InputError(f"{type(scheduler).__name__}: {name} is 0; it must be at least 1")
     if isinstance(scheduler, WarmupCosine):
         scheduler.plan(int(module.trainer.estimated_stepping_batches))
         interval = "step"

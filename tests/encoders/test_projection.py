@@ -112,8 +112,8 @@ def test_an_encoders_own_projection_comes_before_its_pooling():
     [
         (lambda: LinearProjection(dim=0), "LinearProjection: dim is 0"),
         (lambda: MLPProjection(dim=-1), "MLPProjection: dim is -1"),
-        (lambda: MLPProjection(hidden=0), "MLPProjection: hidden is 0 and layers 1"),
-        (lambda: MLPProjection(layers=0), "MLPProjection: hidden is 1024 and layers 0"),
+        (lambda: MLPProjection(hidden=0), "MLPProjection: hidden is 0"),
+        (lambda: MLPProjection(layers=0), "MLPProjection: layers is 0"),
     ],
 )
 def test_widths_below_one_are_refused(build, what):

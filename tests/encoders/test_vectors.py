@@ -94,7 +94,7 @@ class TestPaired:
         ("arguments", "message"),
         [
             ({"val": 7}, "data.source.val is 7, but .* has 7"),
-            ({"val": -1}, "data.source.val is -1"),
+            ({"val": -1}, "Paired: val is -1"),
             ({"arrays": {"image": "x"}}, "data.source.arrays names 'image'"),
         ],
     )

@@ -119,7 +119,7 @@ class TestEncoders:
 
     @pytest.mark.parametrize("share", [-0.1, 1.5])
     def test_no_share_is_refused(self, make, share, folders):
-        with pytest.raises(InputError, match=f"word_noise is {share}; give a share of the words"):
+        with pytest.raises(InputError, match=f"word_noise is {share}; it must be at"):
             make(folders, word_noise=share)
 
 

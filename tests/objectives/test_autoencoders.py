@@ -196,7 +196,7 @@ def test_codes_that_collapse_are_warned_of_in_validation():
 def test_what_cannot_be_is_refused():
     with pytest.raises(InputError, match="CorrAE: alpha is 1; it must be at least 0, and below 1"):
         CorrAE(alpha=1)
-    with pytest.raises(InputError, match="hidden is 0 and layers 1"):
+    with pytest.raises(InputError, match="hidden is 0; it must be at least 1"):
         CorrAE(hidden=0)
     with pytest.raises(InputError, match="there are no units 'poisson'"):
         BimodalAutoencoder(text_units="poisson")

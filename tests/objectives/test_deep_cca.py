@@ -92,7 +92,7 @@ def test_a_batch_of_too_few_pairs_is_warned_of_in_training():
 
 
 def test_what_cannot_be_is_refused():
-    with pytest.raises(InputError, match="ridge is 0 "):
+    with pytest.raises(InputError, match="ridge is 0;"):
         DeepCCA(ridge=0)
-    with pytest.raises(InputError, match="components 0"):
+    with pytest.raises(InputError, match="components is 0"):
         DeepCCA(components=0)

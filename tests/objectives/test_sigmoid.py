@@ -46,7 +46,7 @@ def test_scores_far_off_give_finite_gradients():
 
 @pytest.mark.parametrize("scale", [0, -1])
 def test_a_scale_without_logarithm_is_refused(scale):
-    with pytest.raises(InputError, match=f"scale must be positive, not {scale}"):
+    with pytest.raises(InputError, match=f"scale is {scale}; it must be above 0"):
         Sigmoid(scale)
 
 

@@ -61,7 +61,7 @@ def test_k_max_of_one_and_of_all(features):
 
 
 def test_k_below_one_is_refused():
-    with pytest.raises(InputError, match="k must be at least 1, not 0"):
+    with pytest.raises(InputError, match="k is 0; it must be at least 1"):
         KMaxPooling(0)
 
 

@@ -166,5 +166,5 @@ def test_what_does_not_fit_is_refused(folder, head):
         WordPieces(folder, dim=8)
     with pytest.raises(InputError, match="FashionBERT: dim is 129"):
         FashionBERT(129)
-    with pytest.raises(InputError, match="layers 0"):
+    with pytest.raises(InputError, match="layers is 0"):
         FashionBERT(8, layers=0)

@@ -83,5 +83,5 @@ def test_what_it_lifts_is_what_it_compares():
 
 
 def test_a_curvature_that_is_none_is_refused():
-    with pytest.raises(InputError, match="curvature must be positive, not 0"):
+    with pytest.raises(InputError, match="curvature is 0; it must be above 0"):
         Lorentz(4, curvature=0)

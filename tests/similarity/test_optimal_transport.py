@@ -115,7 +115,7 @@ def test_gradients_go_through_the_plan():
         ({"mass": 0.0}, "mass must be above 0 and at most 1, not 0.0"),
         ({"mass": 1.1}, "mass must be above 0 and at most 1, not 1.1"),
         ({"epsilon": 0.01}, "epsilon must be at least 0.025, not 0.01"),
-        ({"iterations": 0}, "iterations must be at least 1, not 0"),
+        ({"iterations": 0}, "iterations is 0; it must be at least 1"),
     ],
 )
 def test_numbers_out_of_range_are_refused(arguments, message):

@@ -61,7 +61,7 @@ def test_starts_as_the_cosine():
 
 
 def test_a_scale_that_is_not_positive_is_refused():
-    with pytest.raises(InputError, match="scale must be positive, not 0"):
+    with pytest.raises(InputError, match="scale is 0; it must be above 0"):
         ScaledCosine(scale=0)
 
 

@@ -92,7 +92,7 @@ def test_classes_come_with_the_checkpoint():
 
 @pytest.mark.parametrize("wrong", [{"C": 0.0}, {"ridge": -0.1}, {"components": 0}], ids=str)
 def test_numbers_out_of_range_are_refused(wrong):
-    with pytest.raises(InputError, match="SemanticMatching: C is"):
+    with pytest.raises(InputError, match=f"SemanticMatching: {next(iter(wrong))} is"):
         SemanticMatching(**wrong)
 
 

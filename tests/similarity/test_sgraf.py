@@ -127,7 +127,7 @@ def test_too_many_regions_are_refused_with_the_mend(name):
 
 
 def test_no_steps_are_refused():
-    with pytest.raises(InputError, match="steps must be at least 1, not 0"):
+    with pytest.raises(InputError, match="steps is 0; it must be at least 1"):
         SGR(8, steps=0)
 
 

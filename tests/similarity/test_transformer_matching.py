@@ -100,8 +100,8 @@ def test_runs_in_half_precision_throughout():
     ("arguments", "message"),
     [
         ({"width": 100}, "width must be a multiple of 64, not 100"),
-        ({"width": 0}, "width must be a multiple of 64, not 0"),
-        ({"layers": 0}, "layers must be at least 1, not 0"),
+        ({"width": 0}, "width is 0; it must be at least 1"),
+        ({"layers": 0}, "layers is 0; it must be at least 1"),
     ],
 )
 def test_sizes_that_make_no_network_are_refused(arguments, message):

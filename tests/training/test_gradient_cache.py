@@ -90,7 +90,7 @@ def test_one_chunks_activations_at_most_are_in_memory():
 
 @pytest.mark.parametrize("size", [0, -4])
 def test_a_chunk_of_nothing_is_refused(size):
-    with pytest.raises(InputError, match=f"model.gradient_cache is {size}; give the pairs"):
+    with pytest.raises(InputError, match=f"gradient_cache is {size}; it must be at least 1"):
         matcher(gradient_cache=size)
 
 

@@ -14,7 +14,7 @@ from itm_lightning.data.sources.hub import Columns, HubSource
 from itm_lightning.data.sources.hub_tables import Repository
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import Row
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 
 
@@ -68,7 +68,7 @@ class Coco(ImageFileSource, HubSource):
         text_id_column: str | None = "sentids",
         split_column: str | None = None,
         splits: dict[str, list[str]] | None = None,
-        texts_per_image: int | None = None,
+        texts_per_image: Size | None = None,
         instances: list[str] | None = None,
         streaming: bool = False,
         allow_outside: bool = False,

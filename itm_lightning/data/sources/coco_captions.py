@@ -15,7 +15,7 @@ from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Box, Record
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import read_json
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 
 
@@ -126,7 +126,7 @@ class CocoCaptions(ImageFileSource):
         val_images: str = "val2017",
         test_images: str = "test2017",
         instances: list[str] | None = None,
-        texts_per_image: int | None = None,
+        texts_per_image: Size | None = None,
         allow_outside: bool = False,
     ) -> None:
         self.root = Path(root)

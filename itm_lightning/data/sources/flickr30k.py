@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itm_lightning.data.sources.hugging_face import HuggingFace, StreamedHuggingFace
+from itm_lightning.errors import Seed, Size
 from itm_lightning.registry import register
 
 
@@ -34,8 +35,8 @@ class Flickr30k(HuggingFace):
         text_id_column: str | None = "sentids",
         split_column: str | None = "split",
         splits: dict[str, list[str]] | None = None,
-        texts_per_image: int | None = None,
-        seed: int = 0,
+        texts_per_image: Size | None = None,
+        seed: Seed = 0,
         *,
         streaming: bool = False,
         allow_outside: bool = False,

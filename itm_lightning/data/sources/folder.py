@@ -24,7 +24,7 @@ from itm_lightning.data.sources.tables import (
     cell,
     numbered_rows,
 )
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 
 
@@ -66,7 +66,7 @@ class Folder(ImageFileSource):
         text_column: str = "caption",
         split_column: str = "split",
         splits: dict[str, list[str]] | None = None,
-        texts_per_image: int | None = None,
+        texts_per_image: Size | None = None,
         allow_outside: bool = False,
     ) -> None:
         self.root = Path(root)

@@ -14,7 +14,7 @@ from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import SPLITS, ImageSource, Record
 from itm_lightning.data.sources.hub_tables import HubTable, Repository, StoredTable, StreamedTable
 from itm_lightning.data.sources.tables import Row, SplitNames, as_texts, no_column
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 
 Columns = dict[str, str | list[str] | None]
 """Column by flag; several where a flag takes a list."""
@@ -48,7 +48,7 @@ class HubSource(ImageSource):
         repository: Repository,
         columns: Columns,
         splits: dict[str, list[str]] | None,
-        texts_per_image: int | None,
+        texts_per_image: Size | None,
         streaming: bool,
     ) -> None:
         self.repository = repository

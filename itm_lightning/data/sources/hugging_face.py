@@ -18,7 +18,7 @@ from itm_lightning.data.sources.hub import Columns, HubSource, Located
 from itm_lightning.data.sources.hub_tables import HubTable, Repository
 from itm_lightning.data.sources.image_files import OUTSIDE
 from itm_lightning.data.sources.tables import SplitNames
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Seed, Size
 from itm_lightning.registry import register
 from itm_lightning.utils.foreign_files import inside, regular_file
 from itm_lightning.utils.images import check_decodes, image_in, opened
@@ -80,8 +80,8 @@ class HuggingFace(HubSource):
         text_id_column: str | None = None,
         split_column: str | None = None,
         splits: dict[str, list[str]] | None = None,
-        texts_per_image: int | None = None,
-        seed: int = 0,
+        texts_per_image: Size | None = None,
+        seed: Seed = 0,
         *,
         streaming: bool = False,
         allow_outside: bool = False,

@@ -15,7 +15,7 @@ from itm_lightning.data.source import Record
 from itm_lightning.data.sources.coco_captions import CocoObjects
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.data.sources.tables import USUAL, SplitNames, read_json
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 
 
@@ -44,7 +44,7 @@ class Karpathy(ImageFileSource):
         root: str,
         annotations: str | None = None,
         images: str = "images",
-        texts_per_image: int | None = None,
+        texts_per_image: Size | None = None,
         instances: list[str] | None = None,
         allow_outside: bool = False,
     ) -> None:

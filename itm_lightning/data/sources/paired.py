@@ -13,7 +13,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.data.source import SPLITS, Choice, Record, VectorSource
-from itm_lightning.errors import InputError, one_line
+from itm_lightning.errors import InputError, Natural, one_line
 from itm_lightning.registry import register
 from itm_lightning.utils.foreign_files import regular_file
 
@@ -41,14 +41,12 @@ class Paired(VectorSource):
         InputError: ``val`` is below 0, or ``arrays`` has an unknown key.
     """
 
-    def __init__(self, root: str, val: int = 0, arrays: dict[str, str] | None = None) -> None:
+    def __init__(self, root: str, val: Natural = 0, arrays: dict[str, str] | None = None) -> None:
         self.root = Path(root)
         self.val = val
         self.arrays = arrays or {}
         known = {f"{side}_{split}" for side in _SIDES for split in SPLITS} | {"categories"}
         unknown = sorted(set(self.arrays) - known)
-        if val < 0:
-            raise InputError(f"data.source.val is {val}; give the pairs to hold out, 0 for none")
         if unknown:
             raise InputError(
                 f"data.source.arrays names {unknown[0]!r}; there are image_train, text_train, "

@@ -77,11 +77,6 @@ class Protocol(Part, ABC):
         Raises:
             InputError: it is not; the message says what was expected, what there is, and the mend.
         """
-        if self.texts_per_image is not None and self.texts_per_image < 1:
-            raise InputError(
-                f"protocol.texts_per_image is {self.texts_per_image}; it must be at least 1, "
-                "or null for all"
-            )
         images = len(truth.texts_of_image)
         if self.images is not None and images != self.images:
             raise InputError(

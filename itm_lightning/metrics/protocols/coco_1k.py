@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Size
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.functional import mean_over_folds
 from itm_lightning.metrics.gallery import Gallery
@@ -39,13 +39,8 @@ class Coco1K(Protocol):
     """
 
     def __init__(
-        self, folds: int = 5, fold_size: int = 1000, texts_per_image: int | None = 5
+        self, folds: Size = 5, fold_size: Size = 1000, texts_per_image: Size | None = 5
     ) -> None:
-        if folds < 1 or fold_size < 1:
-            raise InputError(
-                f"protocol.folds is {folds} and protocol.fold_size {fold_size}; both must be at "
-                "least 1"
-            )
         self.fold_size = fold_size
         self.images = folds * fold_size
         self.texts_per_image = texts_per_image

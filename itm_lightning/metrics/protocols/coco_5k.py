@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itm_lightning.errors import Size
 from itm_lightning.metrics.protocols.retrieval import Retrieval
 from itm_lightning.registry import register
 
@@ -19,5 +20,5 @@ class Coco5K(Retrieval):
 
     images = 5000
 
-    def __init__(self, texts_per_image: int | None = 5) -> None:
+    def __init__(self, texts_per_image: Size | None = 5) -> None:
         self.texts_per_image = texts_per_image

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Seed, Size
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.protocols.base import Protocol, ranks_by_id
@@ -34,9 +34,7 @@ class SampledNegatives(Protocol):
     texts_per_image = 1
     monitor = "rsum"
 
-    def __init__(self, negatives: int = 100, seed: int = 0) -> None:
-        if negatives < 1:
-            raise InputError(f"protocol.negatives is {negatives}; it must be at least 1")
+    def __init__(self, negatives: Size = 100, seed: Seed = 0) -> None:
         self.negatives, self.seed = negatives, seed
 
     @override

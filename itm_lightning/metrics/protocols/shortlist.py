@@ -8,7 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.distributed import as_sharded
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.protocols.base import Protocol, ranks_by_id
@@ -37,9 +37,7 @@ class Shortlist(Protocol):
         InputError: ``k`` is below 1.
     """
 
-    def __init__(self, k: int = 100) -> None:
-        if k < 1:
-            raise InputError(f"protocol.k is {k}; it must be at least 1")
+    def __init__(self, k: Size = 100) -> None:
         self.k = k
 
     @override

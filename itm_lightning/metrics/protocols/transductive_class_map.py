@@ -12,7 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from itm_lightning.distributed import Processes, ShardedFeatures, as_sharded
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.metrics.gallery import Gallery
 from itm_lightning.metrics.protocols.base import Evaluation
@@ -66,12 +66,9 @@ class TransductiveClassMAP(ClassMAP):
 
     reads_train = True
 
-    def __init__(self, neighbours: int = 90, alpha: float = 0.1) -> None:
-        if neighbours < 1 or not 0 < alpha < 1:
-            raise InputError(
-                f"TransductiveClassMAP: neighbours is {neighbours} and alpha {alpha}; neighbours "
-                "must be at least 1, and alpha between 0 and 1"
-            )
+    def __init__(self, neighbours: Size = 90, alpha: float = 0.1) -> None:
+        if not 0 < alpha < 1:
+            raise InputError(f"TransductiveClassMAP: alpha is {alpha}; give one between 0 and 1")
         self.neighbours, self.alpha = neighbours, alpha
 
     @override

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Size
 from itm_lightning.similarity.attention import NORMALIZERS, attention, inverse_length
 from itm_lightning.similarity.base import Aligning, TokenSimilarity, inner_products
 from itm_lightning.similarity.functional import of_width
@@ -61,7 +61,7 @@ class Sgraf(Aligning, TokenSimilarity):
     # Similarity vectors are float32, which weights in bfloat16 cannot be multiplied with.
     unsupported_precisions = ("bf16-true",)
 
-    def __init__(self, dim: int, sim_dim: int, regions: int) -> None:
+    def __init__(self, dim: Size, sim_dim: Size, regions: Size) -> None:
         super().__init__()
         self.dim: int = dim
         self.sim_dim, self.regions = sim_dim, regions

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from itm_lightning.distributed.masked_batch_norm import MaskedBatchNorm
+from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.sgraf.base import Sgraf
 from itm_lightning.types import unit
@@ -35,7 +36,7 @@ class SAF(Sgraf):
             self-attention has statistics for each; an image with fewer uses the first ones.
     """
 
-    def __init__(self, dim: int, sim_dim: int = 256, regions: int = 36) -> None:
+    def __init__(self, dim: Size, sim_dim: Size = 256, regions: Size = 36) -> None:
         super().__init__(dim, sim_dim, regions)
         self.significance = nn.Linear(sim_dim, 1)
         self.significance_norm = MaskedBatchNorm(1)

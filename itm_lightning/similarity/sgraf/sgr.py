@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.sgraf.base import Sgraf
 
@@ -37,10 +37,8 @@ class SGR(Sgraf):
         InputError: there are no steps.
     """
 
-    def __init__(self, dim: int, sim_dim: int = 256, steps: int = 3, regions: int = 36) -> None:
+    def __init__(self, dim: Size, sim_dim: Size = 256, steps: Size = 3, regions: Size = 36) -> None:
         super().__init__(dim, sim_dim, regions)
-        if steps < 1:
-            raise InputError(f"SGR: steps must be at least 1, not {steps}")
         self.reasoning = nn.ModuleList(GraphReasoning(sim_dim) for _ in range(steps))
         self.initialise()
 

@@ -217,7 +217,7 @@ def test_texts_without_ids_are_refused():
 
 
 def test_numbers_below_one_are_refused():
-    with pytest.raises(InputError, match=r"protocol\.texts_per_image is 0"):
+    with pytest.raises(InputError, match=r"texts_per_image is 0"):
         Coco5K(texts_per_image=0).check(TRUTH)
-    with pytest.raises(InputError, match=r"protocol\.folds is 0"):
+    with pytest.raises(InputError, match="Coco1K: folds is 0"):
         Coco1K(folds=0)

@@ -75,7 +75,7 @@ def test_of_a_perfect_model_each_answer_is_first():
 def test_too_small_a_split_is_refused_with_the_mend():
     with pytest.raises(InputError, match=r"29 images, 24 of them with texts: set protocol\.neg"):
         SampledNegatives(24).check(TRUTH)
-    with pytest.raises(InputError, match=r"protocol\.negatives is 0"):
+    with pytest.raises(InputError, match="negatives is 0"):
         SampledNegatives(0)
-    with pytest.raises(InputError, match=r"protocol\.k is 0"):
+    with pytest.raises(InputError, match="Shortlist: k is 0"):
         Shortlist(0)

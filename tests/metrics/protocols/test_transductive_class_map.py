@@ -136,5 +136,5 @@ def test_what_it_cannot_do_is_refused():
         TransductiveClassMAP().check_head(Cosine())
     with pytest.raises(InputError, match="neighbours is 0"):
         TransductiveClassMAP(neighbours=0)
-    with pytest.raises(InputError, match=r"alpha 1\.0"):
+    with pytest.raises(InputError, match=r"alpha is 1\.0"):
         TransductiveClassMAP(alpha=1.0)

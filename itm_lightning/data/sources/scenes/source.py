@@ -20,7 +20,7 @@ from itm_lightning.data.sources.scenes.world import (
     draw_minimal_pair,
     draw_scene,
 )
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, Natural, Seed, Share, Size
 from itm_lightning.registry import register
 
 KEPT = 2**14  # images; 200 MB at 64 pixels
@@ -53,12 +53,12 @@ class Scenes(ImageSource):
 
     def __init__(
         self,
-        seed: int = 0,
-        train: int = 3000,
-        val: int = 500,
-        test: int = 500,
-        pairs: float = 0.2,
-        size: int = 64,
+        seed: Seed = 0,
+        train: Natural = 3000,
+        val: Natural = 500,
+        test: Natural = 500,
+        pairs: Share = 0.2,
+        size: Size = 64,
     ) -> None:
         self.seed, self.pairs, self.size = seed, pairs, size
         self.counts = {"train": train, "val": val, "test": test}
