@@ -5,6 +5,7 @@ import math
 import typing
 
 import pytest
+import yaml
 
 import itm_lightning
 from itm_lightning import Matcher, similarity
@@ -93,7 +94,9 @@ def nested(levels):
 
 
 @pytest.mark.parametrize("levels", [0, 1, 3])
-def test_the_message_arrives_from_any_depth(refuse, tiny_config, levels):
+def test_the_message_arrives_from_any_depth(refused, tiny_config, levels, tmp_path):
     tiny_config["model"]["similarity"] = nested(levels)
-    said = refuse("fit", "--config", tiny_config)
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tiny_config))
+    root = f"--trainer.default_root_dir={tmp_path}"
+    said = refused("fit", "--config", tmp_path / "c.yaml", root)
     assert said == "error: CrossAttention: temperature is -1.0; it must be above 0"
