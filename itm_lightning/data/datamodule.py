@@ -38,13 +38,14 @@ from itm_lightning.data.validation import (
     checked_records,
     fingerprints,
     has_texts,
+    splits_to_fit,
 )
 from itm_lightning.encoders.base import ImageEncoder
 from itm_lightning.errors import InputError, Natural, Size, check_numbers
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.types import Batch, Features
 
-_STAGE_SPLITS = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}
+_STAGE_SPLITS = {"validate": ("val",), "test": ("test",)}
 
 
 class ITMDataModule(pl.LightningDataModule):
@@ -139,12 +140,11 @@ class ITMDataModule(pl.LightningDataModule):
         """Reads and checks the splits that the stage needs, before any long work."""
         if self.trainer is not None:
             self.seed = self.trainer.strategy.broadcast(self.seed)
-        for split in _STAGE_SPLITS.get(stage, (self.predict_split,)):
-            # the classical benchmarks have no val; elsewhere that it is missing is a mistake
-            optional = stage == "fit" and split == "val" and isinstance(self.source, VectorSource)
-            if not optional or self.has_split(split):
-                self.records(split)
-        check_disjoint(self.source)
+        if stage == "fit":
+            check_disjoint(self.source)
+        others = _STAGE_SPLITS.get(stage, (self.predict_split,))
+        for split in splits_to_fit(self.source) if stage == "fit" else others:
+            self.records(split)
 
     def records(self, split: str) -> Sequence[Record]:
         """The checked records of a split.
@@ -207,12 +207,11 @@ class ITMDataModule(pl.LightningDataModule):
 
     @override
     def train_dataloader(self) -> DataLoader[Batch]:
+        images = self._read_images("train", train=not self._every_pair_once)
+        records, loading = self.records("train"), self._loading("train")
         if self._every_pair_once:
-            images = self._read_images("train")
-            return every_pair_loader(self.records("train"), images, self._loading("train"))
-        images = self._read_images("train", train=True)
-        how = self._loading("train"), self.seed, self.one_text, self.bucketed
-        return training_loader(self.records("train"), images, *how)
+            return every_pair_loader(records, images, loading)
+        return training_loader(records, images, loading, self.seed, self.one_text, self.bucketed)
 
     @override
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:

@@ -100,6 +100,17 @@ def check_same_records(
             )
 
 
+def splits_to_fit(source: Source) -> list[str]:
+    """The splits that are read and checked before a fit.
+
+    The classical benchmarks have no val; elsewhere that it is missing is a mistake. Regions are
+    checked in test as well: what is NaN there would end the test only after the training.
+    """
+    needed = ["train"] if isinstance(source, VectorSource) else ["train", "val"]
+    wanted = SPLITS if isinstance(source, RegionSource) else needed
+    return [split for split in wanted if split in needed or has_texts(source, split)]
+
+
 def has_texts(source: Source, split: str) -> bool:
     """Whether any image of the split has a text."""
     return any(record.texts for record in source.records(split))

@@ -11,14 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps, PngImagePlugin
 
 from itm_lightning.data import Box, ITMDataModule, Karpathy, Record
+from itm_lightning.data.loading.decoding import DecodedImages
+from itm_lightning.data.loading.frozen import frozen_tokens
 from itm_lightning.data.sources.image_files import ImageFileSource
 from itm_lightning.errors import InputError
 from itm_lightning.utils.images import as_image, as_rgb, check_decodes, image_in, opened
+from tests.extract.conftest import to_tensor
 
 RAMP = np.linspace(0, 255, 64).round().astype(np.uint8)[None].repeat(8, 0)
 
@@ -276,6 +280,22 @@ def test_control_characters_of_a_name_are_not_printed(tmp_path):
         source.verify(source.records("test")[0])
     assert r"\x1b]0;owned\x07\x1b[2J\u202egnp" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e9])
+def test_tokens_that_no_half_can_hold_name_their_photo(tmp_path, value):
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (4, 4), "white" if name == "b.png" else "black").save(tmp_path / name)
+    source = Photos(tmp_path, ["a.png", "b.png"])
+
+    def trunk(pixels):
+        return torch.where(pixels > 0, value, 0.0).flatten(2)
+
+    with pytest.raises(InputError, match=r"tokens of photo b\.png are NaN, or too large"):
+        frozen_tokens(
+            *(trunk, source.records("train"), DecodedImages(source, to_tensor), 1),
+            *(torch.device("cpu"), 0, 0, "title"),
+        )
 
 
 # -- whatever the bytes are -------------------------------------------------------------------

@@ -315,6 +315,8 @@ def test_numbers_that_are_not_finite_are_found_before_the_training(tmp_path, whe
             (regions if where == "a region" else boxes)[1, 3, 2] = np.nan
         write(tmp_path, each, regions, texts_of(3), ids=["a.jpg", "b.jpg", "c.jpg"], boxes=boxes)
     data = ITMDataModule(Precomputed(str(tmp_path)))
+    with pytest.raises(InputError, match=rf"{split}_\w+\.npy: row 1, of photo b\.jpg"):
+        data.setup("fit")
     with pytest.raises(InputError, match=rf"{split}_\w+\.npy: row 1, of photo b\.jpg, has .* NaN"):
         data.records(split)
     with pytest.warns(UserWarning, match="skipped 1 bad of 3"):

@@ -219,10 +219,6 @@ class StreamedHuggingFace(HuggingFace, StreamedSource):
     def verify(self, record: Record) -> None:
         """Checks nothing: that would read the whole stream. A bad image stops the run."""
 
-    @override
-    def photo_key(self, record: Record) -> None:
-        """Of nothing: a stream is not read out of its order."""
-
 
 HuggingFace.streamed = StreamedHuggingFace
 

@@ -81,9 +81,9 @@ def read_manifest(root: Path) -> dict[str, Any] | None:
             f"{root / MANIFEST} is of version {manifest.get('version')}, not {VERSION}: "
             "run `lightning extract` again, into another folder"
         )
-    encoder = manifest.get("encoder")
-    if not isinstance(encoder, dict) or not isinstance(manifest.get("class_names"), list):
-        raise InputError(f"{root / MANIFEST} lacks its encoder or class_names: extract it again")
+    manifest = {"encoder": {}, "class_names": [], **manifest}
+    if not isinstance(manifest["encoder"], dict) or not isinstance(manifest["class_names"], list):
+        raise InputError(f"{root / MANIFEST} is damaged: run `lightning extract` again")
     return manifest
 
 
