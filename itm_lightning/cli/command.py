@@ -76,7 +76,8 @@ from itm_lightning.training.trainer_rules import check_trainer
 _DESCRIPTION = (
     "Image-text matching you can take apart: train, score and compare from YAML. Besides the "
     "subcommands below there are `lightning compare` (trains several similarity measures alike), "
-    "`explain` (what a score looks at), `convert` (published checkpoints) and `list` (every part)."
+    "`explain` (what a score looks at), `convert` (published checkpoints) and `list` (every part). "
+    "Any of them takes `--trust MODULE`: a checkpoint may then build the parts of that file."
 )
 
 
