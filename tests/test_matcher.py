@@ -1,6 +1,7 @@
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import EMAWeightAveraging, StochasticWeightAveraging
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.data import Scenes
@@ -164,3 +165,22 @@ def test_bare_dataloaders_are_refused(tmp_path):
     data = ITMDataModule(SCENES, batch_size=4).connect(matcher().image_encoder)
     with pytest.raises(InputError, match="datamodule="):
         trainer(tmp_path).fit(matcher(), data.train_dataloader())
+
+
+@pytest.mark.parametrize(
+    "average",
+    [
+        lambda: EMAWeightAveraging(decay=0.5),
+        lambda: StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1),
+    ],
+    ids=["EMA", "SWA"],
+)
+def test_weights_are_averaged_of_encoders_that_learn_their_words(tmp_path, average):
+    model, data = matcher(), ITMDataModule(SCENES, batch_size=4)
+    runner = trainer(tmp_path, callbacks=[average()])
+    runner.fit_loop.max_epochs = 2
+    runner.fit(model, datamodule=data)
+    runner.save_checkpoint(tmp_path / "model.ckpt")
+    again = Matcher.load_from_checkpoint(tmp_path / "model.ckpt")
+    assert again.text_encoder.vocabulary.words == model.text_encoder.vocabulary.words
+    torch.testing.assert_close(again.state_dict(), model.state_dict())

@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from contextlib import suppress
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from itm_lightning import Matcher
 from itm_lightning.cli import main
 from itm_lightning.errors import InputError
+from tests.cli.conftest import in_file
 
 TOUCH = "touch canary"
 CALLS = {
@@ -163,6 +165,26 @@ def test_a_part_of_ones_own_is_built_where_the_user_names_it(foreign, tmp_path, 
     assert type(matcher.similarity).__name__ == "Mine"
 
 
+def test_a_part_of_ones_own_in_a_command(foreign, refused, tmp_path, monkeypatch):
+    (tmp_path / "my_head.py").write_text(
+        "from itm_lightning.similarity import CrossAttention\n"
+        "class Mine(CrossAttention):\n    pass\n"
+    )
+    monkeypatch.delitem(sys.modules, "my_head", raising=False)
+
+    def change(content):
+        for model in (content["matcher"]["config"], content["config"]["model"]):
+            model["similarity"] = {**model["similarity"], "class_path": "my_head.Mine"}
+
+    command = ["validate", f"--ckpt_path={foreign(change)}"]
+    assert "--trust my_head" in refused(*command)
+    assert "my_head" not in sys.modules
+    for bad in ("", "my head", "a.b.", "../x"):
+        assert "name a module" in refused(*command, f"--trust={bad}")
+    main([*command, "--trust", "my_head"])
+    main([*command, "--config", in_file({"model": {"similarity": "my_head.Mine"}}, tmp_path)])
+
+
 # -- damage -----------------------------------------------------------------------------------
 
 
@@ -215,7 +237,10 @@ MISFITS = {
     "no version": (lambda c: c["matcher"].pop("version"), "layout 1"),
     "text as recipe": (lambda c: c["matcher"].update(config="x"), "no config"),
     "a number as Matcher": (change_of("matcher", 5), "layout None"),
-    "no tensors": (change_of("state_dict", {"x": 1}), "no tensors"),
+    "no tensors": (
+        lambda c: (c.pop("checksums"), c.update(state_dict={"x": 1})),
+        "no tensors",
+    ),
     "another's": (lambda c: c.pop("matcher"), "not written by itm-lightning"),
 }
 
@@ -337,6 +362,7 @@ def test_any_change_works_or_is_told_in_one_line(fuzzed, data):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 @settings(QUICK, max_examples=2000)
 @given(data=st.data())
 def test_two_thousand_changes_work_or_are_told_in_one_line(fuzzed, data):
