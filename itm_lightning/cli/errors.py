@@ -193,6 +193,8 @@ def input_error(error: BaseException) -> Exception | None:
         return error
     if isinstance(error, OSError) and error.filename is not None:
         return InputError(f"{error.filename}: {error.strerror}")
+    if isinstance(error, ValueError) and "embedded null" in str(error):
+        return InputError("a path among the arguments has a NUL character: leave it out")
     wandb = sys.modules.get("wandb")  # slow to import, and here only if it is used
     if wandb is not None and isinstance(error, wandb.errors.Error):
         without = "WANDB_MODE=offline and --trainer.logger false do without it"

@@ -1,0 +1,96 @@
+"""Arguments of the command line that are wrong: one line that names them, and what there is."""
+
+import pytest
+
+from itm_lightning.cli import main
+
+#: Arguments after ``fit --config config.yaml``, and what the one line says.
+QUICK = {
+    "abbreviated": (["--data.batch", "3"], "unrecognized arguments: --data.batch"),
+    "unknown argument": (["--model.objective=Triplet", "--model.objective.margn=1"], "margin?"),
+    "its arguments": (["--model.text_encoder.hiden=1"], "RecurrentText has no 'hiden'"),
+    "of an optimiser": (["--model.optimizer=Adam", "--model.optimizer.lrr=1"], "Adam has no 'lrr'"),
+    "unknown class": (["--model.similarity=Cosin"], "did you mean Cosine?"),
+    "unknown optimiser": (["--model.optimizer=Adan"], "there is no class Adan"),
+    "wrong kind": (["--model.dim=wide"], "model.dim: Expected a int. Got value: wide"),
+    "not a number": (["--trainer.gradient_clip_val=nan"], "trainer.gradient_clip_val"),
+    "seed": (["--seed_everything=-1"], "seed_everything is -1"),
+    "huge seed": ([f"--seed_everything={2**40}"], "seed_everything is"),
+    "no accumulation": (["--trainer.accumulate_grad_batches=0"], "it must be at least 1"),
+    "no epochs between": (["--trainer.check_val_every_n_epoch=0"], "it must be at least 1"),
+    "clipping": (["--trainer.gradient_clip_val=-1"], "it must be at least 0"),
+    "brackets": (["--model.similarity", "[" * 5000], "model.similarity"),
+}
+SLOW = {
+    "batch of one": (["--data.batch_size=1"], "give at least 2"),
+    "no batch": (["--data.batch_size=0"], "batch_size is 0; it must be at least 1"),
+    "workers": (["--data.num_workers=-1"], "num_workers is -1"),
+    "dropout": (["--model.dropout=1.5"], "dropout is 1.5; it must be at most 1"),
+    "unknown rate": (["--model.text_encoder.unknown_rate=-0.1"], "unknown_rate is -0.1"),
+    "margin": (["--model.objective=Triplet", "--model.objective.margin=-1"], "margin is -1.0"),
+    "hidden": (["--model.text_encoder.hidden=0"], "RecurrentText: hidden is 0"),
+    "huge": (["--model.dim=1000000000000"], "Matcher: dim is"),
+    "memory": (["--model.dim=1048576", "--model.text_encoder.hidden=1048576"], "memory"),
+    "learning rate": (["--model.optimizer=AdamW", "--model.optimizer.lr=-1"], "learning rate"),
+    "endless rate": (["--model.optimizer=AdamW", "--model.optimizer.lr=1.0e+999"], "lr"),
+    "warm-up": (["--model.scheduler.warmup=2"], "warmup is 2.0"),
+    "no period": (["--model.scheduler=StepLR", "--model.scheduler.step_size=0"], "step_size is 0"),
+    "never logged": (
+        ["--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/nope"],
+        "EarlyStopping watches 'val/nope', which is never logged",
+    ),
+    "never logged, no trial": (
+        [
+            *("--trainer.callbacks+=EarlyStopping", "--trainer.callbacks.monitor=val/nope"),
+            "--trainer.num_sanity_val_steps=0",
+        ],
+        "Early stopping conditioned on metric `val/nope`",
+    ),
+    "W&B's project": (
+        ["--trainer.logger=WandbLogger", "--trainer.logger.project=a/b"],
+        "W&B: Invalid project name 'a/b'",
+    ),
+    "devices": (["--trainer.devices=0"], "devices"),
+    "accelerator": (["--trainer.accelerator=tpux"], "invalid accelerator name"),
+    "epochs": (["--trainer.max_epochs=-5"], "max_epochs"),
+    "time": (["--trainer.max_time=99"], "not a valid duration"),
+    "direction": (["--model.similarity.direction=x2y"], "direction must be one of t2i, i2t, both"),
+    "name": (["--run_name=a/b"], "--run_name 'a/b' names a folder"),
+    "no checkpoint": (["--ckpt_path=nope.ckpt"], "there is no such file"),
+}
+UNSCORED = {
+    "trainer.limit_val_batches is 0": ["--trainer.limit_val_batches=0"],
+    "before its first validation": ["--trainer.check_val_every_n_epoch=9"],
+    "trainer.fast_dev_run": ["--trainer.fast_dev_run=1"],
+    "trainer.enable_checkpointing is off": ["--trainer.enable_checkpointing=false"],
+}
+
+
+def check(fitted, tmp_path, refused, flags, said):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert said in refused("fit", "--config", fitted / "config.yaml", root, *flags)
+
+
+@pytest.mark.parametrize(("flags", "said"), QUICK.values(), ids=QUICK)
+def test_it_is_named(fitted, tmp_path, refused, flags, said):
+    check(fitted, tmp_path, refused, flags, said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "said"), SLOW.values(), ids=SLOW)
+def test_it_is_named_once_parts_are_made(fitted, tmp_path, refused, flags, said):
+    check(fitted, tmp_path, refused, flags, said)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("why", "flags"), UNSCORED.items(), ids=UNSCORED)
+def test_a_fit_without_a_table_says_why(fitted, tmp_path, capsys, why, flags):
+    root = f"--trainer.default_root_dir={tmp_path}"
+    main(["fit", "--config", str(fitted / "config.yaml"), root, *flags])
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "no table" in line)
+    assert why in line
+
+
+def test_the_version_is_told(capsys):
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("itm-lightning ")
