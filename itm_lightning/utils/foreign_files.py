@@ -54,7 +54,7 @@ def inside(path: Path, folders: Sequence[Path], what: str, mend: str) -> Path:
             real = os.path.realpath(path)
     except (OSError, ValueError) as error:
         raise InputError(f"{what} {path} cannot be read: {one_line(error)}") from error
-    if not real.startswith(roots):
+    if not os.path.join(real, "").startswith(roots):
         raise InputError(f"{what} {path} lies outside of {folders[0]}, in {real}: {mend}")
     return path
 

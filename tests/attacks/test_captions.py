@@ -307,6 +307,33 @@ def test_photos_of_a_repository_are_told_apart_by_name_and_pixels(tmp_path, hub_
         check_disjoint(source)
 
 
+OF_REPOSITORIES = {
+    "dots": ({"file_name": "../train.png"}, "lies outside of .*allow_outside: true"),
+    "absolute": ({"file_name": "/dev/zero"}, "lies outside of"),
+    "a pipe": ({"file_name": "pipe.png"}, "is a pipe or a device"),
+    "a folder": ({"file_name": "."}, "is a folder"),
+    "a split": ({"split": "trian"}, r"'trian' \(1\), 'val' \(1\)"),
+    "null": ({"caption": None}, "caption 1 of photo train/0 .* is null"),
+    "a list as text": ({"caption": "['a', 'b']"}, "is a list within a text"),
+    "an id": ({"id": 0.5}, "has the image id 0.5"),
+}
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("kind", OF_REPOSITORIES)
+def test_tables_of_repositories_are_checked_alike(root, hub_cache, kind):
+    changes, said = OF_REPOSITORIES[kind]
+    folder = root / "d"
+    folder.mkdir()
+    os.mkfifo(folder / "pipe.png")
+    made = [{"id": number + 0.25} | row for number, row in enumerate(rows(**changes))]
+    (folder / "x.jsonl").write_text("\n".join(map(json.dumps, made)))
+    source = HuggingFace(str(folder / "x.jsonl"), id_column="id" if kind == "an id" else None)
+    data = ITMDataModule(source)
+    with pytest.raises(InputError, match=said):
+        data.records("val" if kind == "a split" else "train")
+
+
 def test_coco_finds_its_test_file(root):
     (root / "annotations").mkdir()
     source = CocoCaptions(str(root), train=None, val=None, test_images=".")
