@@ -1,5 +1,15 @@
 """Image-text matching you can take apart."""
 
+import sys
+
+if "".join(sys.argv[:1]).endswith(("-m", "lightning")):
+    # the command: whoever presses Ctrl-C within the seconds of these imports needs no traceback
+    sys.excepthook = lambda kind, *error: (
+        print("stopped", file=sys.stderr)
+        if kind is KeyboardInterrupt
+        else sys.__excepthook__(kind, *error)
+    )
+
 import itm_lightning.encoders
 import itm_lightning.pooling  # noqa: F401  the imports register the parts
 from itm_lightning import metrics, objectives, similarity

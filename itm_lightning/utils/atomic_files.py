@@ -24,8 +24,12 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-    except (OSError, RuntimeError):  # torch hides an error of the disk in one of its own
+    except (OSError, RuntimeError) as error:
         new.unlink(missing_ok=True)  # on a full disk it takes what little room there is
+        # torch hides an error of the disk behind one of its own
+        of_disk = error if isinstance(error, OSError) else error.__context__
+        if isinstance(of_disk, OSError) and of_disk.filename is None:
+            of_disk.filename = str(path)
         raise
     os.replace(new, path)
     sync_folder(path.parent)
