@@ -107,7 +107,21 @@ def why_unscored(trainer: pl.Trainer) -> str:
 
 
 class ITMTrainer(Trainer):
-    """Lightning's Trainer, with ``lightning extract``."""
+    """Lightning's Trainer, with ``lightning extract``.
+
+    Where its own help says what does not hold here, ``--help`` says this:
+
+    Args:
+        default_root_dir: the folder of runs, in which each has a folder of its own. Default: runs.
+        logger: loggers beside ``metrics.csv``, such as WandbLogger; ``false`` leaves out all, that
+            file too.
+        log_every_n_steps: the steps between two points of a curve. Default: 50, and fewer where a
+            run is short, so that its curves have up to 50 points.
+        enable_checkpointing: write ``best.ckpt`` and ``last.ckpt``. Without them a run can't be
+            resumed, and a fit is not scored at its end.
+        enable_progress_bar: show a bar on a terminal; a log gets a line an epoch instead.
+        enable_model_summary: print the parts of the model and their parameters before a fit.
+    """
 
     def extract(
         self,

@@ -1,8 +1,15 @@
 """Arguments of the command line that are wrong: one line that names them, and what there is."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import pytest
 
 from itm_lightning.cli import main
+from tests.conftest import REPO
 
 #: Arguments after ``fit --config config.yaml``, and what the one line says.
 QUICK = {
@@ -56,6 +63,15 @@ SLOW = {
     "time": (["--trainer.max_time=99"], "not a valid duration"),
     "direction": (["--model.similarity.direction=x2y"], "direction must be one of t2i, i2t, both"),
     "name": (["--run_name=a/b"], "--run_name 'a/b' names a folder"),
+    "no root": (
+        ["--data.source=Karpathy", "--data.source.root=/nothing"],
+        "dataset folder /nothing is missing: set data.source.root",
+    ),
+    "no root of COCO": (
+        ["--data.source=CocoCaptions", "--data.source.root=/nothing"],
+        "dataset folder /nothing is missing: set data.source.root",
+    ),
+    "no weights": (["--model.text_encoder.vectors=/none.txt"], "no word vectors file /none.txt"),
     "no checkpoint": (["--ckpt_path=nope.ckpt"], "there is no such file"),
 }
 UNSCORED = {
@@ -89,6 +105,18 @@ def test_a_fit_without_a_table_says_why(fitted, tmp_path, capsys, why, flags):
     main(["fit", "--config", str(fitted / "config.yaml"), root, *flags])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "no table" in line)
     assert why in line
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_start_up_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "itm_lightning", "list"]
+    environment = {**os.environ, "PYTHONPATH": str(REPO)}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    time.sleep(1)  # within the imports, which take longer
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode in (-signal.SIGINT, 130)
+    assert said == "stopped\n"
 
 
 def test_the_version_is_told(capsys):

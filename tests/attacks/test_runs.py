@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import os
+import resource
 import shutil
 import time
 
@@ -144,6 +145,22 @@ def test_a_damaged_file_of_a_run_is_named(copied, fitted, refused, name, text):
     (copied / name).write_bytes(text.encode(errors="surrogateescape"))
     flags = arguments(fitted, "--run_name=r", "--trainer.max_epochs=3")
     assert f"r/{name}" in refused(*flags)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(copied, fitted, refused):
+    """A limit on the size of files stands for the disk's."""
+    last = copied / "checkpoints" / "last.ckpt"
+    before, (_, most) = last.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    state = json.loads((copied / "run.json").read_text())
+    (copied / "run.json").write_text(json.dumps(state | {"finished": False}))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, most))
+    try:
+        said = refused(*arguments(fitted, "--run_name=r", "--trainer.max_epochs=4"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+    assert ".ckpt: File too large: make room" in said
+    assert last.read_bytes() == before
+    assert not list(copied.glob("**/*.tmp"))
 
 
 def test_an_empty_record_of_nothing_is_no_hindrance(tmp_path):

@@ -170,6 +170,8 @@ class CocoCaptions(ImageFileSource):
         if file is None:
             return ()
         folder = self.root / self.folders[split]
+        if not self.root.is_dir():
+            raise InputError(f"dataset folder {self.root} is missing: set data.source.root")
         if not folder.is_dir():
             raise InputError(f"image folder {folder} is missing: set data.source.{split}_images")
         path = self.root / file

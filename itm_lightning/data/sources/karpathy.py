@@ -73,6 +73,8 @@ class Karpathy(ImageFileSource):
 
     @override
     def records(self, split: str) -> Sequence[Record]:
+        if not self.root.is_dir():
+            raise InputError(f"dataset folder {self.root} is missing: set data.source.root")
         if not self.images.is_dir():
             raise InputError(f"image folder {self.images} is missing: set data.source.images")
         path, entries = self._entries
@@ -100,8 +102,6 @@ class Karpathy(ImageFileSource):
     def _annotations_path(self) -> Path:
         if self.annotations is not None:
             return self.root / self.annotations
-        if not self.root.is_dir():
-            raise InputError(f"dataset folder {self.root} is missing: set data.source.root")
         found = sorted(self.root.glob("dataset*.json"))
         if len(found) != 1:
             raise InputError(
