@@ -23,6 +23,7 @@ from itm_lightning.explain.localisation import cells
 from itm_lightning.explain.perturbations import gradient, occlusion
 from itm_lightning.explain.words import Word, joined, text_inputs
 from itm_lightning.matcher import Matcher
+from itm_lightning.ranking.blocks import check_scores
 from itm_lightning.similarity import Additive, Aligning, PooledSimilarity, Similarity
 
 METHODS = ("auto", "contributions", "alignment", "second_order", "gradient", "occlusion")
@@ -125,7 +126,9 @@ def _explained(matcher: Matcher, image: Any, text: str, method: str) -> Explanat
     with torch.no_grad():
         place = seen(matcher.image_encoder, image)
         encoded = matcher.text_encoder([text])
-        score = float(matcher.similarity(*projected(matcher, place.encoded, encoded)))
+        both = projected(matcher, place.encoded, encoded)
+        score = matcher.similarity(*both)
+        check_scores(score, matcher.similarity, *both)
     words = joined(matcher.text_encoder.words([text])[0])
     first = place.first  # of the image's tokens with a place
     if method in ("contributions", "alignment"):
@@ -151,7 +154,7 @@ def _explained(matcher: Matcher, image: Any, text: str, method: str) -> Explanat
         maps=by_word[:, first:],
         grid=place.grid,
         boxes=place.boxes,
-        score=score,
+        score=float(score),
         residue=parts.residue,
         method=method,
         unplaced=by_word[:, :first].sum(dim=1),

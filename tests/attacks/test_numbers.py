@@ -85,6 +85,20 @@ def test_weights_that_are_not_finite_replace_no_checkpoint(fitted, tmp_path, mon
     assert last.read_bytes() == before
 
 
+def test_commands_name_the_head_whose_scores_are_not_finite(foreign, refused):
+    def change(content):
+        content.pop("checksums")
+        weights = content["state_dict"]["text_projection.linear.weight"]
+        content["state_dict"] = {
+            **content["state_dict"],
+            "text_projection.linear.weight": torch.full_like(weights, torch.nan),
+        }
+
+    path = foreign(change)
+    for command in ("test", "predict"):
+        assert "CrossAttention gave a NaN score" in refused(command, f"--ckpt_path={path}")
+
+
 BREAKING = """
 import torch
 from pytorch_lightning import Callback
