@@ -43,11 +43,15 @@ TRAINING = {
     *("detect_anomaly", "barebones", "reload_dataloaders_every_n_epochs"),
     *("enable_checkpointing", "enable_progress_bar", "enable_model_summary"),
 }
-#: What a run that is started again by its name takes from its own checkpoint besides.
-_OF_OWN_RUN: dict[str, tuple[type, ...]] = {"pytorch_lightning.": (Callback, Logger), **MAY_BUILD}
+#: What a run that is started again by its name takes from its own checkpoint besides: Lightning's
+#: callbacks, loggers, strategies and the like, all of which are imported by now.
+_OF_OWN_RUN: dict[str, tuple[type, ...]] = {
+    **MAY_BUILD,
+    **dict.fromkeys(("pytorch_lightning.", "lightning_fabric."), (object,)),
+}
 _PLACES = {"store", "save_dir", "dir", "dirpath", "log_dir"}  # arguments that say where to write
 _WORD = re.compile(r"[\w:,+-]*")  # no module's name, no path
-_PATH = re.compile(r"\w+(\.\w+)+$")
+_PATH = re.compile(r"\w+(\.\w+)+")
 
 
 def checked_sections(
@@ -92,9 +96,8 @@ def _resumed_trainer(trainer: Mapping[str, Any], path: Path, own: bool) -> dict[
     taken = {k: v for k, v in trainer.items() if k in TRAINING and _is_plain(v)}
     if own:
         check = _Check(path, _OF_OWN_RUN, own)
-        for name in ("logger", "callbacks"):
-            taken[name] = check.value(trainer.get(name), Callback, f"trainer.{name}")
-        return taken
+        others = {k: v for k, v in trainer.items() if k not in taken and k != "default_root_dir"}
+        return taken | {k: check.value(v, None, f"trainer.{k}") for k, v in others.items()}
     left = [k for k in ("logger", "callbacks") if trainer.get(k) not in (None, True, False, [])]
     if left and is_first():
         print(f"not taken from {path}: trainer.{' and trainer.'.join(left)}; give them again")
@@ -143,7 +146,7 @@ class _Check:
         if isinstance(value, dict) and all(isinstance(name, str) for name in value):
             return {name: self.value(item, hint, f"{key}.{name}") for name, item in value.items()}
         # the parser would look for its class
-        if isinstance(value, str) and (_takes_classes(hint) or (not hint and _PATH.match(value))):
+        if isinstance(value, str) and (_is_part(hint) or _may_be_class(hint, value)):
             checked_class(value, f"{self._path} ({key})", self._may_build)
         elif value is not None and not isinstance(value, str | int | float):
             self._refuse(key, value)
@@ -185,10 +188,19 @@ def _hints(cls: type) -> dict[str, Any]:
     return found
 
 
-def _takes_classes(hint: Any) -> bool:
-    """Whether the parser makes an object, or finds a function, of a string for this type."""
+def _is_part(hint: Any) -> bool:
+    """Whether the parser makes a part, or finds a function, of a string for this type."""
     if typing.get_origin(hint) is collections.abc.Callable:
         return True
     if isinstance(hint, type):
         return issubclass(hint, Part | Callback | Logger)
-    return any(map(_takes_classes, typing.get_args(hint)))
+    return any(map(_is_part, typing.get_args(hint)))
+
+
+def _may_be_class(hint: Any, value: str) -> bool:
+    """Whether a string is a class's path, and the parser may look it up for this type."""
+    if _PATH.fullmatch(value) is None:
+        return False
+    if isinstance(hint, type):
+        return hint.__module__ not in ("builtins", "pathlib")
+    return hint is None or any(_may_be_class(each, value) for each in typing.get_args(hint))

@@ -80,6 +80,11 @@ CONFIGS = {
     "an optimiser as text": ("model.optimizer", "canary_module.call", "canary_module"),
     "a schedule": ("model.scheduler", part("canary_module.call"), "canary_module"),
     "a function of a schedule": ("model.scheduler", lr_lambda("canary_module.call"), "lr_lambda"),
+    "an optimiser in a schedule": (
+        "model.scheduler",
+        part("itm_lightning.training.WarmupCosine", optimizer="canary_module.call"),
+        "optimizer",
+    ),
     "a source": ("data.source", part("subprocess.Popen", args=TOUCH, shell=True), "subprocess"),
     "a source of ours": ("data.source", part("itm_lightning.cli.console.main"), "main"),
     "a protocol": ("protocol", part("builtins.eval", source="1"), "builtins.eval"),
