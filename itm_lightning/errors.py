@@ -107,6 +107,8 @@ def check_numbers(cls: type, arguments: Mapping[str, Any]) -> None:
         InputError: a number is out of range; the message names class and argument.
     """
     for name, value in arguments.items():
+        if isinstance(value, str) and name in _ranges_of(cls):
+            raise InputError(f"{cls.__name__}: {name} is {value!r}; it must be a number")
         for number in _numbers_in(value):
             if not math.isfinite(number):
                 raise InputError(f"{cls.__name__}: {name} is {number}; it must be a finite number")

@@ -204,7 +204,7 @@ def input_error(error: BaseException) -> Exception | None:
     what = "out of memory" if isinstance(error, MemoryError) else str(error)
     for said, mend in _TOO_SMALL.items():
         if isinstance(error, MemoryError | RuntimeError) and said.search(what):
-            return InputError(f"{mend} ({one_line(what)[:200]})")
+            return InputError(f"{mend} ({one_line(what.splitlines()[-1])[:200]})")
     return None
 
 

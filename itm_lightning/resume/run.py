@@ -55,7 +55,7 @@ class Run:
             state = json.loads(self.state_file.read_bytes())
         except ValueError:
             state = None
-        if not isinstance(state, dict) or not state.keys() >= {"command", "finished"}:
+        if not isinstance(state, dict) or "command" not in state:
             if set(self.folder.iterdir()) <= self.files_of_a_start:
                 return {}  # nothing is lost
             raise InputError(

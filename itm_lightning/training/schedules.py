@@ -38,9 +38,9 @@ class WarmupCosine(LambdaLR):
         self.total_steps = total_steps
 
     @override
-    def state_dict(self) -> dict[str, Any]:
-        """Without the number of steps: that of the resumed run counts, which may be longer."""
-        return {key: value for key, value in super().state_dict().items() if key != "total_steps"}
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Loads all but the number of steps: the resumed run may be longer."""
+        super().load_state_dict({**state_dict, "total_steps": self.total_steps})
 
     def _factor(self, step: int) -> float:
         warm_steps = self.warmup * self.total_steps
