@@ -101,7 +101,7 @@ def why_unscored(trainer: pl.Trainer) -> str:
     if not trainer.enable_validation:
         return "trainer.limit_val_batches is 0, so that nothing was validated"
     return (
-        f"training ended at step {trainer.global_step} of epoch {trainer.current_epoch + 1}, "
+        f"training ended at step {trainer.global_step}, "
         "before its first validation (trainer.max_steps, max_time, check_val_every_n_epoch)"
     )
 
