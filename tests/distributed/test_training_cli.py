@@ -15,6 +15,7 @@ CONFIG = {
     "seed_everything": 0,
     "trainer": {
         "accelerator": "cpu",
+        "precision": "64-true",  # in 32 bits, max pooling of near ties makes a step 1e-4 another
         "strategy": "ddp",  # of a single process, too: it draws the random numbers anew
         "max_epochs": 3,
         "log_every_n_steps": 1,
@@ -72,4 +73,4 @@ def test_every_step_is_that_of_one_process_with_the_whole_batch(tmp_path):
 
     one = losses(tmp_path / "1")
     assert len(set(one)) == 3
-    assert losses(tmp_path / "2") == pytest.approx(one, rel=1e-5)
+    assert losses(tmp_path / "2") == pytest.approx(one, rel=1e-9)
