@@ -2,6 +2,10 @@
 
 import sys
 
+if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
+    # `python -m itm_lightning`: no file of the current folder takes the place of a package
+    del sys.path[0]
+
 if "".join(sys.argv[:1]).endswith(("-m", "lightning")):
     # the command: whoever presses Ctrl-C within the seconds of these imports needs no traceback
     sys.excepthook = lambda kind, *error: (

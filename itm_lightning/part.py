@@ -101,6 +101,8 @@ MAY_BUILD: dict[str, tuple[type, ...]] = {
     "torch.optim.": (Optimizer, LRScheduler),
     "pytorch_lightning.cli.": (LRScheduler,),  # its ReduceLROnPlateau, which names what it watches
 }
+#: Arguments that say where to write: no file but the user's own gives them.
+PLACES = {"store", "save_dir", "dirpath", "log_dir"}
 
 
 @contextmanager
@@ -260,7 +262,8 @@ def _built(value: Any, source: object) -> Any:
         return {key: _built(item, source) for key, item in value.items()}
     cls = checked_class(value["class_path"], source)
     with refused(f"{source}: {cls.__name__} cannot be built from its arguments"):
-        return cls(**{key: _built(item, source) for key, item in value["init_args"].items()})
+        given = {k: v for k, v in value["init_args"].items() if k not in PLACES}
+        return cls(**{key: _built(item, source) for key, item in given.items()})
 
 
 def _imported(module: str, name: str) -> type:

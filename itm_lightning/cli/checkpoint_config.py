@@ -16,7 +16,7 @@ from itm_lightning.cli.early_args import command_of, option
 from itm_lightning.cli.processes import is_first
 from itm_lightning.cli.runs import DEFAULT_ROOT
 from itm_lightning.ensemble import EnsembleMatcher
-from itm_lightning.errors import InputError, refused
+from itm_lightning.errors import InputError, printable, refused
 from itm_lightning.matcher import Matcher
 from itm_lightning.part import load_extra_states, skip_pretrained
 from itm_lightning.resume.run import find_checkpoint, flat
@@ -125,7 +125,7 @@ def with_checkpoint_config(
     root = option(args, "trainer.default_root_dir") or DEFAULT_ROOT
     path = find_checkpoint(Path(root), which)
     if which in ("last", "best") and is_first():
-        print(f"--ckpt_path {which}: {path}")
+        print(printable(f"--ckpt_path {which}: {path}"))
     checkpoint = read_checkpoint(path, f"--ckpt_path {path}")
     config = checked_sections(checkpoint, command, path, own is not None)
     after = list(args).index(command) + 1

@@ -19,9 +19,9 @@ from pytorch_lightning.loggers import Logger
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.processes import is_first
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, printable
 from itm_lightning.metrics.protocols import Protocol
-from itm_lightning.part import MAY_BUILD, Part, checked_class
+from itm_lightning.part import MAY_BUILD, PLACES, Part, checked_class
 from itm_lightning.resume.run import Run
 
 # Only a resumed fit keeps the trainer's settings: a test may run on another machine. A fit's
@@ -49,7 +49,6 @@ _OF_OWN_RUN: dict[str, tuple[type, ...]] = {
     **MAY_BUILD,
     **dict.fromkeys(("pytorch_lightning.", "lightning_fabric."), (object,)),
 }
-_PLACES = {"store", "save_dir", "dir", "dirpath", "log_dir"}  # arguments that say where to write
 _WORD = re.compile(r"[\w:,+-]*")  # no module's name, no path
 _PATH = re.compile(r"\w+(\.\w+)+")
 
@@ -100,7 +99,8 @@ def _resumed_trainer(trainer: Mapping[str, Any], path: Path, own: bool) -> dict[
         return taken | {k: check.value(v, None, f"trainer.{k}") for k, v in others.items()}
     left = [k for k in ("logger", "callbacks") if trainer.get(k) not in (None, True, False, [])]
     if left and is_first():
-        print(f"not taken from {path}: trainer.{' and trainer.'.join(left)}; give them again")
+        what = f"trainer.{' and trainer.'.join(left)}"
+        print(printable(f"not taken from {path}: {what}; give them again"))
     return taken
 
 
@@ -122,7 +122,7 @@ class _Check:
 
     def __init__(self, path: Path, may_build: Mapping[str, tuple[type, ...]], places: bool) -> None:
         self._path, self._may_build = path, may_build
-        self._left_out = set() if places else _PLACES
+        self._left_out = set() if places else {*PLACES, "dir"}
 
     def arguments(self, given: Any, cls: type, key: str) -> dict[str, Any]:
         """The arguments of a class, without those that may not be given."""

@@ -64,7 +64,7 @@ from itm_lightning.cli.trainer import (
     refused_settings,
     why_unscored,
 )
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, printable
 from itm_lightning.metrics.protocols import Protocol
 from itm_lightning.registry import list_registered
 from itm_lightning.resume import BestCheckpoint, Cadence, LastCheckpoint
@@ -183,7 +183,7 @@ class ITMCLI(LightningCLI):
             check_resumed_config(self.run, self.plain_config())
         if self.checkpoint is not None and self.subcommand == "fit":
             for change in changes_since(self.checkpoint, self.plain_config()):
-                print(f"resumed with {change}")
+                print(printable(f"resumed with {change}"))
         if self.run is None:
             return
         if self.run.state.get("finished"):

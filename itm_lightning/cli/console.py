@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from importlib.metadata import version
+from types import ModuleType
 
 from pytorch_lightning.utilities.exceptions import SIGTERMException
+from typing_extensions import override
 
-from itm_lightning.cli.early_args import named_classes, without_trust
+from itm_lightning.cli.early_args import named_classes, named_modules, without_trust
 from itm_lightning.cli.errors import BAD_INPUT_STATUS, input_error, print_bad_input
 from itm_lightning.cli.runs import drop_empty_run_folder, environment_of_one_run
 from itm_lightning.cli.stopping import requeue_stopped, stop_signals
@@ -30,8 +35,6 @@ _INTERRUPTED = 130  # the status that a shell gives a process ended by Ctrl-C
 
 def main(args: Sequence[str] | None = None) -> None:
     """Runs a command; exits with status 2 and one line where the input is at fault."""
-    if "" not in sys.path:
-        sys.path.append("")  # so that YAML can name a class in the user's own file; it shadows none
     args = list(sys.argv[1:] if args is None else args)
     if args == ["--version"]:
         print(f"itm-lightning {version('itm-lightning')}")
@@ -41,8 +44,13 @@ def main(args: Sequence[str] | None = None) -> None:
     with stop_signals(), environment_of_one_run():
         try:
             args, trusted = without_trust(args)
-            with trusting(trusted, named_classes(args)):
-                _call(args)
+            own = _OwnModules([*trusted, *named_modules(args)])
+            sys.meta_path.append(own)
+            try:
+                with trusting(trusted, named_classes(args)):
+                    _call(args)
+            finally:
+                sys.meta_path.remove(own)
         except SIGTERMException:
             sys.exit(requeue_stopped())
         except KeyboardInterrupt:
@@ -56,6 +64,35 @@ def main(args: Sequence[str] | None = None) -> None:
             drop_empty_run_folder()
             print_bad_input(found)
             sys.exit(BAD_INPUT_STATUS)
+
+
+class _OwnModules(MetaPathFinder):
+    """Finds the modules of the current folder that the user names, where no package has the name.
+
+    The folder is on the path, last, only once one has been found: it may be a download, whose files
+    would else be found for packages that are not installed, and whose ``*.dist-info`` for entry
+    points.
+
+    Args:
+        names: of modules.
+    """
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._names = {name.partition(".")[0] for name in names}
+
+    @override
+    def find_spec(
+        self,
+        fullname: str,
+        path: Sequence[str] | None = None,
+        target: ModuleType | None = None,
+    ) -> ModuleSpec | None:
+        if fullname not in self._names:
+            return None
+        spec = PathFinder.find_spec(fullname, [os.getcwd()])
+        if spec is not None and "" not in sys.path:
+            sys.path.append("")
+        return spec
 
 
 def _call(args: list[str]) -> None:

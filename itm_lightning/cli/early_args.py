@@ -17,7 +17,8 @@ from itm_lightning.errors import InputError
 from itm_lightning.utils.text_files import read_yaml
 
 _MODULE = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*")
-_CLASS = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+")
+_CLASS = re.compile(r"(?<![\w./-])(?:[A-Za-z_]\w*\.)+[A-Z]\w*(?![\w./-])")
 _CONFIG_FLAGS = "--config", "-c"
 
 
@@ -51,9 +52,7 @@ def check_configs(args: Sequence[str]) -> None:
         InputError: one is no YAML, or a config is no mapping; the message names file and line.
     """
     configs = _without_configs(args)[0]
-    values = (arg.rpartition("=")[2] for arg in args)
-    others = [value for value in values if value.endswith((".yaml", ".yml"))]
-    for path in filter(os.path.isfile, dict.fromkeys([*configs, *others])):
+    for path in _yaml_files(args):
         content = read_yaml(Path(path))
         if path in configs and not isinstance(content, dict):
             what = "there is nothing in it" if content is None else "this is no 'key: value'"
@@ -80,13 +79,33 @@ def without_trust(args: Sequence[str]) -> tuple[list[str], list[str]]:
     return others, trusted
 
 
+def named_modules(args: Sequence[str]) -> list[str]:
+    """All that may be the module of a class in the flags and configs."""
+    return [found for text in _written(args) for found in _DOTTED.findall(text)]
+
+
 def named_classes(args: Sequence[str]) -> list[str]:
-    """All that may be a class's path in the flags and configs: what the user wrote himself."""
+    """The classes that the user wrote himself, in flags and configs: files may name them, too.
+
+    The name of a file that a command reads is no class, although ``evil.ckpt`` looks like one.
+    """
+    found = (name for text in _written(args) for name in _CLASS.findall(text))
+    return [name for name in found if not os.path.lexists(name)]
+
+
+def _written(args: Sequence[str]) -> list[str]:
+    """The flags, and the text of the YAML files that they name."""
     texts = list(args)
-    for path in filter(lambda path: Path(path).is_file(), _without_configs(args)[0]):
+    for path in _yaml_files(args):
         with suppress(OSError, UnicodeDecodeError):  # the parser says so
             texts.append(Path(path).read_text())
-    return [found for text in texts for found in _CLASS.findall(text)]
+    return texts
+
+
+def _yaml_files(args: Sequence[str]) -> list[str]:
+    values = (arg.rpartition("=")[2] for arg in args)
+    others = [value for value in values if value.endswith((".yaml", ".yml"))]
+    return list(filter(os.path.isfile, dict.fromkeys([*_without_configs(args)[0], *others])))
 
 
 def _flag(args: Sequence[str], flag: str) -> str | None:

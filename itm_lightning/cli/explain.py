@@ -15,7 +15,7 @@ from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.checkpoint_sections import checked_sections
 from itm_lightning.cli.early_args import check_configs, option
 from itm_lightning.cli.errors import CommandParser, OneLineParser
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, printable
 from itm_lightning.explain import METHODS, Explanation, RegionImage, explain
 from itm_lightning.explain.definitions import definitions, picture, table
 from itm_lightning.explain.explanation import method_for
@@ -160,7 +160,7 @@ def _write_measures(measured: dict[str, dict[str, float]], folder: Path) -> None
     write_json(folder / "measures.json", measured)
     picture(measured, folder / "measures.png")
     for label, values in measured.items():
-        print(f"{label}: {table(values)}")
+        print(f"{printable(label)}: {table(values)}")
     print(f"\n{definitions(measured)}\n")
 
 

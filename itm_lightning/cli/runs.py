@@ -21,7 +21,8 @@ from itm_lightning.resume.run import Run, unlock_runs
 DEFAULT_ROOT = "runs"
 # Processes that a run's first process starts inherit its folder, and what W&B is told.
 _RUN_FOLDER = "ITM_LIGHTNING_RUN_FOLDER"
-_OF_ONE_RUN = (_RUN_FOLDER, *WANDB_VARIABLES)
+_SAFE_PATH = "PYTHONSAFEPATH"
+_OF_ONE_RUN = (_RUN_FOLDER, _SAFE_PATH, *WANDB_VARIABLES)
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 
 
@@ -29,6 +30,7 @@ _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 def environment_of_one_run() -> Iterator[None]:
     """Within it, variables of the environment may describe the run; afterwards they are reset."""
     before = {name: os.environ.get(name) for name in _OF_ONE_RUN}
+    os.environ[_SAFE_PATH] = "1"  # no process started by this one imports from the current folder
     try:
         yield
     finally:

@@ -47,6 +47,7 @@ _STYLE: Any = {
     "lines.markersize": 5.5,
     "legend.frameon": False,
     "legend.fontsize": 9,
+    "text.usetex": False,
     "svg.fonttype": "none",  # text stays text: the page's font, to be searched and copied
     "svg.hashsalt": "itm",  # the same picture twice is the same file
 }
@@ -92,13 +93,18 @@ def add_legend(axes: Axes, labels: Mapping[int, str]) -> None:
     handles = [Line2D([], [], **look(i)) for i in labels]
     figure.legend(
         handles,
-        [*labels.values()],
+        [*map(as_text, labels.values())],
         loc="outside lower left",
         ncols=columns,
         frameon=False,
         fontsize=9,
         labelcolor=INK,
     )
+
+
+def as_text(label: str) -> str:
+    """A label in which matplotlib sees no formula: between two ``$`` it would."""
+    return label.replace("$", r"\$")
 
 
 def place_labels(

@@ -16,6 +16,7 @@ from itm_lightning.compare.drawing import (
     INK,
     QUIET,
     add_legend,
+    as_text,
     look,
     new_axes,
     place_labels,
@@ -235,7 +236,7 @@ def _figure(axes: Axes) -> Figure:
 
 def _broken(label: str) -> str:
     """A class's arguments on lines of their own."""
-    return label.replace("(", "\n(", 1).replace(", ", ",\n")
+    return as_text(label).replace("(", "\n(", 1).replace(", ", ",\n")
 
 
 def _with_outcomes(findings: Findings) -> list[tuple[int, Variant]]:

@@ -12,7 +12,7 @@ import numpy as np
 from itm_lightning.compare.measurements import Measurement, Measurements, disagreements
 from itm_lightning.compare.runs import Variant, check_comparable, class_name
 from itm_lightning.compare.significance import Difference, differences
-from itm_lightning.compare.table import rows_of, to_csv, to_markdown
+from itm_lightning.compare.table import rows_of, to_csv, to_markdown, without_markup
 from itm_lightning.data import Record
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.utils.atomic_files import replacing, write_text
@@ -128,9 +128,10 @@ def write(findings: Findings, output: Path) -> None:
     The last has every run's arrays of ``<split>_ranks.npz``, as ``<label>/<seed>/<array>``.
     """
     write_text(output / "comparison.csv", to_csv(findings.rows))
-    notes = "".join(f"- {note}\n" for note in findings.notes)
+    title, *notes = map(without_markup, (title_of(findings), *findings.notes))
     table = to_markdown(findings.rows, findings.differences)
-    write_text(output / "comparison.md", f"{title_of(findings)}\n\n{table}\n{notes}")
+    lines = "".join(f"- {note}\n" for note in notes)
+    write_text(output / "comparison.md", f"{title}\n\n{table}\n{lines}")
     arrays: dict[str, Any] = {
         f"{variant.label}/{outcome.seed}/{name}": values
         for variant in findings.variants

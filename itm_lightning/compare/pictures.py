@@ -104,11 +104,19 @@ PICTURES = (
 )
 
 
+def drawn(findings: Findings) -> list[tuple[Picture, Figure | None]]:
+    """Each picture with its figure; None where the findings lack what it shows."""
+    import matplotlib
+
+    # a matplotlibrc in the current folder, which may be a download, would have LaTeX read labels
+    with matplotlib.rc_context({"text.usetex": False}):
+        return [(picture, picture.draw(findings)) for picture in PICTURES]
+
+
 def save_pictures(findings: Findings, folder: Path) -> None:
     """Writes each picture that can be drawn as ``<name>.png``."""
     folder.mkdir(parents=True, exist_ok=True)
-    for picture in PICTURES:
-        figure = picture.draw(findings)
+    for picture, figure in drawn(findings):
         if figure is not None:
             with replacing(folder / f"{picture.name}.png") as file:
                 file.write(to_png(figure))

@@ -11,7 +11,7 @@ from PIL import Image
 
 from itm_lightning.compare.drawing import COLOURS, MARKERS, look, to_svg
 from itm_lightning.compare.findings import Findings
-from itm_lightning.compare.pictures import PICTURES
+from itm_lightning.compare.pictures import drawn
 from itm_lightning.compare.runs import class_name
 from itm_lightning.compare.significance import Difference
 from itm_lightning.data.source import texts_by_id
@@ -37,7 +37,7 @@ def write_report(findings: Findings, image_of: ImageOf, path: Path) -> None:
             extracted features. One that cannot be read is not shown, either.
         path: of the HTML file.
     """
-    figures = [(picture, picture.draw(findings)) for picture in PICTURES]
+    figures = drawn(findings)
     ordered = sorted(findings.rows, key=lambda row: -(row.get("rsum") or float("-inf")))
     html = rendered(
         "compare/report.html",

@@ -111,7 +111,7 @@ def to_markdown(rows: Sequence[Mapping[str, Any]], differences: Sequence[Differe
     if explained := list(filter(_EXPLANATION.match, every)):
         lines += ["", *_lines(rows, explained)]
     failed = [f"{row['label']} failed: {row['error']}" for row in rows if row["error"]]
-    lines += [f"\n{_without_markup(text)}" for text in failed]
+    lines += [f"\n{without_markup(text)}" for text in failed]
     if differences:
         heads = ["", "score", "difference", "95 %", "p (Holm)", "wins", "losses"]
         lines += ["", _line(heads), _line([":--", ":--", *["--:"] * (len(heads) - 2)])]
@@ -167,9 +167,9 @@ def _cell(row: Mapping[str, Any], key: str) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_without_markup, cells))} |"
+    return f"| {' | '.join(map(without_markup, cells))} |"
 
 
-def _without_markup(text: str) -> str:
+def without_markup(text: str) -> str:
     """Names and messages as they are, where Markdown would read HTML, links or cells in them."""
     return re.sub(r"\||(?<=\])\(", r"\\\g<0>", html.escape(printable(text), quote=False))

@@ -128,7 +128,7 @@ def read_settings(name: str, image_size: int) -> dict[str, Any]:
     from transformers import AutoImageProcessor
 
     try:
-        processor = AutoImageProcessor.from_pretrained(name)
+        processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
     except (OSError, ValueError):
         logger.warning(
             "%s has no image processor: images are resized to %d×%d and normalised as for ImageNet",

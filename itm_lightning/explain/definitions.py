@@ -139,7 +139,7 @@ def picture(measured: Mapping[str, Mapping[str, float]], path: Path) -> None:
             ]
             if marks:
                 axes.plot(*zip(*marks, strict=True), mark, label=baseline, color="#e45756")
-        axes.set_title(label)
+        axes.set_title(label.replace("$", r"\$"))  # no formula
         axes.axvline(0, color="black", linewidth=0.8)
         axes.grid(axis="x", alpha=0.3)
     grid[0][0].set_yticks(range(len(names)), names)

@@ -101,6 +101,7 @@ class Folder:
                 path = SplitFiles(self.root, split).regions
                 paths.append(path)
                 shape = tuple(self._manifest["splits"][split]["shape"])
+                path.unlink(missing_ok=True)  # a link would be written through
                 open_memmap(path, mode="w+", dtype=self._manifest["dtype"], shape=shape)
                 with path.open("r+b") as file:  # its pages, of which the file has none yet
                     os.posix_fallocate(file.fileno(), 0, path.stat().st_size)

@@ -76,7 +76,7 @@ def _log_scale_and_bias(name: str) -> tuple[float, float]:
     from transformers import AutoModel
 
     try:
-        model: Any = AutoModel.from_pretrained(name)
+        model: Any = AutoModel.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # transformers raises exceptions of many types
         raise InputError(
             f"ScaledCosine: pretrained {name!r} is no local folder that save_pretrained wrote, and "

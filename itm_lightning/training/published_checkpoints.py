@@ -23,6 +23,7 @@ from itm_lightning.encoders import RecurrentText
 from itm_lightning.errors import InputError, one_line
 from itm_lightning.similarity import from_sgraf_state
 from itm_lightning.training.checkpoint import load_all_but_the_objective
+from itm_lightning.utils.foreign_files import read_text
 from itm_lightning.utils.internals import tensor_builders
 
 #: The authors' names, with their encoder before them → ours. All methods:
@@ -88,6 +89,8 @@ def read_states(path: Path) -> list[dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(f"--checkpoint {path}: there is no such file")
     try:
+        if _is_torchscript(path):
+            raise InputError("it is a program of TorchScript, which may write files where it likes")
         # the restricted reader stands in for weights_only, which refuses the whole file
         content = torch.load(path, "cpu", pickle_module=_TENSORS_ALONE, weights_only=False)
     except Exception as error:  # torch raises whatever the broken file makes its readers raise
@@ -149,7 +152,7 @@ def _words(path: Path, rows: int) -> tuple[list[str], list[int]]:
         rows: of the embeddings; VSE∞ has one more than words, for ``<mask>``.
     """
     try:
-        ids = json.loads(path.read_text(encoding="utf-8"))["word2idx"]
+        ids = json.loads(read_text(path))["word2idx"]
         words = sorted(ids, key=ids.__getitem__)
         pad, unknown = ids["<pad>"], ids["<unk>"]
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
@@ -167,6 +170,14 @@ def _words(path: Path, rows: int) -> tuple[list[str], list[int]]:
         )
     words = [word for word in words if ids[word] not in (pad, unknown)]
     return words, [pad, unknown, *(ids[word] for word in words)]
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Whether torch would run the file instead of reading it with the restricted reader."""
+    with path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":  # torch looks for the same
+            return False
+    return "constants.pkl" in torch.PyTorchFileReader(str(path)).get_all_records()
 
 
 def _is_state_dict(value: Any) -> bool:

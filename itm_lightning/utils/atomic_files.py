@@ -19,6 +19,8 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     Until then it is beside it as ``<name>.tmp``.
     """
     new = path.with_name(path.name + _UNFINISHED)
+    if new.is_symlink():  # of a run that somebody else sent: it would be written through
+        new.unlink()
     try:
         with new.open("wb") as file:
             yield file

@@ -11,7 +11,7 @@ from itm_lightning.errors import InputError, one_line
 LoadedT = TypeVar("LoadedT")
 
 
-def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
+def load(from_pretrained: Callable[..., LoadedT], name: str) -> LoadedT:
     """Calls a ``from_pretrained`` of transformers.
 
     Args:
@@ -22,7 +22,7 @@ def load(from_pretrained: Callable[[str], LoadedT], name: str) -> LoadedT:
         InputError: neither a folder nor the hub has it; the message says how to give a folder.
     """
     try:
-        return from_pretrained(name)
+        return from_pretrained(name, trust_remote_code=False)  # nor asks whether to
     except Exception as error:  # transformers raises many kinds of errors
         raise InputError(
             f"{name!r} cannot be loaded from a local folder, the hub's cache or the hub; give the "

@@ -1,10 +1,10 @@
 """Files beside checkpoints that might name code: manifests, results, modules of the folder."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +15,21 @@ from itm_lightning.errors import InputError
 from tests.attacks.conftest import CANARY
 from tests.conftest import REPO
 
+BEST = "runs/r/checkpoints/best.ckpt"
+HEADS = "--similarities=[Cosine]"
+#: Each command, as a user may start it in a folder that he was sent.
+COMMANDS = {
+    "fit": ["fit", "--config=config.yaml", "--data.num_workers=1"],
+    "fit on two processes": ["fit", "--config=config.yaml", "--trainer.devices=2"],
+    "a fit that starts from it": ["fit", "--config=config.yaml", f"--start_from={BEST}"],
+    "test": ["test", f"--ckpt_path={BEST}"],
+    "validate": ["validate", f"--ckpt_path={BEST}", f"--ensemble.checkpoints=[{BEST}]"],
+    "predict": ["predict", f"--ckpt_path={BEST}"],
+    "explain": ["explain", f"--ckpt_path={BEST}", "--split=val", "--output=pages"],
+    "compare": ["compare", "--runs", "runs/r", "--output=compared"],
+    "compare that trains": ["compare", "--config=config.yaml", HEADS, "--output=compared"],
+    "list": ["list"],
+}
 EVIL = {"class_path": "canary_module.call", "init_args": {"command": "touch canary"}}
 
 
@@ -49,22 +64,82 @@ def test_results_of_a_run_build_parts_alone(folder, name):
             outcome.source()
 
 
-def test_the_folder_comes_last_on_the_path(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+#: A package that is not installed, and one in whose place a file of the folder may come.
+SHADOWS = (
+    *("torch", "datasets", "wandb", "timm", "nltk", "yaml", "signal"),
+    *("peft", "kernels", "accelerate", "sitecustomize", "usercustomize"),
+)
+
+
+@pytest.fixture
+def hostile(folder):
+    """A folder as someone may send it: files with packages' names, and a package's metadata."""
+    for name in SHADOWS:
+        (folder / f"{name}.py").write_text(CANARY)
+    info = folder / "evil-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    groups = "itm_lightning.pooling", "lightning.pytorch.callbacks_factory", "torch.backends"
+    points = "".join(f"[{group}]\nx = canary_module:Head\n" for group in groups)
+    (info / "entry_points.txt").write_text(points)
+    return folder
+
+
+def test_the_folder_comes_onto_the_path_only_for_a_module_that_the_user_names(hostile, monkeypatch):
+    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     main(["list", "pooling"])
+    assert "" not in sys.path
+    code = "from itm_lightning.pooling import MaxPooling\nclass Mine(MaxPooling):\n    pass\n"
+    (hostile / "my_pooling_in_a_folder.py").write_text(code)
+    main(["list", "pooling", "--trust", "my_pooling_in_a_folder"])
+    assert "" not in sys.path
+    named = "--model.text_encoder.pooling=my_pooling_in_a_folder.Mine"
+    main(["fit", "--config", "config.yaml", named, "--run_name=own"])
     assert sys.path[-1] == ""
-    assert "" not in sys.path[:-1]
+
+
+#: A checkpoint's name for its class, and flags in which the user has written just that.
+NAMED_BY_CHANCE = {
+    "the checkpoint's own name": ("foreign.ckpt", []),
+    "a flag's": ("data.source.root", ["--data.source.root=."]),
+    "a folder's": ("canary_module.Photos", ["--data.source.root=canary_module.Photos"]),
+    "part of a path": ("canary_module.Head", ["--data.source.root=x/canary_module.Head"]),
+}
+
+
+@pytest.mark.parametrize("name", NAMED_BY_CHANCE)
+def test_a_files_name_is_not_a_class_that_the_user_names(foreign, refused, tmp_path, name):
+    class_path, flags = NAMED_BY_CHANCE[name]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "canary_module.Photos").mkdir()
+    for module in ("foreign.py", "data/source.py"):
+        (tmp_path / module).write_text(CANARY)
+
+    def change(content):
+        part = {"class_path": class_path, "init_args": {}}
+        content["matcher"]["config"]["similarity"] = content["config"]["model"]["similarity"] = part
+
+    foreign(change)
+    line = refused("test", "--ckpt_path=foreign.ckpt", *flags)
+    assert f"names the class {class_path}, which a file may not build" in line
+
+
+@pytest.fixture
+def script(tmp_path_factory):
+    """The console script, which lies in no folder of the user's."""
+    path = tmp_path_factory.mktemp("bin") / "lightning"
+    path.write_text("from itm_lightning.cli import main\nif __name__ == '__main__':\n    main()\n")
+    return path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["datasets", "wandb", "transformers", "timm", "yaml"])
-def test_a_module_of_the_folder_takes_no_packages_place(folder, name):
-    (folder / f"{name}.py").write_text(CANARY)
-    command = "from itm_lightning.cli import main; main()"
+@pytest.mark.parametrize("by_module", [False, True], ids=["script", "-m"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_command_runs_a_file_of_the_folder(hostile, script, by_module, command):
+    start = ["-m", "itm_lightning"] if by_module else [script]
     done = subprocess.run(
-        [sys.executable, "-P", "-c", command, "test", "--ckpt_path=runs/r/checkpoints/best.ckpt"],
-        cwd=folder,
-        env={"PYTHONPATH": str(REPO), "PATH": "", "HOME": str(Path.home())},
+        [sys.executable, *start, *COMMANDS[command]],
+        env={**os.environ, "PYTHONPATH": str(REPO)},
         capture_output=True,
         text=True,
     )

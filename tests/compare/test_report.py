@@ -79,7 +79,7 @@ def test_few_and_many_heads(tmp_path, heads, seeds, images):
 
 
 def test_texts_are_escaped(findings, tmp_path, monkeypatch):
-    monkeypatch.setattr(report, "PICTURES", ())
+    monkeypatch.setattr(report, "drawn", lambda _: [])
     records = [replace(r, texts=("<script>alert(1)</script>",) * 5) for r in findings.records]
     page = written(replace(findings, records=tuple(records)), tmp_path / "report.html")
     assert "<script>" not in page
