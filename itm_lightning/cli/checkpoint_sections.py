@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning import Callback
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.loggers import Logger, WandbLogger
 
 from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.processes import is_first
@@ -84,8 +84,12 @@ def checked_sections(
     if command == "fit":
         found["trainer"] = _resumed_trainer(trainer, path, own)
     elif command in ("validate", "test") and Run.of_checkpoint(path) is not None:
-        # the loggers of the fit in whose folder it lies: a test is shown beside its fit
-        found["trainer"] = _loggers(trainer, path)
+        # W&B, where the fit in whose folder it lies was shown: its test is shown beside it. Other
+        # loggers write into files or to servers that they name.
+        logger = _Check(path, _OF_OWN_RUN, False).value(trainer.get("logger"), Logger, "logger")
+        every = logger if isinstance(logger, list) else [logger]
+        kept = [each for each in every if isinstance(each, dict) and _is_of_wandb(each)]
+        found["trainer"] = {"logger": kept} if kept else {}
     if not isinstance(found.get("seed_everything", 0), int):
         raise InputError(f"{path}: seed_everything is {found['seed_everything']!r}")
     return found
@@ -104,11 +108,8 @@ def _resumed_trainer(trainer: Mapping[str, Any], path: Path, own: bool) -> dict[
     return taken
 
 
-def _loggers(trainer: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    logger = trainer.get("logger")
-    if isinstance(logger, bool | None):
-        return {}
-    return {"logger": _Check(path, _OF_OWN_RUN, False).value(logger, Logger, "trainer.logger")}
+def _is_of_wandb(logger: Mapping[str, Any]) -> bool:
+    return str(logger.get("class_path")).rpartition(".")[2] == WandbLogger.__name__
 
 
 class _Check:
