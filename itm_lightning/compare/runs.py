@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from itm_lightning.data import Record, Source
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, refused
 from itm_lightning.part import from_config
 from itm_lightning.resume.run import Run
 
@@ -103,19 +103,37 @@ def read_outcome(folder: Path, split: str) -> Outcome:
                 f"{path} is missing: compare a folder of `lightning {_COMMANDS[split]} --ckpt_path "
                 f"{folder / 'checkpoints' / 'best.ckpt'}`, or of a fit that has finished"
             )
-    with np.load(ranks) as arrays:
-        per_query = dict(arrays)
-    timing = folder / "timing.json"
-    seconds = json.loads(timing.read_text())["train_seconds"] if timing.is_file() else None
-    return Outcome(
-        folder=folder,
-        seed=int(run.config.get("seed_everything") or 0),
-        config=run.config,
-        results=json.loads(results.read_text()),
-        per_query=per_query,
-        history=_history(folder / "metrics.csv"),
-        train_seconds=seconds,
-    )
+    with refused(f"{folder} has a file that is not as a run wrote it"):
+        with np.load(ranks) as arrays:
+            per_query = dict(arrays)
+        timing = folder / "timing.json"
+        seconds = json.loads(timing.read_text())["train_seconds"] if timing.is_file() else None
+        outcome = Outcome(
+            folder=folder,
+            seed=int(run.config.get("seed_everything") or 0),
+            config=run.config,
+            results=json.loads(results.read_text()),
+            per_query=per_query,
+            history=_history(folder / "metrics.csv"),
+            train_seconds=None if seconds is None else float(seconds),
+        )
+        _check_written(outcome, split)
+    return outcome
+
+
+def _check_written(outcome: Outcome, split: str) -> None:
+    results, arrays = outcome.results, outcome.per_query
+    sections = [outcome.config["model"], outcome.config["data"], results["scores"]]
+    parts = [results["dataset"], results["protocol"]]
+    if not all(isinstance(each, dict) for each in (*sections, *(p["init_args"] for p in parts))):
+        raise ValueError("a number or a text in place of names and values")
+    if results["split"] != split or not isinstance(results["images"] + results["texts"], int):
+        raise ValueError(f"results of {results['split']!r}")
+    if any(not isinstance(score, int | float) for score in results["scores"].values()):
+        raise ValueError("scores that are no numbers")
+    for way in ("i2t", "t2i"):
+        if arrays[f"{way}_ids"].shape != arrays[f"{way}_ranks"].shape[:1]:
+            raise ValueError(f"{way}: not as many ranks as queries")
 
 
 def _history(path: Path) -> list[dict[str, float]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -124,12 +125,18 @@ def read_settings(name: str, image_size: int) -> dict[str, Any]:
     Args:
         name: local folder or hub name.
         image_size: side of the images in pixels, used where there is no image processor.
+
+    Raises:
+        InputError: the folder's cannot be read.
     """
     from transformers import AutoImageProcessor
 
     try:
         processor = AutoImageProcessor.from_pretrained(name, trust_remote_code=False)
-    except (OSError, ValueError):
+    except Exception as error:  # transformers raises many kinds of errors
+        file = Path(name) / "preprocessor_config.json"
+        if file.exists():
+            raise InputError(f"{file} is of no image processor: {one_line(error)}") from error
         logger.warning(
             "%s has no image processor: images are resized to %d×%d and normalised as for ImageNet",
             *(name, image_size, image_size),
