@@ -87,6 +87,8 @@ class Range:
 #: Of widths, layers and all else that a machine has to hold.
 Size = Annotated[int, Range(1, 2**20)]
 Natural = Annotated[int, Range(0, 2**20)]
+MOST_WORKERS = 1024
+Workers = Annotated[int, Range(0, MOST_WORKERS)]
 Seed = Annotated[int, Range(0, 2**32 - 1)]
 Share = Annotated[float, Range(0, 1)]
 Positive = Annotated[float, Range(0, is_open=True)]

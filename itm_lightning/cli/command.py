@@ -194,7 +194,8 @@ class ITMCLI(LightningCLI):
     def plain_config(self) -> dict[str, Any]:
         """The config as plain values, without the run's name: another run may have the same."""
         # Links set their targets again at the next parse, so they are left out.
-        text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True, format="yaml")
+        with refused_arguments():
+            text = self.parser.dump(self.config, skip_none=False, skip_link_targets=True)
         config = yaml.safe_load(text)
         config = config[self.subcommand] if self.subcommand else config
         return {key: value for key, value in config.items() if key != "run_name"}

@@ -205,6 +205,8 @@ def _planned(chosen: argparse.Namespace, others: Sequence[str]) -> tuple[Plan, S
     seeds = [0] if chosen.seeds is None else chosen.seeds
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise InputError(f"--seeds is a list of whole numbers, not {seeds!r}")
+    if len(set(seeds)) < len(seeds):
+        raise InputError(f"--seeds has a seed twice, {seeds}: name each once")
     for flag in others:
         if flag.partition("=")[0] in _OWN:
             raise InputError(

@@ -49,12 +49,19 @@ _TOO_SMALL = {
 _SECONDS_TO_CLEAN_UP = 20.0  # before a failed process is ended, whatever it waits for
 _SECONDS_OF_FIRST = 5.0  # for the first process to print an error that all have, and end the others
 
+# What Lightning and torch say in the midst of a fit, in errors of no class of their own.
+_OF_SETTINGS = re.compile(
+    r"Early stopping conditioned|`val_check_interval`|Tried to step \d+ times"
+)
+
 # The keys of YAML that take a part are named as the kinds of the registry.
 _KEY = re.compile(r'Parser key "(?P<key>[\w.]+)":\s*(?P<rest>.*)', re.DOTALL)
 _UNKNOWN_OPTION = re.compile(r"Option '(?P<name>[^']+)' is not accepted")
 # Where a value may be of several types, the parser says why it is of none, with lines around it.
 _OF_EACH_TYPE = re.compile(r"Errors:\s*\n(?P<errors>.*?)(\n\s*Given value|\Z)", re.DOTALL)
 _CLASS = re.compile(r"<class '([\w.]+)'>")
+_NUMBER = re.compile(r"Expected a <class '(int|float)'>")
+_CLASS_PATH = re.compile(r"class_path='(?:\w+\.)*(\w+)'")
 _UNKNOWN_CLASS = re.compile(r"Expected a dot import path string: (?P<name>\S+)")
 
 
@@ -123,11 +130,13 @@ def one_line(message: str, args: Sequence[str] = ()) -> str:
         rest = unknown_part(kind, unknown["name"])
     elif surplus := _UNKNOWN_OPTION.search(rest):
         rest = _unknown_argument(surplus["name"], option(args, key), kind) or rest
-    elif unknown:
+    elif unknown and not _NUMBER.search(rest):
         rest = f"there is no class {unknown['name']}: give its name, or its path my_file.MyClass"
     if each := _OF_EACH_TYPE.search(rest):
         said = (line.strip(" -") for line in each["errors"].splitlines())
         of_use = [line for line in said if line and "NoneType" not in line]
+        if _NUMBER.search(rest):  # of which the other type is a tensor's class
+            of_use = [line for line in of_use if "dot import path" not in line]
         rest = "; ".join(dict.fromkeys(of_use)) or rest
     rest = " ".join(_CLASS.sub(r"\1", rest).split())
     return f"{key}: {rest}"
@@ -169,9 +178,12 @@ def refused_arguments() -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, InputError):
-            cause = cause.__cause__
+        cause = next((e for e in _chain(error) if isinstance(e, InputError)), None)
+        of_types = _OF_EACH_TYPE.search(str(error))
+        if cause is None and of_types is not None:  # a callback of Lightning's refuses them
+            first = of_types["errors"].strip(" -\n").splitlines()[0]
+            name = _CLASS_PATH.search(str(error))
+            cause = InputError(f"{name[1] if name else 'a part'}: {first}")
         if cause is None:
             raise
         raise cause from None
@@ -199,7 +211,7 @@ def input_error(error: BaseException) -> Exception | None:
     if wandb is not None and isinstance(error, wandb.errors.Error):
         without = "WANDB_MODE=offline and --trainer.logger false do without it"
         return InputError(f"W&B: {error} ({without})")
-    if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned"):
+    if isinstance(error, RuntimeError | ValueError) and _OF_SETTINGS.match(str(error).strip()):
         return InputError(one_line(str(error)))
     what = "out of memory" if isinstance(error, MemoryError) else str(error)
     for said, mend in _TOO_SMALL.items():

@@ -15,6 +15,7 @@ from itm_lightning import ITMDataModule, Matcher
 from itm_lightning.cli.checkpoint_sections import checked_sections
 from itm_lightning.cli.early_args import check_configs, option
 from itm_lightning.cli.errors import CommandParser, OneLineParser
+from itm_lightning.data.records import fault_of_text
 from itm_lightning.errors import InputError, printable
 from itm_lightning.explain import METHODS, Explanation, RegionImage, explain
 from itm_lightning.explain.definitions import definitions, picture, table
@@ -114,8 +115,8 @@ def _check(flags: argparse.Namespace, others: Sequence[str]) -> None:
             raise InputError(f"--{name} is for --split, such as --split val")
     if not (flags.images and flags.texts):
         raise InputError("give --images and --texts, or --split val")
-    if any(not text.strip() for text in flags.texts):
-        raise InputError("a text of --texts is empty: give a sentence")
+    if fault := next(filter(None, map(fault_of_text, flags.texts)), None):
+        raise InputError(f"a text of --texts is {fault}")
 
 
 def _explained(

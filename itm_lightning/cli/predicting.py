@@ -10,6 +10,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from itm_lightning.data import ITMDataModule
+from itm_lightning.data.records import fault_of_text
 from itm_lightning.errors import InputError
 from itm_lightning.evaluating import OwnQueries, RetrievalModule
 from itm_lightning.utils.foreign_files import read_text
@@ -76,8 +77,10 @@ def set_prediction(
     texts = tuple(text for item in _listed(flags["texts"] or ()) for text in _lines(item))
     if missing := next((name for name in images if not Path(name).is_file()), None):
         raise InputError(f"--predict.images: there is no file {missing}")
-    if not all(map(str.strip, texts)) or (flags["texts"] and not texts):
-        raise InputError("--predict.texts has an empty text, or a file of none")
+    if flags["texts"] and not texts:
+        raise InputError("--predict.texts names a file without a text")
+    if fault := next(filter(None, map(fault_of_text, texts)), None):
+        raise InputError(f"a text of --predict.texts is {fault}")
     module.own_queries = OwnQueries(images, texts)
 
 
@@ -86,7 +89,7 @@ def _listed(values: Sequence[str]) -> Iterator[str]:
     for value in values:
         try:
             listed = json.loads(value)
-        except json.JSONDecodeError:  # a text such as "[blurry] a dog"
+        except (ValueError, RecursionError):  # a text such as "[blurry] a dog"
             listed = None
         is_list = isinstance(listed, list) and all(isinstance(each, str) for each in listed)
         yield from listed if is_list else [value]

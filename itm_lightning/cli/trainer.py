@@ -33,6 +33,7 @@ _RANGES = {
     "check_val_every_n_epoch": Range(1),
     "gradient_clip_val": Range(0),
     "num_nodes": Range(1),
+    "val_check_interval": Range(0, is_open=True),
 }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from itm_lightning.data import Record, Source
+from itm_lightning.data.sources.tables import read_json
 from itm_lightning.errors import InputError, refused
 from itm_lightning.part import from_config
 from itm_lightning.resume.run import Run
@@ -104,16 +105,14 @@ def read_outcome(folder: Path, split: str) -> Outcome:
                 f"{folder / 'checkpoints' / 'best.ckpt'}`, or of a fit that has finished"
             )
     with refused(f"{folder} has a file that is not as a run wrote it"):
-        with np.load(ranks) as arrays:
-            per_query = dict(arrays)
         timing = folder / "timing.json"
-        seconds = json.loads(timing.read_text())["train_seconds"] if timing.is_file() else None
+        seconds = read_json(timing, "--runs")["train_seconds"] if timing.is_file() else None
         outcome = Outcome(
             folder=folder,
             seed=int(run.config.get("seed_everything") or 0),
             config=run.config,
-            results=json.loads(results.read_text()),
-            per_query=per_query,
+            results=read_json(results, "--runs"),
+            per_query=_arrays(ranks),
             history=_history(folder / "metrics.csv"),
             train_seconds=None if seconds is None else float(seconds),
         )
@@ -136,10 +135,15 @@ def _check_written(outcome: Outcome, split: str) -> None:
             raise ValueError(f"{way}: not as many ranks as queries")
 
 
+def _arrays(path: Path) -> dict[str, Any]:
+    with refused(f"{path} is damaged: score the run anew"), np.load(path) as arrays:
+        return dict(arrays)
+
+
 def _history(path: Path) -> list[dict[str, float]]:
     if not path.is_file():
         return []
-    with path.open(newline="") as lines:
+    with path.open(newline="", errors="replace") as lines:
         return [_numbers(row) for row in csv.DictReader(lines)]
 
 

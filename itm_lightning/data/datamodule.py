@@ -41,7 +41,7 @@ from itm_lightning.data.validation import (
     splits_to_fit,
 )
 from itm_lightning.encoders.base import ImageEncoder
-from itm_lightning.errors import InputError, Natural, Size, check_numbers
+from itm_lightning.errors import InputError, Natural, Size, Workers, check_numbers
 from itm_lightning.ground_truth import GroundTruth
 from itm_lightning.types import Batch, Features
 
@@ -84,7 +84,7 @@ class ITMDataModule(pl.LightningDataModule):
         self,
         source: Source,
         batch_size: Size = 128,
-        num_workers: Natural = 0,
+        num_workers: Workers = 0,
         augmented_views: Natural = 0,
         on_bad_image: Literal["raise", "skip"] = "raise",
         one_text: bool = False,

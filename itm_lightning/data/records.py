@@ -38,7 +38,7 @@ def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...
     records = tuple(records)
     for record in records:
         for number, text in enumerate(record.texts, start=1):
-            if fault := _fault_of_text(text):
+            if fault := fault_of_text(text):
                 raise InputError(
                     f"caption {number} of photo {record.location} in {listing} is {fault}"
                 )
@@ -50,7 +50,8 @@ def well_formed(records: Iterable[Record], listing: object) -> tuple[Record, ...
     return records
 
 
-def _fault_of_text(text: Any) -> str | None:
+def fault_of_text(text: Any) -> str | None:
+    """Why a value is no caption or query, and how to mend it; ``None`` where it is one."""
     if not isinstance(text, str):
         kind = _KINDS.get(type(text), type(text).__name__)
         return f"{kind}, {_shown(text)}, and no text: correct it, or leave it out"

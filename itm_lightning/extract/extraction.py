@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 
 from itm_lightning.data import ImageSource, Record, Source
 from itm_lightning.encoders import ImageEncoder
-from itm_lightning.errors import InputError
+from itm_lightning.errors import MOST_WORKERS, InputError
 from itm_lightning.extract.folder import Folder
 from itm_lightning.extract.plan import Images, plan
 from itm_lightning.utils.progress_bars import progress_bar
@@ -55,6 +55,8 @@ def extract(
         raise InputError(f"{type(source).__name__} has regions; extract needs a source of photos")
     if batch_size < 1:
         raise InputError(f"--batch_size is {batch_size}; it must be at least 1")
+    if not 0 <= num_workers <= MOST_WORKERS:
+        raise InputError(f"--num_workers is {num_workers}; it must lie in 0 … {MOST_WORKERS}")
     transform = encoder.eval().transform(train=False)
     folder = Folder(output)
     images = {split: Images(source, records(split), transform) for split in splits}

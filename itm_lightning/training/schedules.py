@@ -10,9 +10,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from typing_extensions import override
 
-from itm_lightning.errors import InputError
+from itm_lightning.errors import InputError, refused
 
 _PERIODS = "step_size", "T_max", "T_0", "total_iters", "total_steps"
+_RATES = "max_lr", "min_lr", "base_lr", "lr", "eta_min", "gamma"
 
 
 class WarmupCosine(LambdaLR):
@@ -61,14 +62,21 @@ def with_schedule(
         module: the LightningModule, whose trainer knows how many steps the run has.
 
     Raises:
-        InputError: the schedule's period is 0.
+        InputError: the schedule refuses its arguments, has a period of 0, or lets a learning rate
+            fall below 0.
     """
     if make is None:
         return optimizer
-    scheduler, interval = make(optimizer), "epoch"
+    with refused("model.scheduler cannot be made"):
+        scheduler, interval = make(optimizer), "epoch"
     for name in _PERIODS:  # torch divides by them at the first step
         if getattr(scheduler, name, 1) == 0:
             raise InputError(f"{type(scheduler).__name__}: {name} is 0; it must be at least 1")
+    for name, value in {**vars(scheduler), **optimizer.param_groups[0]}.items():
+        if name in _RATES and isinstance(value, int | float) and value < 0:
+            raise InputError(
+                f"{type(scheduler).__name__}: {name} is {value}; it must be at least 0"
+            )
     if isinstance(scheduler, WarmupCosine):
         scheduler.plan(int(module.trainer.estimated_stepping_batches))
         interval = "step"

@@ -113,7 +113,10 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 def _orientation(image: Image.Image) -> int:
     """How the pixels in the file are to be turned, by EXIF: 1, as they are, to 8."""
-    return image.getexif().get(_ORIENTATION, 1)
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # of many types: the EXIF is damaged, and the pixels need not be
+        return 1
 
 
 def _with_8_bits(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from itm_lightning.cli import main
 from tests.conftest import REPO
@@ -25,6 +26,11 @@ QUICK = {
     "huge seed": ([f"--seed_everything={2**40}"], "seed_everything is"),
     "no accumulation": (["--trainer.accumulate_grad_batches=0"], "it must be at least 1"),
     "no epochs between": (["--trainer.check_val_every_n_epoch=0"], "it must be at least 1"),
+    "no interval": (["--trainer.val_check_interval=0"], "val_check_interval is 0"),
+    "a word for a rate": (
+        ["--model.optimizer=AdamW", "--model.optimizer.lr=fast"],
+        "model.optimizer: lr: Expected a float",
+    ),
     "clipping": (["--trainer.gradient_clip_val=-1"], "it must be at least 0"),
     "brackets": (["--model.similarity", "[" * 5000], "model.similarity"),
 }
@@ -32,6 +38,38 @@ SLOW = {
     "batch of one": (["--data.batch_size=1"], "give at least 2"),
     "no batch": (["--data.batch_size=0"], "batch_size is 0; it must be at least 1"),
     "workers": (["--data.num_workers=-1"], "num_workers is -1"),
+    "too many workers": (["--data.num_workers=99999"], "it must be at most 1,024"),
+    "huge interval": (["--trainer.val_check_interval=1000000000"], "`val_check_interval`"),
+    "a callback's": (
+        ["--trainer.callbacks+=ModelCheckpoint", "--trainer.callbacks.save_top_k=-5"],
+        "ModelCheckpoint: Invalid value for save_top_k=-5",
+    ),
+    "a callback of no text": (
+        ["--trainer.callbacks+=Timer", "--trainer.callbacks.duration=00:01:00:00"],
+        "Timer: ",
+    ),
+    "negative rates": (
+        [
+            *("--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=-1"),
+            "--model.scheduler.total_steps=4",
+        ],
+        "OneCycleLR: lr is -0.04",
+    ),
+    "a negative factor": (
+        ["--model.scheduler=ExponentialLR", "--model.scheduler.gamma=-1"],
+        "ExponentialLR: gamma is -1.0",
+    ),
+    "a schedule's": (
+        ["--model.scheduler=LinearLR", "--model.scheduler.start_factor=0"],
+        "model.scheduler cannot be made",
+    ),
+    "a schedule that is too short": (
+        [
+            *("--model.scheduler=OneCycleLR", "--model.scheduler.max_lr=1"),
+            "--model.scheduler.total_steps=1",
+        ],
+        "total steps is 1",
+    ),
     "dropout": (["--model.dropout=1.5"], "dropout is 1.5; it must be at most 1"),
     "unknown rate": (["--model.text_encoder.unknown_rate=-0.1"], "unknown_rate is -0.1"),
     "margin": (["--model.objective=Triplet", "--model.objective.margin=-1"], "margin is -1.0"),
@@ -105,6 +143,42 @@ def test_a_fit_without_a_table_says_why(fitted, tmp_path, capsys, why, flags):
     main(["fit", "--config", str(fitted / "config.yaml"), root, *flags])
     (line,) = (line for line in capsys.readouterr().out.splitlines() if "no table" in line)
     assert why in line
+
+
+def test_a_query_that_is_no_text_is_named(fitted, refused, tmp_path):
+    text, said = "half a \udcff", "half of a surrogate pair"
+    best = fitted / "runs" / "r" / "checkpoints" / "best.ckpt"
+    root = f"--trainer.default_root_dir={tmp_path}"
+    assert said in refused("predict", "--ckpt_path", best, root, "--predict.texts", text)
+    images = "--images", tmp_path / "none.png"
+    assert said in refused("explain", "--ckpt_path", best, *images, "--texts", text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["[" * 5000, "1" * 5000])
+def test_any_text_is_a_query(fitted, tmp_path, text):
+    best = fitted / "runs" / "r" / "checkpoints" / "best.ckpt"
+    root = f"--trainer.default_root_dir={tmp_path}"
+    main(["predict", f"--ckpt_path={best}", root, "--run_name=p", "--predict.texts", text])
+    assert (tmp_path / "p" / "predictions.jsonl").stat().st_size > len(text)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "said"),
+    [("--num_workers=-1", "--num_workers is -1"), ("--num_workers=9999", "--num_workers is 9999")],
+)
+def test_extract_names_its_numbers(refused, tiny_config, tmp_path, flag, said):
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(tiny_config))
+    assert said in refused(
+        "extract", f"--config={tmp_path / 'c.yaml'}", f"--output={tmp_path}", flag
+    )
+
+
+@pytest.mark.slow
+def test_a_seed_is_compared_once(refused, tmp_path):
+    heads = "--similarities", "[Cosine]", "--seeds", "[1, 1]"
+    assert "--seeds has a seed twice" in refused("compare", "--output", tmp_path / "o", *heads)
 
 
 @pytest.mark.slow

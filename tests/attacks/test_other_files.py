@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from itm_lightning.cli import main
 from itm_lightning.compare.runs import read_outcome
-from itm_lightning.data import Precomputed
+from itm_lightning.data import Paired, Precomputed
 from itm_lightning.errors import InputError
 from tests.attacks.conftest import CANARY
 from tests.conftest import REPO
@@ -62,6 +63,43 @@ def test_results_of_a_run_build_parts_alone(folder, name):
     if name == "dataset":
         with pytest.raises(InputError, match=r"names the class canary_module\.call"):
             outcome.source()
+
+
+DAMAGED = {
+    "test_results.json": (b"", b"{", b"[1]", b"null", b'{"scores": {}}', b"\xff\xfe"),
+    "test_ranks.npz": (b"", b"PK\x03\x04" + b"\0" * 50, b"\x80\x04}q\x00."),
+    "timing.json": (b"", b"{}"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, each) for name, contents in DAMAGED.items() for each in contents]
+)
+def test_damaged_results_of_a_run_are_named(folder, name, content):
+    run = folder / "runs" / "r"
+    (run / "metrics.csv").write_bytes(b"\xff\xfe\0")  # has curves alone, and may be anything
+    read_outcome(run, "test")
+    (run / name).write_bytes(content)
+    with pytest.raises(InputError, match=f"{name}|runs/r has a file"):
+        read_outcome(run, "test")
+
+
+LABELS = {
+    "NaN": ([0, 1, float("nan")], "have nan in row 2"),
+    "fractions": ([0, 0.5, 1], "have 0.5 in row 1"),
+    "counts": ([[0, 1], [1, 0], [2, 0]], "have 2 in row 2"),
+    "another way": ([[0, 1], [1, 0], [1, 0]], "in one split"),
+    "texts": (["0", "1", "1"], "give whole"),
+}
+
+
+@pytest.mark.parametrize("kind", LABELS)
+def test_labels_of_pairs_that_are_no_classes_are_named(tmp_path, kind):
+    labels, said = LABELS[kind]
+    arrays = {f"{side}_{s}": np.eye(3) for side in ("image", "text") for s in ("train", "test")}
+    np.savez(tmp_path / "a.npz", **arrays, label_train=np.array(labels), label_test=np.arange(3.0))
+    with pytest.raises(InputError, match=said):
+        Paired(str(tmp_path)).records("train")
 
 
 #: A package that is not installed, and one in whose place a file of the folder may come.

@@ -95,6 +95,13 @@ def test_a_photo_is_upright_and_boxes_follow(tmp_path, orientation, kind):
         assert as_image(tmp_path / "a").tobytes() == ImageOps.exif_transpose(plain).tobytes()
 
 
+@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
+def test_a_damaged_exif_turns_nothing(kind):
+    file = io.BytesIO()
+    Image.new("RGB", (16, 8)).save(file, kind, exif=b"Exif\0\0junk")
+    assert image_in(file.getvalue(), kind).size == (16, 8)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "RGB", "L", "1"])
 def test_what_is_transparent_is_white(mode):
     file = io.BytesIO()

@@ -115,7 +115,7 @@ def test_own_texts_and_images_search_the_test_split(predict, fitted, tmp_path):
         ("predict", {"k": 0}, "--predict.k is 0; it must be at least 1"),
         ("predict", {"images": ["a.jpg"]}, "--predict.images: there is no file a.jpg"),
         ("predict", {"texts": ["a.txt"]}, "--predict.texts: there is no file a.txt"),
-        ("predict", {"texts": ["a", " "]}, "--predict.texts has an empty text"),
+        ("predict", {"texts": ["a", " "]}, "a text of --predict.texts is empty"),
         ("test", {"k": 5}, "--predict.k is for predict; the command is test"),
     ],
 )

@@ -14,7 +14,7 @@ from typing_extensions import override
 from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Box, Record
 from itm_lightning.data.sources.image_files import ImageFileSource
-from itm_lightning.data.sources.tables import read_json
+from itm_lightning.data.sources.tables import fault_of, read_json
 from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 
@@ -79,7 +79,7 @@ class CocoObjects:
                     boxes[thing["image_id"]].append(box)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
                 raise InputError(
-                    f"{path} is no instances JSON of COCO: an entry lacks {error}"
+                    f"{path} is no instances JSON of COCO: an entry {fault_of(error)}"
                 ) from error
         return all_names, boxes
 
@@ -183,7 +183,7 @@ class CocoCaptions(ImageFileSource):
                 for image in content["images"]
             ]
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"{path} is no captions JSON of COCO: it lacks {error}") from error
+            raise InputError(f"{path} is no captions JSON of COCO: it {fault_of(error)}") from error
         return well_formed(records, path)
 
     def _record(

@@ -14,7 +14,7 @@ from itm_lightning.data.records import well_formed
 from itm_lightning.data.source import Record
 from itm_lightning.data.sources.coco_captions import CocoObjects
 from itm_lightning.data.sources.image_files import ImageFileSource
-from itm_lightning.data.sources.tables import USUAL, SplitNames, read_json
+from itm_lightning.data.sources.tables import USUAL, SplitNames, fault_of, read_json
 from itm_lightning.errors import InputError, Size
 from itm_lightning.registry import register
 
@@ -123,6 +123,6 @@ class Karpathy(ImageFileSource):
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{self.listing} is no Karpathy JSON: image {number} "
-                f"({entry.get('filename', 'without a filename')}) lacks {error}"
+                f"({entry.get('filename', 'without a filename')}) {fault_of(error)}"
             ) from error
         return self.objects.add_to(record, record.image_id)

@@ -215,6 +215,19 @@ def _multi_hot(
                 f"the labels of {split} in {path} are {values.dtype} {values.shape}; give whole "
                 "numbers (rows,), or (rows, classes) of 0 and 1"
             )
+        allowed = np.isin(values, (0, 1)) if values.ndim == 2 else np.isfinite(values)
+        allowed &= values == np.round(values)
+        if not allowed.all():
+            place = tuple(int(index) for index in np.argwhere(~allowed)[0])
+            raise InputError(
+                f"the labels of {split} in {path} have {values[place]} in row {place[0]}; give "
+                "whole numbers (rows,), or (rows, classes) of 0 and 1"
+            )
+    if len({values.ndim for values in flat.values()}) > 1:
+        raise InputError(
+            f"the labels in {path} are (rows,) in one split and (rows, classes) in another: give "
+            "all in one way"
+        )
     if all(values.ndim == 2 for values in flat.values()):
         classes = {split: values.astype(bool) for split, values in flat.items()}
         numbers = np.arange(next(iter(classes.values())).shape[1])

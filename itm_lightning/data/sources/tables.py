@@ -100,6 +100,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return made
 
 
+def fault_of(error: Exception) -> str:
+    """What is wrong with the contents of a file, by the error that they led to."""
+    return f"lacks {error}" if isinstance(error, KeyError) else f"has a wrong value ({error})"
+
+
 Row = dict[str, Any]
 
 

@@ -98,7 +98,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except InputError:
         raise
     except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path} cannot be read: {one_line(error)}") from error
+        what = f"{path} cannot be read: {one_line(error)}"
+        raise InputError(f"{what}: it is damaged, `lightning extract` makes it anew") from error
     if not isinstance(value, dict):
         raise InputError(f"{path} holds no JSON object")
     return value
