@@ -5,14 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from itm_lightning.cli import main
+from itm_lightning.cli.checkpoint_sections import checked_sections
 from itm_lightning.compare.runs import read_outcome
 from itm_lightning.data import Paired, Precomputed
 from itm_lightning.errors import InputError
+from itm_lightning.part import from_config, skip_pretrained
+from itm_lightning.resume.run import Run, unlock_runs
 from tests.attacks.conftest import CANARY
 from tests.conftest import REPO
 
@@ -117,6 +122,7 @@ def hostile(folder):
     info = folder / "evil-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
+    (folder / "matplotlibrc").write_text("backend: module://canary_module\ntext.usetex: True\n")
     groups = "itm_lightning.pooling", "lightning.pytorch.callbacks_factory", "torch.backends"
     points = "".join(f"[{group}]\nx = canary_module:Head\n" for group in groups)
     (info / "entry_points.txt").write_text(points)
@@ -182,3 +188,56 @@ def test_no_command_runs_a_file_of_the_folder(hostile, script, by_module, comman
         text=True,
     )
     assert done.returncode == 0, done.stderr
+
+
+LOGGERS = {
+    "CSVLogger": {"save_dir": "canary"},
+    "TensorBoardLogger": {"save_dir": "canary"},
+    "MLFlowLogger": {"tracking_uri": "file:canary"},
+    "CometLogger": {"workspace": "someone"},
+}
+
+
+@pytest.mark.parametrize("logger", LOGGERS)
+def test_a_test_takes_no_logger_of_a_fit_but_that_of_wandb(foreign, logger):
+    """The checkpoint lies in the folder of a fit, as that of a download does."""
+    given = {"class_path": f"pytorch_lightning.loggers.{logger}", "init_args": LOGGERS[logger]}
+    path = Path(foreign(lambda content: content["config"]["trainer"].update(logger=given)))
+    (path.parent / "r" / "checkpoints").mkdir(parents=True)
+    moved = path.rename(path.parent / "r" / "checkpoints" / "best.ckpt")
+    (path.parent / "r" / "run.json").write_text('{"command": "fit", "wandb_id": "x"}')
+    content = torch.load(moved, weights_only=True)
+    assert "logger" not in checked_sections(content, "test", moved, own=False)["trainer"]
+
+
+def test_a_run_of_another_is_not_written_through_its_links(tmp_path):
+    theirs, ours = tmp_path / "r", tmp_path / "ours"
+    theirs.mkdir()
+    ours.write_text("kept")
+    for name in ("run.json", "run.json.tmp", "metrics.csv", "metrics.csv.tmp"):
+        (theirs / name).symlink_to(ours)
+    ours.write_text('{"command": "fit", "wandb_id": "x"}')
+    run = Run(theirs, "fit")
+    run.begin()
+    run.finish()
+    unlock_runs()
+    assert ours.read_text() == '{"command": "fit", "wandb_id": "x"}'
+    (theirs / "run.lock").unlink()
+    (theirs / "run.lock").symlink_to(ours)
+    with pytest.raises(OSError, match=r"run\.lock"):
+        run.begin()
+    assert ours.read_text() == '{"command": "fit", "wandb_id": "x"}'
+
+
+def test_a_recipe_says_no_folder_to_store_tokens_in():
+    name = "itm_lightning.encoders.pretrained_text.PretrainedText"
+    arguments = {"name": "gone", "trainable": False, "store": "canary"}
+    with skip_pretrained():
+        encoder = from_config({"class_path": name, "init_args": arguments})
+    assert encoder.store is None
+
+
+def test_a_folders_name_does_not_reach_the_terminal(folder, capsys):
+    (folder / "runs" / "r").rename(folder / "runs" / "\x1b]0;owned\x07\x1b[2J")
+    main(["test", "--ckpt_path=best"])
+    assert not set("\x1b\x07") & set(capsys.readouterr().out)
