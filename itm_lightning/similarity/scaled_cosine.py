@@ -14,6 +14,7 @@ from itm_lightning.part import is_skipping_pretrained
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import InnerProductSimilarity
 from itm_lightning.types import Features, at_least_float32, unit
+from itm_lightning.utils.pretrained_models import refuse_kernels
 
 
 @register("similarity")
@@ -76,6 +77,7 @@ def _log_scale_and_bias(name: str) -> tuple[float, float]:
     from transformers import AutoModel
 
     try:
+        refuse_kernels(name)
         model: Any = AutoModel.from_pretrained(name, trust_remote_code=False)
     except Exception as error:  # transformers raises exceptions of many types
         raise InputError(

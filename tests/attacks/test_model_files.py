@@ -1,14 +1,16 @@
 """What a checkpoint brings of transformers: files keep to their folder, and load no code."""
 
+import contextlib
 import copy
 import json
 
 import pytest
 import transformers
 
-from itm_lightning.encoders import PretrainedText
+from itm_lightning.encoders import PretrainedText, PretrainedVision
 from itm_lightning.errors import InputError
 from itm_lightning.part import load_extra_states, skip_pretrained
+from itm_lightning.similarity import ScaledCosine
 from tests.encoders.conftest import bert
 
 CODE = "open('canary', 'w')\nclass Tokenizer: pass\nclass Model: pass\n"
@@ -102,3 +104,36 @@ BROKEN = {
 def test_what_cannot_be_built_is_told_in_one_line(load, name):
     with pytest.raises(InputError, match=r"state of|files of a tokeniser"):
         load(BROKEN[name])
+
+
+KERNELS = {
+    "attention": {"attn_implementation": "someone/kernel"},
+    "attention, as it was": {"_attn_implementation": "someone/kernel@main:function"},
+    "a half's": {"text_config": {"attn_implementation": "kernels-community/flash-attn"}},
+    "experts": {"experts_implementation": "someone/kernel"},
+}
+REMOTE_MODELS = {
+    "code": {"auto_map": REMOTE, "model_type": "mine"},
+    "code of a known kind": {"auto_map": REMOTE},
+    "code elsewhere": {"auto_map": {"AutoModel": "someone/code--code.Model"}, "model_type": "x"},
+}
+
+
+@pytest.mark.parametrize("name", [*KERNELS, *REMOTE_MODELS])
+def test_a_folder_of_transformers_runs_no_code(tmp_path, monkeypatch, name):
+    for part in bert(transformers):
+        part.save_pretrained(tmp_path / "model")
+    config = json.loads((tmp_path / "model" / "config.json").read_text())
+    config |= {**KERNELS, **REMOTE_MODELS}[name]
+    (tmp_path / "model" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "model" / "code.py").write_text(CODE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("builtins.input", lambda _: pytest.fail("it asks whether to"))
+    for build in (PretrainedText, PretrainedVision, lambda folder: ScaledCosine(pretrained=folder)):
+        with contextlib.suppress(InputError) if name in REMOTE_MODELS else refused_kernel():
+            build("model")
+    assert not (tmp_path / "canary").exists()
+
+
+def refused_kernel():
+    return pytest.raises(InputError, match="asks for a kernel of the hub")
