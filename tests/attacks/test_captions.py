@@ -109,6 +109,12 @@ def test_other_separators_stay_within_a_caption(root, mark, suffix):
     assert texts_of(Folder(str(root))) == [text]
 
 
+@pytest.mark.parametrize("text", ["a dog,\nrunning, fast", "a " * 200_000], ids=["lines", "long"])
+def test_a_cell_holds_lines_and_long_captions(root, text):
+    (root / "metadata.csv").write_text(CSV.replace("a train", f'"{text}"'))
+    assert texts_of(Folder(str(root))) == [text]
+
+
 BROKEN = {
     "a broken row": ("jsonl", JSON_LINES.replace('"a val"', '"a val').encode(), "row 2 of .*JSON"),
     "a row after blanks": ("jsonl", b'\n\n\n{"a":\n', "row 4 of .*JSON"),
@@ -147,6 +153,32 @@ def test_a_broken_file_is_named_with_its_row(root, kind):
     with pytest.raises(InputError, match=said) as caught:
         ITMDataModule(Folder(str(root))).records("train")
     assert str(caught.value).isprintable()
+
+
+OF_A_REPOSITORY = {
+    "commas": ("csv", CSV.replace("a val", "a val, wet"), r"row 2 of .* has 4 cells"),
+    "lost quotes": (
+        "csv",
+        CSV.replace("a train", '"a train').replace("a val", 'a val"'),
+        "goes on over what looks like a row",
+    ),
+    "a broken row": ("jsonl", JSON_LINES.replace('"a val"', '"a val'), "row 2 of"),
+    "nothing": ("jsonl", "", "has no rows"),
+    "half a pair": ("jsonl", JSON_LINES.replace("a val", r"a \ud800"), "surrogate pair"),
+    "a photo in two splits": (
+        "jsonl",
+        JSON_LINES + json.dumps({"file_name": "train.png", "caption": "b", "split": "val"}),
+        "photo train/0 .* has rows in the splits train, val",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OF_A_REPOSITORY)
+def test_a_broken_table_of_a_repository_is_named(root, kind):
+    suffix, content, said = OF_A_REPOSITORY[kind]
+    (root / f"table.{suffix}").write_text(content)
+    with pytest.raises(InputError, match=said):
+        HuggingFace(str(root / f"table.{suffix}")).records("train")
 
 
 @pytest.mark.timeout(20)

@@ -105,6 +105,12 @@ class HubSource(ImageSource):
             names = [name for name in hub_splits if name in self.splits[split]]
             return {split: [image for name in names for image in self.located(name)]}
         images = [image for name in hub_splits for image in self.located(name)]
+        for location, rows in images:
+            if len(splits := {str(row[column]) for row in rows}) > 1:
+                raise InputError(
+                    f"photo {location} of {self._name} has rows in the splits "
+                    f"{', '.join(sorted(splits))}: keep it in one of them"
+                )
         self.splits.check(Counter(str(rows[0][column]) for _, rows in images), self._name)
         return {
             name: [image for image in images if str(image[1][0][column]) in self.splits[name]]

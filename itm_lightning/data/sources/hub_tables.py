@@ -12,7 +12,7 @@ from typing import Any
 
 from typing_extensions import override
 
-from itm_lightning.data.sources.tables import Row
+from itm_lightning.data.sources.tables import Row, numbered_rows
 from itm_lightning.errors import InputError, one_line
 
 _BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv"}
@@ -50,6 +50,9 @@ class Repository:
                 f"dataset {self.name!r} (data.source.repository) is a file of no kind in "
                 f"{', '.join(_BUILDERS)}"
             )
+        strict = path.suffix in (".csv", ".jsonl")  # datasets takes what it can make out
+        if strict and not sum(1 for _ in numbered_rows(path)):
+            raise InputError(f"{path} has no rows: set data.source.repository")
         return load(builder, data_files=self.name)
 
     @contextmanager
@@ -60,10 +63,11 @@ class Repository:
         except InputError:
             raise
         except Exception as error:  # they have no common base class
-            raise InputError(
-                f"dataset {self.name!r} (data.source.repository) cannot be read: "
-                f"{one_line(error)}; without a network, give a local folder of its Parquet files"
-            ) from error
+            why = one_line(error.__cause__ if isinstance(error.__cause__, Exception) else error)
+            if not Path(self.name).exists():
+                why += "; without a network, give a local folder of its Parquet files"
+            what = f"dataset {self.name!r} (data.source.repository)"
+            raise InputError(f"{what} cannot be read: {why}") from error
 
 
 class HubTable(ABC):

@@ -129,20 +129,22 @@ def _json_lines(path: Path) -> Iterator[NumberedRow]:
 def _csv(path: Path) -> Iterator[NumberedRow]:
     """Rows with a cell for each of the header's."""
     lines = list(io.StringIO(read_text(path), newline=""))
+    csv.field_size_limit(2**31 - 1)  # by default, a longer caption than 128 kB is refused
     rows = csv.reader(lines, strict=True)
     header: list[str] = []
     start = 0  # the line before the row
     try:
         for number, cells in enumerate(rows):
             where = f"row {number} of {path} (line {start + 1})"
-            goes_on, start = lines[start + 1 : rows.line_num], rows.line_num
+            first, *goes_on = lines[start : rows.line_num]
+            start = rows.line_num
             if not header:
                 header = cells
                 if twice := [name for name in header if header.count(name) > 1]:
                     raise InputError(f"{path} has two columns {twice[0]!r}: rename one")
                 continue
             # a cell may hold line breaks, but where a quote is lost it holds whole rows
-            if any(line.count(",") >= len(header) - 1 for line in goes_on):
+            if any(_are_rows(first, line, len(header)) for line in goes_on):
                 raise InputError(f"{where} goes on over what looks like a row: close its quote")
             if cells and len(cells) != len(header):
                 raise InputError(
@@ -155,6 +157,12 @@ def _csv(path: Path) -> Iterator[NumberedRow]:
         raise InputError(
             f"the row of {path} in line {start + 1} is no valid CSV ({error}): see to its quotes"
         ) from error
+
+
+def _are_rows(first: str, other: str, width: int) -> bool:
+    """Whether two lines look like rows, which begin with files of one kind, or with none."""
+    begins = (Path(line.split(",")[0].strip('"')).suffix for line in (first, other))
+    return other.count(",") >= width - 1 and len(set(begins)) == 1
 
 
 def _parquet(path: Path) -> Iterator[NumberedRow]:
