@@ -2,8 +2,10 @@
 
 import io
 import json
+import shutil
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 import torch
@@ -147,14 +149,30 @@ def ways(path, own):
 @pytest.mark.slow
 @pytest.mark.parametrize("class_path", CALLS)
 def test_no_command_runs_what_a_checkpoint_names(foreign, refused, fitted, class_path):
+    path = foreign(naming(class_path))
+    for arguments in ways(path, fitted):
+        assert "foreign.ckpt" in refused(*arguments)
+
+
+def naming(class_path):
     def change(content):
         named = part(class_path, **CALLS[class_path])
         content["matcher"]["config"]["similarity"] = named
         content["config"]["model"]["similarity"] = named
 
-    path = foreign(change)
-    for arguments in ways(path, fitted):
-        assert "foreign.ckpt" in refused(*arguments)
+    return change
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("class_path", CALLS)
+def test_commands_that_need_no_recipe_do_not_build_it(foreign, refused, fitted, class_path):
+    path, config = foreign(naming(class_path)), str(fitted / "config.yaml")
+    main(["fit", "--config", config, f"--start_from={path}"])
+    assert path in refused("convert", "--config", config, "--checkpoint", path, "--output=x.ckpt")
+    shutil.copytree(fitted / "runs" / "r", "theirs")
+    shutil.copy(path, "theirs/checkpoints/best.ckpt")
+    main(["compare", "--runs", "theirs", "--output=compared"])
+    assert "which a file may not build" in Path("compared/comparison.md").read_text()
 
 
 def test_a_part_of_ones_own_is_built_where_the_user_names_it(foreign, tmp_path, monkeypatch):
