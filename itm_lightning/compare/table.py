@@ -95,11 +95,16 @@ def _over_seeds(name: str, values: Sequence[float]) -> dict[str, float | None]:
 
 
 def to_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """One line a row; a column for each key of any row."""
+    """One line a row; a column for each key of any row.
+
+    A text that a spreadsheet would take for a formula has an apostrophe before it.
+    """
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)))
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        texts = {k: f"'{v}" for k, v in row.items() if str(v)[:1] in "=+-@" and isinstance(v, str)}
+        writer.writerow({**row, **texts})
     return text.getvalue()
 
 

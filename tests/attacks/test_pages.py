@@ -26,6 +26,7 @@ LABELS = {
     "a template": "{{ 7 * 7 }}{% raw %}",
     "markup of a terminal": "[link=http://somewhere]x[/link] [red]",
     "control characters": "\x1b]0;owned\x07\x1b[2J\u202egnp",
+    "a spreadsheet's formula": "=cmd|'/C touch canary'!A0",
     "the end of an element": "</text></svg><img src=x onerror=alert(1)>",
 }
 
@@ -43,6 +44,7 @@ def findings():
 def test_a_table_shows_them_as_they_are(findings, tmp_path):
     write(findings, tmp_path)
     table = (tmp_path / "comparison.md").read_text()
+    assert not re.search(r"^[=+@-]", (tmp_path / "comparison.csv").read_text(), re.MULTILINE)
     assert not re.search(r"<\w|\]\(|[\x00-\x09\x0b-\x1f\u202e]", table)
     for label in ("![x]", "{{ 7 * 7 }}", r"$\frac{$ and $x$", r"a \| b"):
         assert table.count(label) > 1
