@@ -49,7 +49,8 @@ def check_configs(args: Sequence[str]) -> None:
     """Reads every YAML file that the arguments name, before a parser that tells no lines.
 
     Raises:
-        InputError: one is no YAML, or a config is no mapping; the message names file and line.
+        InputError: one is no YAML, or a config or a section of it is no mapping; the message names
+            the file, and line or section.
     """
     configs = _without_configs(args)[0]
     for path in _yaml_files(args):
@@ -57,6 +58,12 @@ def check_configs(args: Sequence[str]) -> None:
         if path in configs and not isinstance(content, dict):
             what = "there is nothing in it" if content is None else "this is no 'key: value'"
             raise InputError(f"{path}, line 1: {what}: a config has keys such as model: and data:")
+        for name in ("trainer", "model", "data") if path in configs else ():
+            section = content.get(name, {})
+            if not isinstance(section, dict | str):  # a string is the name of a file with it
+                raise InputError(
+                    f"{path}: {name} is {section!r}: put its settings below it, or leave it out"
+                )
 
 
 def without_trust(args: Sequence[str]) -> tuple[list[str], list[str]]:

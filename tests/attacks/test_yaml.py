@@ -107,6 +107,14 @@ def test_every_command_says_so(refused, tmp_path, monkeypatch, args):
     assert "c.yaml, line 2: the key 'a' is given twice" in refused(*args)
 
 
+@pytest.mark.parametrize("text", ["trainer:\n", "model: [Cosine]\n", "data: 3\n"])
+def test_a_section_without_settings_is_named(tmp_path, text):
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    with pytest.raises(InputError, match=rf"c\.yaml: {text[:4]}\w* is .*: put its settings below"):
+        check_configs(["fit", f"--config={path}"])
+
+
 PIECES = "{}[]:,#&*!|>'\"%@`-? \t\n\r\0\x07\ufeff\u2028aé🐕0.", "<<: *a", "&a ", "\n---\n", "!!int "
 EDITS = st.lists(
     st.tuples(st.integers(0, 700), st.integers(0, 9), st.text() | st.sampled_from(PIECES)),
