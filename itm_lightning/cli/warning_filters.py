@@ -57,6 +57,17 @@ def filter_warnings() -> None:
         warnings.filterwarnings("ignore", message)
     for logger in _LOG_LINES:
         logging.getLogger(logger).addFilter(_is_of_use)
+    for package in ("pytorch_lightning", "lightning_fabric"):
+        for handler in logging.getLogger(package).handlers:
+            handler.addFilter(_make_printable)
+
+
+def _make_printable(record: logging.LogRecord) -> bool:
+    """Lightning names files, whose names may hold control characters."""
+    lines = record.getMessage().split("\n")
+    shown = (line if line.isprintable() else printable(line) for line in lines)
+    record.msg, record.args = "\n".join(shown), ()
+    return True
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

@@ -1,6 +1,8 @@
 """Files beside checkpoints that might name code: manifests, results, modules of the folder."""
 
+import io
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -237,7 +239,11 @@ def test_a_recipe_says_no_folder_to_store_tokens_in():
     assert encoder.store is None
 
 
-def test_a_folders_name_does_not_reach_the_terminal(folder, capsys):
+def test_a_folders_name_does_not_reach_the_terminal(folder, capsys, monkeypatch):
     (folder / "runs" / "r").rename(folder / "runs" / "\x1b]0;owned\x07\x1b[2J")
-    main(["test", "--ckpt_path=best"])
-    assert not set("\x1b\x07") & set(capsys.readouterr().out)
+    log = io.StringIO()
+    for handler in logging.getLogger("pytorch_lightning").handlers:
+        monkeypatch.setattr(handler, "stream", log, raising=False)
+    main(["fit", "--ckpt_path=last", "--trainer.max_epochs=3"])
+    assert "owned" in log.getvalue()
+    assert not set("\x1b\x07") & set(capsys.readouterr().out + log.getvalue())
