@@ -93,7 +93,7 @@ class _Loader(yaml.SafeLoader):
             raise ConstructorError(None, None, f"the tag {node.tag}", node.start_mark)
         try:
             return super().construct_object(node, deep)
-        except ValueError as error:  # a number of more than 4,300 digits
+        except (ValueError, LookupError) as error:  # of a tag: "!!int", "!!bool x"; or 4,300 digits
             raise ConstructorError(None, None, one_line(error), node.start_mark) from error
 
 

@@ -54,6 +54,8 @@ REFUSED = {
     "own tag": (b"a: !mine 1\n", 1, "the tag !mine"),
     "set": (b"a: !!set {b, c}\n", 1, "the tag"),
     "no float": (b"a: !!float x\n", 1, "could not convert"),
+    "no int": (b"a: !!int\n", 1, "out of range"),
+    "no bool": (b"a: 1\nb: !!bool x\n", 2, "'x'"),
     "long number": (b"a: 1\nb: " + b"9" * 5000 + b"\n", 2, "4300 digits"),
     "empty": (b"", 1, "there is nothing in it"),
     "comment": (b"# nothing\n", 1, "there is nothing in it"),
