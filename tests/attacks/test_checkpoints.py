@@ -188,6 +188,13 @@ def test_a_part_of_ones_own_is_built_where_the_user_names_it(foreign, tmp_path, 
     assert type(matcher.similarity).__name__ == "Mine"
 
 
+def test_a_recipe_builds_no_other_class_that_the_user_names(foreign):
+    named = part("pytorch_lightning.callbacks.ModelCheckpoint", dirpath="canary")
+    path = foreign(lambda c: c["matcher"]["config"].update(similarity=named))
+    with pytest.raises(InputError, match="may not build"):
+        Matcher.load_from_checkpoint(path, trust=["pytorch_lightning.callbacks"])
+
+
 def test_a_part_of_ones_own_in_a_command(foreign, refused, tmp_path, monkeypatch):
     (tmp_path / "my_head.py").write_text(
         "from itm_lightning.similarity import CrossAttention\n"
