@@ -31,6 +31,7 @@ _LOG_LINES = {
         "Loading `train_dataloader` to estimate number of stepping batches",
         "Restoring states from the checkpoint path",  # another line says so once it is done
     ),
+    "lightning_fabric.utilities.rank_zero": (),
     "pytorch_lightning.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
 }
 
@@ -57,9 +58,7 @@ def filter_warnings() -> None:
         warnings.filterwarnings("ignore", message)
     for logger in _LOG_LINES:
         logging.getLogger(logger).addFilter(_is_of_use)
-    for package in ("pytorch_lightning", "lightning_fabric"):
-        for handler in logging.getLogger(package).handlers:
-            handler.addFilter(_make_printable)
+        logging.getLogger(logger).addFilter(_make_printable)
 
 
 def _make_printable(record: logging.LogRecord) -> bool:

@@ -242,8 +242,9 @@ def test_a_recipe_says_no_folder_to_store_tokens_in():
 def test_a_folders_name_does_not_reach_the_terminal(folder, capsys, monkeypatch):
     (folder / "runs" / "r").rename(folder / "runs" / "\x1b]0;owned\x07\x1b[2J")
     log = io.StringIO()
-    for handler in logging.getLogger("pytorch_lightning").handlers:
-        monkeypatch.setattr(handler, "stream", log, raising=False)
+    monkeypatch.setattr(
+        logging.getLogger("pytorch_lightning"), "handlers", [logging.StreamHandler(log)]
+    )
     main(["fit", "--ckpt_path=last", "--trainer.max_epochs=3"])
     assert "owned" in log.getvalue()
     assert not set("\x1b\x07") & set(capsys.readouterr().out + log.getvalue())
