@@ -180,7 +180,7 @@ def test_two_processes_are_one_run(wandb_config, lightning, tmp_path):
     (folder,) = tmp_path.glob("runs/*")
     files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
     assert files == {
-        *("config.yaml", "run.json", "metrics.csv", "metrics.json", "timing.json"),
+        *("config.yaml", "run.json", "run.lock", "metrics.csv", "metrics.json", "timing.json"),
         *("val_results.json", "test_results.json", "val_ranks.npz", "test_ranks.npz"),
         *("checkpoints/best.ckpt", "checkpoints/last.ckpt"),
     }

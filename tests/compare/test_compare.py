@@ -304,7 +304,7 @@ def test_a_frozen_encoder_runs_once_for_all_heads(compare, started, undrawn, tmp
     assert rows["Cosine"]["pairs_accuracy"]  # minimal pairs are kept with the features
     with pytest.raises(SystemExit):  # not with features of other photos
         compare("[Cosine, Bilinear]", *frozen, "--data.source.seed", "1")
-    assert "out/features was begun with another data" in capsys.readouterr().err
+    assert "out/features was begun with another list of photos" in capsys.readouterr().err
     assert started == ["out/features", "Cosine-0", "out/features"]
     with pytest.raises(FileNotFoundError):
         compare(
