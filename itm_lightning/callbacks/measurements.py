@@ -13,7 +13,7 @@ from typing_extensions import override
 
 from itm_lightning.errors import InputError
 
-_OF_TRAINING = (*(f"train/{name}" for name in ("loss", "lr", "temperature", "images_per_second")),)
+_OF_TRAINING = {"train/loss", "train/lr", "train/temperature", "train/images_per_second"}
 _POINTS = 50  # that the curves of a short run have
 _MOST_STEPS = 50  # between two points of a long one
 
@@ -50,7 +50,7 @@ class Measurements(Callback):
         Raises:
             InputError: there is such a callback; the message says what is logged.
         """
-        logged = {*trainer.callback_metrics, *_OF_TRAINING}
+        logged = _OF_TRAINING | trainer.callback_metrics.keys()
         for callback in trainer.callbacks:  # type: ignore[attr-defined]
             monitor = getattr(callback, "monitor", None)
             watches = isinstance(callback, EarlyStopping | ModelCheckpoint) and monitor is not None

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from pytorch_lightning.cli import LightningArgumentParser
 
-from itm_lightning.cli.checkpoint_sections import checked_sections
+from itm_lightning.cli.checkpoint_sections import checked_sections, config_of
 from itm_lightning.cli.early_args import command_of, option
 from itm_lightning.cli.processes import is_first
 from itm_lightning.cli.runs import DEFAULT_ROOT
@@ -40,8 +40,8 @@ class GivenCheckpoint:
 
     @property
     def config(self) -> dict[str, Any]:
-        """With which it was trained; of a notebook's checkpoint, its model alone."""
-        return self.content.get("config") or {"model": self.content["matcher"]["config"]}
+        """See :func:`~itm_lightning.cli.checkpoint_sections.config_of`."""
+        return config_of(self.content)
 
     @property
     def is_within_epoch(self) -> bool:

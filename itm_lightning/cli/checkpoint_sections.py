@@ -53,6 +53,11 @@ _WORD = re.compile(r"[\w:,+-]*")  # no module's name, no path
 _PATH = re.compile(r"\w+(\.\w+)+")
 
 
+def config_of(checkpoint: Mapping[str, Any]) -> Any:
+    """With what a checkpoint was trained; of a notebook's, its model alone, and not its data."""
+    return checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
+
+
 def checked_sections(
     checkpoint: Mapping[str, Any], command: str, path: Path, own: bool
 ) -> dict[str, Any]:
@@ -67,8 +72,7 @@ def checked_sections(
     Raises:
         InputError: it names a class that it may not build, or holds what no config holds.
     """
-    # A checkpoint of a notebook describes its model, but not its data.
-    config = checkpoint.get("config") or {"model": checkpoint["matcher"]["config"]}
+    config = config_of(checkpoint)
     if not isinstance(config, dict):
         raise InputError(f"{path} has no config: it was changed after it was written")
     names = _SECTIONS.get(command, _OTHER_SECTIONS)

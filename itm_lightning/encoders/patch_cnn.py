@@ -44,7 +44,7 @@ class PatchCNN(TorchvisionCNN):
         augment: bool = False,
         projection: Projection | None = None,
     ) -> None:
-        if patches < 1 or image_size % patches:
+        if image_size % patches:
             raise InputError(
                 f"PatchCNN: image_size is {image_size} and patches {patches}; the first must be a "
                 "multiple of the second"

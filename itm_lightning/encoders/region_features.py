@@ -86,8 +86,6 @@ class RegionFeatures(GivenFeatures):
         projection: Projection | None = None,
     ) -> None:
         super().__init__(trainable=False, pooling=pooling, projection=projection)
-        if dim < 1:
-            raise InputError(f"RegionFeatures: dim is {dim}; give the width of the regions")
         if not 0 <= drop < 1:
             raise InputError(f"RegionFeatures: drop is {drop}; give a share from 0 to below 1")
         self.drop = drop

@@ -33,8 +33,6 @@ class _Vectors(Encoder):
 
     def __init__(self, dim: Size, standardise: bool = False) -> None:
         super().__init__(trainable=False)
-        if dim < 1:
-            raise InputError(f"{type(self).__name__}: dim is {dim}; give the width of the vectors")
         self.standardise = standardise
         self._adopt(nn.Identity(), dim)
         self.register_buffer("mean", torch.zeros(dim))

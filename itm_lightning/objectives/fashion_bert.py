@@ -50,10 +50,9 @@ class FashionBERTLoss(FeatureObjective):
         self, vocabulary: Size = 30522, words: Share = 0.15, patches: Share = 5 / 64
     ) -> None:
         super().__init__()
-        if vocabulary < 1 or not 0 < words < 1 or not 0 < patches < 1:
+        if not 0 < words < 1 or not 0 < patches < 1:
             raise InputError(
-                f"FashionBERTLoss: vocabulary is {vocabulary}, words {words} and patches {patches};"
-                " give at least 1 id, and shares between 0 and 1"
+                f"FashionBERTLoss: words {words} and patches {patches}; give shares between 0 and 1"
             )
         self.vocabulary, self.words, self.patches = vocabulary, words, patches
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError, Size
+from itm_lightning.errors import NotNegative, Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.moments import Directions, LinearDirections, Moments
 
@@ -42,10 +42,10 @@ class CCA(LinearDirections):
         InputError: a number is out of its range.
     """
 
-    def __init__(self, components: Size = 128, ridge: float = 0.0, power: float = 1.0) -> None:
+    def __init__(
+        self, components: Size = 128, ridge: NotNegative = 0.0, power: NotNegative = 1.0
+    ) -> None:
         super().__init__(components)
-        if ridge < 0 or power < 0:
-            raise InputError(f"CCA: ridge is {ridge} and power {power}; neither may be below 0")
         self.ridge, self.power = ridge, power
 
     @property

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from itm_lightning.errors import InputError, Size
+from itm_lightning.errors import NotNegative, Positive, Size
 from itm_lightning.part import UsesLabels
 from itm_lightning.registry import register
 from itm_lightning.similarity.cfa import singular_directions
@@ -45,16 +45,11 @@ class JGRHML(UsesLabels, LinearDirections):
     def __init__(
         self,
         components: Size = 10,
-        image_ridge: float = 1e4,
-        text_ridge: float = 10.0,
-        graph: float = 10.0,
+        image_ridge: Positive = 1e4,
+        text_ridge: Positive = 10.0,
+        graph: NotNegative = 10.0,
     ) -> None:
         super().__init__(components)
-        if min(image_ridge, text_ridge) <= 0 or graph < 0:
-            raise InputError(
-                f"JGRHML: image_ridge is {image_ridge}, text_ridge {text_ridge} and graph {graph}; "
-                "ridges must be above 0, and graph not below"
-            )
         self.image_ridge, self.text_ridge, self.graph = image_ridge, text_ridge, graph
 
     @override

@@ -62,11 +62,6 @@ class Scenes(ImageSource):
     ) -> None:
         self.seed, self.pairs, self.size = seed, pairs, size
         self.counts = {"train": train, "val": val, "test": test}
-        for split, count in self.counts.items():
-            if count < 0:
-                raise InputError(f"Scenes: {split} is {count}; give a number of photos, 0 or more")
-        if not 0 <= pairs <= 1:
-            raise InputError(f"Scenes: pairs is {pairs}; give a share of the photos, 0 to 1")
         if size < SMALLEST:
             raise InputError(f"Scenes: size is {size}; give at least {SMALLEST} pixels")
 
