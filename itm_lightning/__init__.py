@@ -1,4 +1,7 @@
-"""Image-text matching you can take apart."""
+"""Image-text matching you can take apart.
+
+What needs torch is imported when it is first asked for: ``lightning --help`` answers at once.
+"""
 
 import sys
 
@@ -6,22 +9,17 @@ if sys.argv[:1] == ["-m"] and not sys.flags.safe_path:
     # `python -m itm_lightning`: no file of the current folder takes the place of a package
     del sys.path[0]
 
-if "".join(sys.argv[:1]).endswith(("-m", "lightning")):
-    # the command: whoever presses Ctrl-C within the seconds of these imports needs no traceback
-    sys.excepthook = lambda kind, *error: (
-        print("stopped", file=sys.stderr)
-        if kind is KeyboardInterrupt
-        else sys.__excepthook__(kind, *error)
-    )
+import importlib
+from typing import TYPE_CHECKING, Any
 
-import itm_lightning.encoders
-import itm_lightning.pooling  # noqa: F401  the imports register the parts
-from itm_lightning import metrics, objectives, similarity
-from itm_lightning.data import ITMDataModule
-from itm_lightning.ensemble import EnsembleMatcher
-from itm_lightning.matcher import Matcher
 from itm_lightning.registry import get, list_registered, register
-from itm_lightning.types import Batch, Features
+
+if TYPE_CHECKING:  # the same names as in _MODULES
+    from itm_lightning import metrics, objectives, similarity
+    from itm_lightning.data import ITMDataModule
+    from itm_lightning.ensemble import EnsembleMatcher
+    from itm_lightning.matcher import Matcher
+    from itm_lightning.types import Batch, Features
 
 __all__ = [
     "Batch",
@@ -36,3 +34,20 @@ __all__ = [
     "register",
     "similarity",
 ]
+
+_MODULES = {
+    "Batch": "types",
+    "EnsembleMatcher": "ensemble",
+    "Features": "types",
+    "ITMDataModule": "data",
+    "Matcher": "matcher",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """A public name that has not been imported yet."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name in _MODULES:
+        return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)
+    return importlib.import_module(f"{__name__}.{name}")

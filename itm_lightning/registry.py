@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import importlib
 import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
@@ -15,17 +16,19 @@ from typing import Any, TypeVar
 
 from itm_lightning.errors import InputError
 
-KINDS = (
-    "image_encoder",
-    "text_encoder",
-    "pooling",
-    "projection",
-    "similarity",
-    "objective",
-    "source",
-    "protocol",
-    "hub_correction",
-)
+#: What imports, and so registers, the parts of each kind.
+_MODULES = {
+    "image_encoder": "itm_lightning.encoders",
+    "text_encoder": "itm_lightning.encoders",
+    "pooling": "itm_lightning.pooling",
+    "projection": "itm_lightning.encoders",
+    "similarity": "itm_lightning.similarity",
+    "objective": "itm_lightning.objectives",
+    "source": "itm_lightning.data",
+    "protocol": "itm_lightning.metrics",
+    "hub_correction": "itm_lightning.similarity",
+}
+KINDS = tuple(_MODULES)
 
 ClassT = TypeVar("ClassT", bound=type)
 _parts: dict[str, dict[str, type]] = {kind: {} for kind in KINDS}
@@ -62,7 +65,7 @@ def get(kind: str, name: str) -> type:
         InputError: there is none; the message lists the names that are registered.
     """
     _check_kind(kind)
-    load_entry_points(kind)
+    load_parts(kind)
     if name not in _parts[kind]:
         raise InputError(unknown_part(kind, name))
     return _parts[kind][name]
@@ -71,7 +74,7 @@ def get(kind: str, name: str) -> type:
 def list_registered(kind: str) -> list[str]:
     """The sorted names of all parts of a kind, including parts of installed packages."""
     _check_kind(kind)
-    load_entry_points(kind)
+    load_parts(kind)
     return sorted(_parts[kind])
 
 
@@ -85,8 +88,9 @@ def list_overriding(kind: str, attribute: str) -> list[str]:
     ]
 
 
-def load_entry_points(kind: str) -> None:
-    """Imports and registers the entry points of the group ``itm_lightning.<kind>``."""
+def load_parts(kind: str) -> None:
+    """Imports all parts of a kind: ours, and the entry points of ``itm_lightning.<kind>``."""
+    importlib.import_module(_MODULES[kind])
     for entry_point in _installed(tuple(sys.path)).select(group=f"itm_lightning.{kind}"):
         register(kind)(entry_point.load())
 

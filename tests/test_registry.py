@@ -1,3 +1,4 @@
+import subprocess
 import sys
 import textwrap
 
@@ -21,6 +22,27 @@ def test_every_kind_lists_its_parts_in_order():
         assert names == sorted(names)
         assert names
     assert {"Bilinear", "Cosine", "CrossAttention"} <= set(registry.list_registered("similarity"))
+
+
+@pytest.mark.parametrize("module", ["matcher", "registry"])
+def test_every_part_is_known_whatever_is_imported_first(module):
+    script = f"""
+import itm_lightning.{module}
+from itm_lightning import registry
+for kind in registry.KINDS:
+    print(kind, *registry.list_registered(kind))
+"""
+    command = [sys.executable, "-c", script]
+    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    for kind, line in zip(registry.KINDS, printed.splitlines(), strict=True):
+        assert line.split() == [kind, *registry.list_registered(kind)]
+
+
+def test_every_public_name_can_be_imported():
+    for name in itm_lightning.__all__:
+        assert getattr(itm_lightning, name) is not None
+    with pytest.raises(AttributeError, match="nothing_of_it"):
+        itm_lightning.nothing_of_it  # noqa: B018
 
 
 def test_a_registered_class_is_got_by_its_name():

@@ -73,13 +73,6 @@ from itm_lightning.similarity import HubCorrection
 from itm_lightning.training.checkpoint import read_checkpoint
 from itm_lightning.training.trainer_rules import check_trainer
 
-_DESCRIPTION = (
-    "Image-text matching you can take apart: train, score and compare from YAML. Besides the "
-    "subcommands below there are `lightning compare` (trains several similarity measures alike), "
-    "`explain` (what a score looks at), `convert` (published checkpoints) and `list` (every part). "
-    "Any of them takes `--trust MODULE`: a checkpoint may then build the parts of that file."
-)
-
 
 class ITMCLI(LightningCLI):
     """LightningCLI for the Matcher: a folder a run, and flags > YAML > checkpoint."""
@@ -99,11 +92,7 @@ class ITMCLI(LightningCLI):
             trainer_class=ITMTrainer,
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
-            parser_kwargs={
-                "description": _DESCRIPTION,
-                "prog": "lightning",
-                "allow_abbrev": False,
-            },
+            parser_kwargs={"prog": "lightning", "allow_abbrev": False},
             parser_class=OneLineParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -1,4 +1,4 @@
-"""The console script: which command is called, and what is printed of its errors."""
+"""Which command is called, and what is printed of its errors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import version
 from types import ModuleType
 
 from pytorch_lightning.utilities.exceptions import SIGTERMException
@@ -21,24 +20,19 @@ from itm_lightning.cli.stopping import requeue_stopped, stop_signals
 from itm_lightning.cli.trainer import name_fsdp2
 from itm_lightning.cli.warning_filters import filter_warnings
 from itm_lightning.part import trusting
-from itm_lightning.registry import KINDS, load_entry_points
+from itm_lightning.registry import KINDS, load_parts
 
 #: Commands that use what has been trained, or tell what there is; each is a module's ``main``.
-_OTHER_COMMANDS = {
+OTHER_COMMANDS = {
     "compare": "itm_lightning.cli.compare",
     "convert": "itm_lightning.cli.convert",
     "explain": "itm_lightning.cli.explain",
     "list": "itm_lightning.cli.list_parts",
 }
-_INTERRUPTED = 130  # the status that a shell gives a process ended by Ctrl-C
 
 
-def main(args: Sequence[str] | None = None) -> None:
+def run(args: Sequence[str]) -> None:
     """Runs a command; exits with status 2 and one line where the input is at fault."""
-    args = list(sys.argv[1:] if args is None else args)
-    if args == ["--version"]:
-        print(f"itm-lightning {version('itm-lightning')}")
-        return
     filter_warnings()
     name_fsdp2()
     with stop_signals(), environment_of_one_run():
@@ -55,8 +49,7 @@ def main(args: Sequence[str] | None = None) -> None:
             sys.exit(requeue_stopped())
         except KeyboardInterrupt:
             drop_empty_run_folder()
-            print("stopped", file=sys.stderr)
-            sys.exit(_INTERRUPTED)
+            raise
         except Exception as error:
             found = input_error(error)
             if found is None:
@@ -97,8 +90,8 @@ class _OwnModules(MetaPathFinder):
 
 def _call(args: list[str]) -> None:
     for kind in KINDS:
-        load_entry_points(kind)
-    if args and args[0] in _OTHER_COMMANDS:
-        importlib.import_module(_OTHER_COMMANDS[args[0]]).main(args[1:])
+        load_parts(kind)
+    if args and args[0] in OTHER_COMMANDS:
+        importlib.import_module(OTHER_COMMANDS[args[0]]).main(args[1:])
     else:
         importlib.import_module("itm_lightning.cli.command").ITMCLI(args).finish()

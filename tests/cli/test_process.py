@@ -10,19 +10,35 @@ import pytest
 import torch
 import yaml
 
-from itm_lightning.cli import main
+from itm_lightning.cli import COMMANDS, main
+from itm_lightning.cli.command import ITMCLI
+from itm_lightning.cli.console import OTHER_COMMANDS
 from tests.conftest import REPO
 
 pytestmark = pytest.mark.timeout(120)
 
 
-def test_help_lists_the_commands(capsys):
-    with pytest.raises(SystemExit) as stopped:
-        main(["--help"])
-    assert stopped.value.code == 0
+def test_help_lists_every_command(capsys):
+    main(["--help"])
     printed = capsys.readouterr().out
-    for command in ("fit", "validate", "test", "predict"):
-        assert command in printed
+    for command in (*ITMCLI.subcommands(), *OTHER_COMMANDS):
+        assert COMMANDS[command] in printed
+    assert len(COMMANDS) == len(ITMCLI.subcommands()) + len(OTHER_COMMANDS)
+
+
+@pytest.mark.parametrize("flag", ["--help", "-h", "--version"])
+def test_what_needs_no_torch_is_answered_without(python, flag):
+    script = f"""
+import sys
+from itm_lightning.cli import COMMANDS, main
+from itm_lightning.cli.command import ITMCLI
+from itm_lightning.cli.console import OTHER_COMMANDS
+main(["{flag}"])
+assert not {{"torch", "pytorch_lightning", "jsonargparse"}} & sys.modules.keys()
+"""
+    done = python("-c", script)
+    assert done.returncode == 0, done.stderr
+    assert "lightning" in done.stdout
 
 
 @pytest.mark.parametrize("command", ["lightning", "itm-lightning"])
