@@ -30,9 +30,7 @@ def test_help_lists_every_command(capsys):
 def test_what_needs_no_torch_is_answered_without(python, flag):
     script = f"""
 import sys
-from itm_lightning.cli import COMMANDS, main
-from itm_lightning.cli.command import ITMCLI
-from itm_lightning.cli.console import OTHER_COMMANDS
+from itm_lightning.cli import main
 main(["{flag}"])
 assert not {{"torch", "pytorch_lightning", "jsonargparse"}} & sys.modules.keys()
 """
