@@ -42,6 +42,7 @@ from itm_lightning.cli.errors import (
     OneLineParser,
     refused_arguments,
 )
+from itm_lightning.cli.help import CommandHelp
 from itm_lightning.cli.loggers import loggers_of
 from itm_lightning.cli.predicting import add_predict_flags, set_prediction
 from itm_lightning.cli.processes import check_processes, is_first
@@ -92,7 +93,11 @@ class ITMCLI(LightningCLI):
             trainer_class=ITMTrainer,
             trainer_defaults={"default_root_dir": "runs"},
             seed_everything_default=0,
-            parser_kwargs={"prog": "lightning", "allow_abbrev": False},
+            parser_kwargs={
+                "prog": "lightning",
+                "allow_abbrev": False,
+                "formatter_class": CommandHelp,
+            },
             parser_class=OneLineParser,
             auto_configure_optimizers=False,
             load_from_checkpoint_support=False,

@@ -1,13 +1,17 @@
 """Everything that YAML and flags can choose."""
 
 import json
+import re
+from inspect import signature
 
 import pytest
 import torch
 import yaml
+from pytorch_lightning import Trainer
 
 from itm_lightning import Matcher, list_registered
 from itm_lightning.cli import main
+from itm_lightning.cli.command import ITMCLI
 
 # Parts that are made of others are given those too; the largest are made smaller.
 SIMILARITIES = {name: [name] for name in list_registered("similarity")} | {
@@ -142,3 +146,23 @@ def test_compiled_parts_train_and_score(run, tiny_config):
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-2)
     Matcher.load_from_checkpoint(compiled / "checkpoints" / "best.ckpt")
+
+
+@pytest.mark.parametrize("command", ITMCLI.subcommands())
+def test_help_has_every_key_and_those_that_most_runs_set_first(capsys, command):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    printed = capsys.readouterr().out
+    often, _, seldom = printed.partition("\nseldom set:")
+    first = re.findall(r"^  (?:-h, )?--([\w.]+)", often, re.MULTILINE)
+    assert first.index("model.similarity") < first.index("data.source")
+    assert first.index("data.source") < first.index("trainer.max_epochs")
+    assert set(signature(Trainer).parameters) == {
+        key.partition(".")[2]
+        for key in re.findall(r"^  --([\w.]+)", printed, re.MULTILINE)
+        if key.startswith("trainer.")
+    }
+    assert "--trainer.plugins" in seldom
+    for name in list_registered("similarity"):
+        assert re.search(rf"\b{name}\b", often)
+    assert "itm_lightning.similarity" not in printed

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from itm_lightning.callbacks.progress import model_table, parameter_counts
+from itm_lightning.cli.console import filter_warnings
 from itm_lightning.cli.loggers import MetricsCSV
-from itm_lightning.cli.warning_filters import filter_warnings
 from itm_lightning.similarity import Bilinear
 
 RANK_ZERO = "pytorch_lightning.utilities.rank_zero"
