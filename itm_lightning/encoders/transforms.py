@@ -31,11 +31,15 @@ class ToPixels:
 
     geometry: Sequence[nn.Module]
 
-    def __call__(self, image: Image.Image) -> Tensor:
-        """The pixels of an image."""
+    def resized(self, image: Image.Image) -> Image.Image:
+        """The image of which :meth:`__call__` makes pixels."""
         for step in self.geometry:
             image = step(image)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+        return image
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        """The pixels of an image."""
+        return torch.from_numpy(np.array(self.resized(image))).permute(2, 0, 1)
 
 
 def crop_and_mirror(size: tuple[int, int], interpolation: InterpolationMode) -> list[nn.Module]:

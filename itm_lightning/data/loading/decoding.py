@@ -5,13 +5,16 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from itm_lightning.data.batch_memory import empty_tensor
 from itm_lightning.data.source import ImageSource, Record
+from itm_lightning.encoders.transforms import ToPixels
 from itm_lightning.types import Features, MemberFeatures
 
 Transform = Callable[[Image.Image], Tensor]
@@ -24,17 +27,24 @@ class MemberTransforms:
 
     Args:
         transforms: one a member; those that pickle to the same bytes are equal.
+
+    Attributes:
+        distinct: the transforms that differ.
     """
 
     def __init__(self, transforms: Sequence[Transform]) -> None:
         pickled = [pickle.dumps(transform) for transform in transforms]
-        self._distinct = dict(zip(pickled, transforms, strict=True))
-        self._of_member = pickled
+        first = dict.fromkeys(pickled)
+        self.distinct = [transforms[pickled.index(key)] for key in first]
+        self._of_member = [list(first).index(key) for key in pickled]
 
     def __call__(self, image: Image.Image) -> MemberFeatures:
         """The pixels ``(3, H, W)`` for each member."""
-        pixels = {key: transform(image) for key, transform in self._distinct.items()}
-        return MemberFeatures(tuple(pixels[key] for key in self._of_member))
+        return self.by_member([transform(image) for transform in self.distinct])
+
+    def by_member(self, pixels: Sequence[Tensor]) -> MemberFeatures:
+        """What each member reads, of what each distinct transform makes."""
+        return MemberFeatures(tuple(pixels[number] for number in self._of_member))
 
 
 @dataclass(frozen=True)
@@ -46,19 +56,25 @@ class DecodedImages:
 
     def __call__(self, records: Sequence[Record]) -> Tensor | MemberFeatures:
         """Pixels ``(B, 3, H, W)`` uint8, or those for each member, with channels last in memory."""
-        batch: MemberFeatures | None = None
+        transform = self.transform
+        transforms = transform.distinct if isinstance(transform, MemberTransforms) else [transform]
+        batches: list[Tensor] = []
         for row, record in enumerate(records):
-            image = self.transform(self.source.image(record))
-            pixels = image if isinstance(image, MemberFeatures) else MemberFeatures((image,))
-            if batch is None:
-                batch = pixels.map(partial(_rows_of, len(records)))
-            for rows, values in zip(batch.tensors(), pixels.tensors(), strict=True):
-                rows[row] = values  # while it is still in the processor's cache
-        assert batch is not None
-        return batch if isinstance(self.transform, MemberTransforms) else batch.parts[0]
+            image = self.source.image(record)
+            for number, each in enumerate(transforms):
+                pixels = _channels_last(each, image)
+                if row == 0:
+                    first = np.asarray(pixels)
+                    batches.append(empty_tensor((len(records), *first.shape), first.dtype))
+                batches[number].numpy()[row] = pixels  # at once: it is still in the cache
+        batches = [batch.permute(0, 3, 1, 2) for batch in batches]
+        if isinstance(transform, MemberTransforms):
+            return transform.by_member(batches)
+        return batches[0]
 
 
-def _rows_of(count: int, image: Tensor) -> Tensor:
-    """A tensor ``(count, 3, H, W)`` to be filled with images like this one, ``(3, H, W)``."""
-    last = image.permute(1, 2, 0)
-    return empty_tensor((count, *last.shape), last.numpy().dtype).permute(0, 3, 1, 2)
+def _channels_last(transform: Transform, image: Image.Image) -> Image.Image | NDArray[Any]:
+    """The pixels ``(H, W, 3)``; as a PIL image where they need no copy before they are stored."""
+    if isinstance(transform, ToPixels):
+        return transform.resized(image)
+    return transform(image).permute(1, 2, 0).numpy()
