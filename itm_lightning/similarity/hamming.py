@@ -14,7 +14,7 @@ from typing_extensions import override
 from itm_lightning.errors import InputError
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import InnerProductSimilarity
-from itm_lightning.similarity.unit_tokens import in_slices
+from itm_lightning.similarity.unit_tokens import slices
 from itm_lightning.types import Features, Rows, Vectors, at_least_float32
 
 _WORD = 64  # bits
@@ -118,7 +118,10 @@ def hamming_distances(left: PackedCodes, right: PackedCodes) -> Tensor:
             f"codes must share one width, but they have {left.bits} and {right.bits} bits: give "
             "both projections the same dim"
         )
-    return in_slices(_distances, left, right, width=1)
+    distances = left.words.new_empty(len(left), len(right))
+    for rows, columns in slices(left, right, width=1):
+        distances[rows, columns] = _distances(left[rows], right[columns])
+    return distances
 
 
 def _distances(left: PackedCodes, right: PackedCodes) -> Tensor:

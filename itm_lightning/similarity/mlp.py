@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from itm_lightning.errors import Size
 from itm_lightning.registry import register
 from itm_lightning.similarity.base import PooledSimilarity
 from itm_lightning.similarity.functional import affine, of_width
-from itm_lightning.similarity.unit_tokens import in_slices
+from itm_lightning.similarity.unit_tokens import slices
 from itm_lightning.types import Features, Rows, at_least_float32, full_precision
 
 
@@ -62,18 +65,72 @@ class Mlp(PooledSimilarity):
 
     def score(self, images: HiddenPart, texts: HiddenPart) -> Tensor:
         """Scores ``(n_images, n_texts)``."""
-        width = 2 * self.dim + self.first.out_features
-        return in_slices(self._scores, images, texts, width)
+        of_pairs, output = (
+            weight.to(images.vectors.dtype)
+            for weight in (self.first.weight[:, 2 * self.dim :], self.second.weight[0])
+        )
+        sides = images.vectors, texts.vectors, images.hidden, texts.hidden
+        return _Scores.apply(*sides, of_pairs, output)
 
     def _half(self, features: Features, weight: Tensor, bias: Tensor | None) -> HiddenPart:
         vectors = at_least_float32(of_width(self.dim, self.pooled(features), self))
         return HiddenPart(vectors, affine(vectors, weight, bias))
 
-    def _scores(self, images: HiddenPart, texts: HiddenPart) -> Tensor:
-        v, t = images.vectors[:, None], texts.vectors
-        pairs = torch.cat([v * t, (v - t).abs()], dim=-1)
-        # most of the work, and the only step that autocast may run in half precision
-        of_pairs = F.linear(pairs, self.first.weight[:, 2 * self.dim :].to(pairs.dtype))
-        with full_precision(v):
-            hidden = at_least_float32(of_pairs) + images.hidden[:, None] + texts.hidden
-            return affine(hidden.relu(), self.second.weight).squeeze(-1)
+
+class _Scores(torch.autograd.Function):
+    """``w · relu(W [v∘t, |v - t|] + i + j)`` of all pairs, a slice of them at a time.
+
+    It keeps which hidden units are active, and so makes the product with ``W`` but once; autograd
+    would make it again in the backward pass, or keep ``2 D`` numbers for each pair.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, v: Tensor, t: Tensor, i: Tensor, j: Tensor, weight: Tensor, output: Tensor
+    ) -> Tensor:
+        scores = v.new_empty(len(v), len(t))
+        keeps = any(ctx.needs_input_grad)
+        active = v.new_empty(*scores.shape, len(output) if keeps else 0, dtype=torch.bool)
+        for rows, columns in _slices(v, t, weight):
+            # most of the work, and the only step that autocast may run in half precision
+            of_pairs = F.linear(_pairs(v[rows], t[columns]), weight)
+            with full_precision(v):
+                hidden = at_least_float32(of_pairs) + i[rows, None] + j[columns]
+                scores[rows, columns] = hidden.relu() @ output
+            if keeps:
+                torch.gt(hidden, 0, out=active[rows, columns])
+        device = v.device.type
+        ctx.autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+        ctx.save_for_backward(v, t, i, j, weight, output, active)
+        return scores
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        v, t, i, j, weight, output, active = ctx.saved_tensors
+        d_v, d_t, d_i, d_j, d_weight = map(torch.zeros_like, (v, t, i, j, weight))
+        enabled, dtype = ctx.autocast
+        for rows, columns in _slices(v, t, weight):
+            # the gradient at the hidden units, but for the output's weights
+            d_hidden = active[rows, columns] * gradient[rows, columns].unsqueeze(-1)
+            d_i[rows] += d_hidden.sum(dim=1)
+            d_j[columns] += d_hidden.sum(dim=0)
+            with torch.autocast(v.device.type, dtype, enabled):
+                d_pairs = d_hidden @ (output.unsqueeze(1) * weight)
+                d_weight += d_hidden.flatten(0, 1).T @ _pairs(v[rows], t[columns]).flatten(0, 1)
+            of_product, of_distance = at_least_float32(d_pairs).chunk(2, dim=-1)
+            of_distance = of_distance * (v[rows, None] - t[columns]).sign_()
+            d_v[rows] += (of_product * t[columns] + of_distance).sum(dim=1)
+            d_t[columns] += (of_product * v[rows, None] - of_distance).sum(dim=0)
+        # an active unit is linear in W, i and j: its value is the sum of each times its gradient
+        d_output = (d_weight * weight).sum(dim=1) + (d_i * i).sum(dim=0) + (d_j * j).sum(dim=0)
+        return d_v, d_t, d_i * output, d_j * output, d_weight * output.unsqueeze(1), d_output
+
+
+def _pairs(v: Tensor, t: Tensor) -> Tensor:
+    """``[v∘t, |v - t|] (n, m, 2 D)``."""
+    return torch.cat([v[:, None] * t, (v[:, None] - t).abs_()], dim=-1)
+
+
+def _slices(v: Tensor, t: Tensor, weight: Tensor) -> Iterator[tuple[slice, slice]]:
+    return slices(v, t, width=sum(weight.shape))

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 from typing_extensions import override
 
@@ -48,33 +51,66 @@ def transport_plan(
         kernel = F.pad(kernel, (0, 1, 0, 1), value=math.exp(-1 / epsilon))
         kernel[..., -1, -1] = 0
         a, b = (F.pad(shares, (0, 1), value=1 - mass) for shares in (a, b))
-    plan = sinkhorn(kernel, b, a, iterations)
+    plan = _Sinkhorn.apply(kernel, b.log(), a.log(), iterations)
     return plan[..., : words.shape[-1], : regions.shape[-1]].permute(0, 3, 1, 2)
 
 
-def sinkhorn(kernel: Tensor, rows: Tensor, columns: Tensor, iterations: int) -> Tensor:
+class _Sinkhorn(torch.autograd.Function):
     """The plan ``(..., A, B)`` of a kernel ``exp(-C / ε) (..., A, B)``.
 
-    Args:
-        kernel: ``(..., A, B)``, in [0, 1].
-        rows: the sum of each row, ``(..., A)``; met exactly.
-        columns: the sum of each column, ``(..., B)``; met approximately.
-        iterations: how many times both sums are corrected.
+    Its arguments are the kernel, in [0, 1]; the logarithms of the sum of each row ``(..., A)``,
+    which is met exactly, and of each column ``(..., B)``, met approximately; and how many times
+    both sums are corrected. Only the kernel has a gradient: that of the iterations, run backwards.
+    Autograd would add up a matrix for each of them, where here one product adds up all.
     """
-    log_rows, log_columns = rows.log(), columns.log()
-    log_u = log_rows
-    for _ in range(iterations):
-        log_v = log_columns - _log_product(log_u, kernel)
-        log_u = log_rows - _log_product(log_v, kernel.mT)
-    return (log_u.unsqueeze(-1) + log_v.unsqueeze(-2)).exp() * kernel
+
+    @staticmethod
+    def forward(
+        ctx: Any, kernel: Tensor, log_rows: Tensor, log_columns: Tensor, iterations: int
+    ) -> Tensor:
+        log_us, log_vs, of_columns, of_rows = [log_rows.expand(kernel.shape[:-1])], [], [], []
+        for _ in range(iterations):
+            of_columns.append(_log_product(log_us[-1], kernel))
+            log_vs.append(log_columns - of_columns[-1])
+            of_rows.append(_log_product(log_vs[-1], kernel.mT))
+            log_us.append(log_rows - of_rows[-1])
+        plan = (log_us[-1].unsqueeze(-1) + log_vs[-1].unsqueeze(-2)).exp() * kernel
+        if any(ctx.needs_input_grad):
+            stacks = (torch.stack(logs, -2) for logs in (log_us, log_vs, of_columns, of_rows))
+            ctx.save_for_backward(kernel, *stacks)
+        return plan
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        kernel, log_us, log_vs, of_columns, of_rows = ctx.saved_tensors
+        u, v = log_us.exp(), log_vs.exp()
+        scaling = u[..., -1, :].unsqueeze(-1) * v[..., -1, :].unsqueeze(-2)
+        d_kernel = gradient * scaling
+        d_plan = d_kernel * kernel
+        d_log_u, d_log_v = d_plan.sum(dim=-1), d_plan.sum(dim=-2)
+        # log u = log r - log(K v), log v = log c - log(u K): x and y are the gradients at K v, u K
+        x, y = (-of_rows).exp_(), (-of_columns).exp_()
+        for i in reversed(range(v.shape[-2])):
+            x[..., i, :] *= -d_log_u
+            d_log_v = d_log_v + v[..., i, :] * _product(x[..., i, :], kernel)
+            y[..., i, :] *= -d_log_v
+            d_log_u = u[..., i, :] * _product(y[..., i, :], kernel.mT)
+            d_log_v = torch.zeros_like(d_log_v)
+        d_kernel += x.mT @ v + u[..., :-1, :].mT @ y
+        return d_kernel, None, None, None
 
 
 def _log_product(logs: Tensor, kernel: Tensor) -> Tensor:
     """``log(exp(logs) kernel) (..., B)`` of ``logs (..., A)`` and ``kernel (..., A, B)``."""
-    largest = logs.detach().amax(dim=-1, keepdim=True)
+    largest = logs.amax(dim=-1, keepdim=True)
+    return _product((logs - largest).exp(), kernel).log() + largest
+
+
+def _product(rows: Tensor, kernel: Tensor) -> Tensor:
+    """``rows kernel (..., B)`` of ``rows (..., A)`` and ``kernel (..., A, B)``."""
     # row times matrix: on a CPU far faster than matrix times column
-    product = (logs - largest).exp().unsqueeze(-2) @ kernel
-    return product.squeeze(-2).log() + largest
+    return (rows.unsqueeze(-2) @ kernel).squeeze(-2)
 
 
 @register("similarity")

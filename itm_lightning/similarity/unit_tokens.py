@@ -3,14 +3,14 @@
 :class:`UnitTokenSimilarity` is the base of these heads; :class:`Direction` holds what those have in
 common that match each token of one side with the other side. A pair of an image and a text takes as
 many numbers as it has pairs of tokens, so that the matrix is computed tile by tile:
-:func:`in_tiles`, and :func:`in_slices` for heads that combine pooled vectors pair by pair.
+:func:`in_tiles`, and :func:`slices` for heads that combine pooled vectors pair by pair.
 """
 
 from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
@@ -220,26 +220,19 @@ def pairs_of_a_tile(device: torch.device, width: int) -> int:
     return max(1, elements // max(1, width))
 
 
-def in_slices(
-    score: Callable[[RowsT, RowsT], Tensor], images: RowsT, texts: RowsT, width: int
-) -> Tensor:
-    """``score(images, texts)``, computed for a few images and as many texts as fit.
+def slices(
+    images: Tensor | Rows, texts: Tensor | Rows, width: int
+) -> Iterator[tuple[slice, slice]]:
+    """Which images and texts to combine at a time, so that what is made of them stays in the cache.
 
-    Only the vectors of one slice exist at a time: where there are several slices, and a gradient is
-    needed, they are computed again in the backward pass.
-
-    Args:
-        score: from any number of images and texts to ``(n_images, n_texts)``.
-        images: the images, prepared.
-        texts: the texts, prepared.
-        width: how many numbers a pair takes.
+    For heads that make ``width`` numbers of each pair: in one slice all pairs together would take
+    gigabytes. About as many images as texts, so that sums over either are short.
     """
-    pairs = (_SLICE_CPU_ELEMENTS if images.device.type == "cpu" else _SLICE_GPU_ELEMENTS) // width
-    columns = max(1, min(len(texts), pairs))
-    rows = max(1, pairs // columns)
-    if len(images) <= rows and len(texts) <= columns:
-        return score(images, texts)
-    return _by_parts(recomputed(score), images, texts, rows, columns)
+    elements = _SLICE_CPU_ELEMENTS if images.device.type == "cpu" else _SLICE_GPU_ELEMENTS
+    rows, columns = _tile_shape(len(images), len(texts), max(1, elements // max(1, width)))
+    for row in range(0, len(images), rows):
+        for column in range(0, len(texts), columns):
+            yield slice(row, row + rows), slice(column, column + columns)
 
 
 def recomputed(function: Callable[..., Tensor], random: bool = False) -> Callable[..., Tensor]:

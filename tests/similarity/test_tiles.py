@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from itm_lightning.similarity import SmoothChamfer, unit_tokens
+from itm_lightning.similarity import Mlp, OrderEmbedding, SmoothChamfer, unit_tokens
 from itm_lightning.types import Features, Vectors
 from tests.made_up import made_up_features
 
@@ -73,32 +73,18 @@ def test_training_keeps_nothing_but_the_cosines(monkeypatch):
     torch.testing.assert_close(gradients, expected)
 
 
-def test_a_slice_holds_no_more_than_it_may_in_either_pass(monkeypatch):
-    monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", 100)
-    largest = []
-
-    def score(images, texts):
-        pairs = images.vectors[:, None] - texts.vectors
-        largest.append(pairs.numel())
-        return pairs.square().sum(-1)
-
-    images, texts = Vectors(torch.randn(11, 6, requires_grad=True)), Vectors(torch.randn(5, 6))
-    held = []
-    with torch.autograd.graph.saved_tensors_hooks(
-        lambda tensor: held.append(tensor.numel()) or tensor, lambda tensor: tensor
-    ):
-        scores = unit_tokens.in_slices(score, images, texts, width=6)
-    assert sum(held) <= 100  # of all 330 numbers, what waits for the backward pass
-    scores.sum().backward()
-    assert len(largest) == 2 * 4  # slices of 3 images and all texts, forwards and backwards
-    assert max(largest) == 90
-    expected = 2 * (5 * images.vectors - texts.vectors.sum(0))
-    torch.testing.assert_close(images.vectors.grad, expected.detach())
-
-
-@pytest.mark.parametrize("elements", [1, 12, 35, 1000])  # less than a pair, two pairs, …, all
-def test_however_small_slices_are_they_are_all_scored(monkeypatch, elements):
+@pytest.mark.parametrize("elements", [1, 12, 35, 100, 1000])  # less than a pair, …, all
+def test_slices_cover_every_pair_once_and_hold_no_more_than_they_may(monkeypatch, elements):
     monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", elements)
-    images, texts = Vectors(torch.randn(3, 6)), Vectors(torch.randn(5, 6))
-    product = unit_tokens.in_slices(lambda i, t: i.vectors @ t.vectors.T, images, texts, width=6)
-    torch.testing.assert_close(product, images.vectors @ texts.vectors.T)
+    images, texts, seen = torch.randn(11, 6), Vectors(torch.randn(5, 6)), torch.zeros(11, 5)
+    for rows, columns in unit_tokens.slices(images, texts, width=6):
+        seen[rows, columns] += 1
+        assert images[rows].numel() * len(texts[columns]) <= max(elements, 6) * 1.5 + 6
+    assert seen.eq(1).all()
+
+
+@pytest.mark.parametrize(("n", "m"), [(0, 3), (3, 0)])
+@pytest.mark.parametrize("head", [OrderEmbedding(), Mlp(6)])
+def test_heads_in_slices_give_nothing_for_nothing(head, n, m):
+    images, texts = (Features.from_pooled(torch.randn(size, 6)) for size in (n, m))
+    assert head(images, texts).shape == (n, m)
