@@ -44,7 +44,7 @@ class Block:
 
     Attributes:
         images: which images.
-        texts: ``(m,)`` int64, which texts, ascending.
+        texts: ``(m,)`` int64, which texts.
         scores: ``(n, m)`` float32.
     """
 
@@ -59,22 +59,20 @@ class _Texts:
 
     Attributes:
         prepared: what the head made of them.
-        numbers: ``(m,)`` int64, which texts they are, ascending.
+        numbers: ``(m,)`` int64, which texts they are.
     """
 
     prepared: Rows
     numbers: Tensor
 
-    def without(self, first: int, stop: int) -> Iterator[_Texts]:
-        """The same without those numbered from ``first`` to before ``stop``, in up to two parts.
-
-        The parts share memory with the whole.
-        """
-        left = int((self.numbers < first).sum())
-        right = int((self.numbers < stop).sum())
-        for rows in (slice(None, left), slice(right, None)):
-            if len(self.numbers[rows]):
-                yield _Texts(self.prepared[rows], self.numbers[rows])
+    def without(self, first: int, stop: int) -> _Texts:
+        """The same without those numbered from ``first`` to before ``stop``."""
+        kept = ((self.numbers < first) | (self.numbers >= stop)).nonzero().squeeze(1)
+        return (
+            self
+            if len(kept) == len(self.numbers)
+            else _Texts(self.prepared[kept], self.numbers[kept])
+        )
 
 
 class _Scorer:
@@ -99,7 +97,8 @@ class _Scorer:
     def texts(self, features: AnyFeatures, start: int) -> list[_Texts]:
         """Prepares texts numbered from ``start``, in groups of similar length.
 
-        So little of the work is spent on padding.
+        So little of the work is spent on padding. Within a group shorter texts come first: a head
+        need not sort them for every unit of images.
         """
         numbers = torch.arange(len(features), device=features.device)
         groups: tuple[Tensor, ...] = (numbers,)
@@ -108,7 +107,7 @@ class _Scorer:
             lengths = torch.stack([mask.sum(dim=1) for mask in masks]).amax(dim=0)
             order = lengths.argsort(stable=True)
             n_groups = min(LENGTH_GROUPS, -(-len(order) // _FEWEST_TEXTS))
-            groups = tuple(group.sort().values for group in order.tensor_split(n_groups))
+            groups = order.tensor_split(n_groups)
         parts = [features[group] for group in groups]
         with torch.autocast(self._device.type, enabled=False):
             return [
@@ -137,8 +136,6 @@ class _Scorer:
 
     def score_all(self, images: Rows, groups: list[_Texts]) -> Tensor:
         """Scores of several groups, the texts in the order of their numbers."""
-        if len(groups) == 1:
-            return self.score(images, groups[0])
         order = torch.cat([group.numbers for group in groups]).argsort()
         return torch.cat([self.score(images, group) for group in groups], dim=1)[:, order]
 
@@ -247,7 +244,8 @@ class BlockScorer:
             first, stop = self._text_offsets[unit], self._text_offsets[unit + 1]
             has_positives = first < start + len(features) and stop > start
             for group in groups:
-                for part in group.without(first, stop) if has_positives else (group,):
+                part = group.without(first, stop) if has_positives else group
+                if len(part.numbers):
                     scores = self._scorer.score(images, part)
                     yield Block(self._slice(unit), part.numbers, scores)
             self._bar.update()

@@ -49,7 +49,9 @@ def feature_bytes(device: torch.device) -> float:
 
 _UNITS = 64  # so many processes get equal work
 _FEWEST_IMAGES = 32  # of a unit: in smaller blocks a pair takes longer
-_FEWEST_VECTORS = 256  # the same, where an image is a single vector
+_FEWEST_VECTORS = 512  # the same, where an image is a single vector
+# The scores of vectors are little work, but read several times: they should stay in the cache.
+_VECTORS_SHARE = 1 / 4  # of a block
 _GROUP = 2  # the features of a group of texts are so many tensors of a block's size at most
 
 
@@ -82,7 +84,8 @@ def block_sizes(
     regions, _ = _tokens_and_width(selected(similarity, images).empty)
     words, width = _tokens_and_width(selected(similarity, texts).empty)
     pair = similarity.pair_elements(regions, words, width)
-    pairs = (LENGTH_GROUPS if words else 1) * elements / pair  # that are scored at a time
+    at_once = LENGTH_GROUPS if words else _VECTORS_SHARE
+    pairs = at_once * elements / pair
     texts_per_image = max(len(texts) / max(len(images), 1), 1e-9)
     most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / texts_per_image))))
     per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # equal, to within one

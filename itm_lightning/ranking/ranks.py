@@ -165,12 +165,17 @@ class _Counts:
     def add_negatives(self, block: Block) -> None:
         """Counts images with texts of others."""
         rows, columns, scores = block.images, block.texts, block.scores
-        self._i2t[rows] += (scores >= self._best[rows, None]).sum(dim=1)
-        self._t2i[columns] += (scores >= self._positives[columns]).sum(dim=0)
+        self._i2t[rows] += _count_at_least(scores, self._best[rows, None], dim=1)
+        self._t2i[columns] += _count_at_least(scores, self._positives[columns], dim=0)
 
     def compute(self, scorer: BlockScorer) -> tuple[Tensor, Tensor]:
         """Ranks ``i2t (N,)`` and ``t2i (M,)``, once all blocks are counted; a collective."""
         return scorer.processes.sum(self._i2t), scorer.processes.sum(self._t2i)
+
+
+def _count_at_least(scores: Tensor, positives: Tensor, dim: int) -> Tensor:
+    # ones in float32, which up to 2**24 count exactly: to sum booleans takes four times as long
+    return torch.ge(scores, positives, out=torch.empty_like(scores)).sum(dim).long()
 
 
 def ranks_from_scores(scores: Tensor, image_ids: Tensor, text_image_ids: Tensor) -> Ranks:

@@ -32,8 +32,7 @@ def _softmax(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
 
 
 def _l2norm(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    # the clamp keeps the square root's gradient finite where all similarities are zero
-    norm = similarities.square().sum(dim=-1, keepdim=True).clamp(min=_EPS**2).sqrt()
+    norm = torch.linalg.vector_norm(similarities, dim=-1, keepdim=True)
     return similarities * (temperature / (norm + _EPS))
 
 

@@ -24,7 +24,7 @@ from itm_lightning.similarity.attention import (
 )
 from itm_lightning.similarity.base import Additive, Aligning
 from itm_lightning.similarity.functional import chosen
-from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity, cosines
+from itm_lightning.similarity.unit_tokens import UnitTokens, UnitTokenSimilarity, cosines, own
 from itm_lightning.types import Features, full_precision
 
 
@@ -45,7 +45,7 @@ class AttentionTokens(UnitTokens):
         trimmed = super()._first_tokens(length)
         if trimmed.gram is None:
             return trimmed
-        return replace(trimmed, gram=trimmed.gram[:, :length, :length])
+        return replace(trimmed, gram=own(trimmed.gram[:, :length, :length]))
 
 
 @dataclass(frozen=True)

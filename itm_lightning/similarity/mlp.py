@@ -70,7 +70,7 @@ class Mlp(PooledSimilarity):
             for weight in (self.first.weight[:, 2 * self.dim :], self.second.weight[0])
         )
         sides = images.vectors, texts.vectors, images.hidden, texts.hidden
-        return _Scores.apply(*sides, of_pairs, output)
+        return _scores(*sides, of_pairs, output)
 
     def _half(self, features: Features, weight: Tensor, bias: Tensor | None) -> HiddenPart:
         vectors = at_least_float32(of_width(self.dim, self.pooled(features), self))
@@ -125,6 +125,9 @@ class _Scores(torch.autograd.Function):
         # an active unit is linear in W, i and j: its value is the sum of each times its gradient
         d_output = (d_weight * weight).sum(dim=1) + (d_i * i).sum(dim=0) + (d_j * j).sum(dim=0)
         return d_v, d_t, d_i * output, d_j * output, d_weight * output.unsqueeze(1), d_output
+
+
+_scores = torch.compiler.disable(_Scores.apply)  # which would unroll the loop over slices
 
 
 def _pairs(v: Tensor, t: Tensor) -> Tensor:

@@ -143,6 +143,7 @@ class OptimalTransport(Aligning, Additive, UnitTokenSimilarity):
         self.mass, self.epsilon, self.iterations = mass, epsilon, iterations
 
     @override
+    @torch.compiler.disable  # which would unroll the iterations
     def compare(self, cosines: Tensor, images: UnitTokens, texts: UnitTokens) -> Tensor:
         return (self._plan(cosines, images, texts) * cosines).sum(dim=(1, 3))
 

@@ -34,7 +34,7 @@ class OrderEmbedding(PooledSimilarity):
     def score(self, images: Vectors, texts: Vectors) -> Tensor:
         """Scores ``(n_images, n_texts)``, in [-1, 0]."""
         same_width(images.vectors, texts.vectors)
-        return -_Violations.apply(images.vectors, texts.vectors)
+        return -_violations(images.vectors, texts.vectors)
 
 
 def order_violations(specific: Tensor, general: Tensor) -> Tensor:
@@ -71,3 +71,6 @@ class _Violations(torch.autograd.Function):
             d_images[rows] -= d_pairs.sum(dim=1)
             d_texts[columns] += d_pairs.sum(dim=0)
         return d_images, d_texts
+
+
+_violations = torch.compiler.disable(_Violations.apply)  # which would unroll the loop over slices

@@ -1,3 +1,4 @@
+import copy
 import sys
 
 import pytest
@@ -5,9 +6,17 @@ import torch
 
 from itm_lightning.errors import InputError
 from itm_lightning.ranking import rank, ranks_from_scores
-from itm_lightning.similarity import Bilinear, Cosine, CrossAttention, PooledSimilarity
+from itm_lightning.similarity import (
+    Bilinear,
+    Cosine,
+    CrossAttention,
+    OptimalTransport,
+    PooledSimilarity,
+)
+from itm_lightning.similarity.unit_tokens import UnitTokenSimilarity
 from itm_lightning.types import Features
 from tests.made_up import golden, made_up_features
+from tests.similarity.heads import HEADS
 
 IMAGE_IDS = torch.tensor([40, 10, 30, 99, 20])  # 99 has no caption
 TEXT_IMAGE_IDS = torch.tensor([10, 30, 10, 20, 40, 30, 10, 20, 30, 30])
@@ -213,3 +222,32 @@ def test_scores_of_another_shape_name_the_head():
     sides = (Features.from_pooled(torch.randn(n, 4)) for n in (2, 3))
     with pytest.raises(InputError, match=r"Transposed.score gave \(3, 2\), not .* \(2, 3\)"):
         rank(Transposed(), *sides, torch.arange(2), torch.tensor([0, 0, 1]))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, head in HEADS.items() if isinstance(head, UnitTokenSimilarity)]
+)
+def test_a_compiled_head_ranks_the_same_and_compiles_for_two_blocks_at_most(name):
+    compiled = []
+
+    def backend(graph, inputs):
+        compiled.append(graph)
+        return graph.forward
+
+    lengths = torch.randint(2, 7, (192, 1))
+    mask = torch.arange(6) < lengths
+    images = Features.from_tokens(torch.randn(70, 5, 8))
+    texts = Features.from_tokens(torch.randn(192, 6, 8), mask)
+    ids, owners = torch.arange(70), torch.arange(192) % 70
+    plain, head = HEADS[name], copy.deepcopy(HEADS[name])
+    torch.compiler.reset()
+    head.compile(dynamic=True, backend=backend)
+    with torch.no_grad():
+        for n, m in ((20, 30), (21, 17)):
+            head(images[:n], texts[:m])
+    until_then = len(compiled)
+    expected, found = (rank(h, images, texts, ids, owners) for h in (plain, head))
+    assert found.t2i.equal(expected.t2i)
+    assert found.i2t.equal(expected.i2t)
+    assert until_then == len(compiled)
+    assert compiled or isinstance(head, OptimalTransport)  # whose loop is left alone

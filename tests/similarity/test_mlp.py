@@ -22,11 +22,25 @@ def test_equals_the_network_on_the_concatenation(monkeypatch, size):
     monkeypatch.setattr(unit_tokens, "_SLICE_CPU_ELEMENTS", size)
     head = Mlp(8, hidden=5)
     images, texts = made_up_features(4, 3, seed=1), made_up_features(3, 3, seed=2)
+    leaves = [side.pooled.requires_grad_() for side in (images, texts)]
+    leaves += head.parameters()
     scores, slow = head(images, texts), slow_scores(head, images, texts)
     torch.testing.assert_close(scores, slow)
-    weights = list(head.parameters())
-    gradients = [torch.autograd.grad(s.square().sum(), weights) for s in (scores, slow)]
+    gradients = [torch.autograd.grad(s.square().sum(), leaves) for s in (scores, slow)]
     torch.testing.assert_close(*gradients)
+
+
+def test_under_autocast_both_passes_make_their_products_in_half_precision():
+    head = Mlp(64)
+    images, texts = made_up_features(9, 3, 64, seed=1), made_up_features(7, 3, 64, seed=2)
+    grads = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled):
+            scores = head(images, texts)
+        assert scores.dtype == torch.float32
+        grads.append(torch.autograd.grad(scores.sum(), head.first.weight)[0])
+    assert not grads[0].equal(grads[1])
+    assert (grads[0] - grads[1]).norm() < 0.02 * grads[0].norm()
 
 
 def test_by_hand():

@@ -47,3 +47,15 @@ def test_slices_change_neither_scores_nor_gradients(monkeypatch, size):
     (whole * torch.arange(20.0).view(5, 4)).sum().backward()
     torch.testing.assert_close(scores, whole)
     torch.testing.assert_close((images.grad, texts.grad), (v.grad, t.grad))
+
+
+def test_gradients_equal_finite_differences():
+    images, texts = (torch.randn(n, 6).double().requires_grad_() for n in (3, 4))
+
+    def scores(v, t):
+        return OrderEmbedding()(Features.from_pooled(v), Features.from_pooled(t))
+
+    assert torch.autograd.gradcheck(scores, (images, texts))
+    same = torch.rand(2, 6, requires_grad=True)
+    scores(same, same).diagonal().sum().backward()
+    assert same.grad.eq(0).all()  # nothing is violated

@@ -23,6 +23,7 @@ _CPU_ELEMENTS = 2**19  # 2 MB in float32: fits the cache of one core
 _TINY = 1e-12
 
 
+@torch.compiler.disable  # it would unroll the loop over slices
 def similarity_vectors(
     weights: Tensor, contexts: Tensor, queries: Tensor, projection: Tensor, bias: Tensor
 ) -> Tensor:
