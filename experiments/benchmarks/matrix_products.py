@@ -9,6 +9,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from itm_lightning.types import Features
+
+STRIP = 2048  # rows of the right side at a time: the product stays in memory
 _aten = torch.ops.aten
 _PRODUCTS = {
     overload: packet.default
@@ -54,3 +57,18 @@ def products_alone(run: Callable[[], object]) -> Callable[[], None]:
     with MatrixProducts() as products:
         run()
     return products.replay
+
+
+@torch.no_grad()
+def regions_by_words(images: Features, texts: Features) -> None:
+    """All regions times all real words: the one product that SCAN cannot avoid."""
+    regions = images.tokens.flatten(0, 1)
+    for words in texts.tokens[texts.mask].split(STRIP):
+        regions @ words.mT
+
+
+@torch.no_grad()
+def images_by_texts(images: Tensor, texts: Tensor) -> None:
+    """All images' vectors times all texts'."""
+    for part in texts.split(STRIP):
+        images @ part.mT

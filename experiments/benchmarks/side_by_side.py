@@ -1,4 +1,7 @@
-"""Times things side by side: in turns, in one run, so that what else the machine does hits all."""
+"""Times things side by side: in turns, in one run, so that what else the machine does hits all.
+
+A GPU is waited for before the clock is read.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,15 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+import torch
 from tqdm.auto import tqdm
 
 _RESET_PEAK = Path("/proc/self/clear_refs")  # Linux: "5" sets the peak to what is in use now
 _STATUS = Path("/proc/self/status")
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,11 +55,44 @@ def in_turns(
     times: dict[str, list[float]] = {name: [] for name in contestants}
     for turn in tqdm(range(repeats + 1), desc=title, leave=False):
         for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
+            seconds, _ = _timed(run)
             if turn:
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds)
     return {name: Seconds(tuple(turns)) for name, turns in times.items()}
+
+
+def first_and_again(run: Callable[[], T], repeats: int = 1) -> tuple[dict[str, float], T]:
+    """Seconds of the first run, which may compile and fetch, and the median of those after it.
+
+    Returns:
+        ``first s`` and ``s``, and of a GPU ``peak GB``, all that was allocated while it ran; and
+        what the last run returned.
+    """
+    on_gpu = torch.cuda.is_initialized()
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats()
+    first, result = _timed(run)
+    again = []
+    for _ in range(repeats):
+        seconds, result = _timed(run)
+        again.append(seconds)
+    figures = {"first s": first, "s": statistics.median(again)}
+    if on_gpu:
+        figures["peak GB"] = torch.cuda.max_memory_allocated() / 2**30
+    return figures, result
+
+
+def _timed(run: Callable[[], T]) -> tuple[float, T]:
+    _finish_gpu()
+    start = time.perf_counter()
+    result = run()
+    _finish_gpu()
+    return time.perf_counter() - start, result
+
+
+def _finish_gpu() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def peak_megabytes(run: Callable[[], object]) -> float:

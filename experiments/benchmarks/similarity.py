@@ -32,7 +32,7 @@ def main() -> None:
     arguments = _arguments()
     torch.manual_seed(0)
     names = arguments.heads or registry.list_registered("similarity")
-    _print_heads(arguments, {name: _head(name, arguments.dim) for name in names})
+    _print_heads(arguments, {name: make_head(name, arguments.dim) for name in names})
 
 
 def _arguments() -> argparse.Namespace:
@@ -47,7 +47,8 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _head(name: str, dim: int) -> similarity.Similarity:
+def make_head(name: str, dim: int) -> similarity.Similarity:
+    """A head for features of this width, solved where it is one to be solved."""
     parts = {"dim": dim, "heads": [similarity.Cosine(), similarity.DotProduct()]}
     cls = registry.get("similarity", name)
     wanted = inspect.signature(cls).parameters
@@ -71,14 +72,7 @@ def _print_heads(arguments: argparse.Namespace, heads: dict[str, similarity.Simi
         table.add_column(column, justify="left" if column == "head" else "right")
     measured: dict[str, tuple[Seconds, Seconds]] = {}
     for name, head in heads.items():
-        forward = partial(_forward, head, images, texts)
-        backward = partial(_backward, head, images, texts)
-        floors = {
-            "forward floor": products_alone(forward),
-            "backward floor": products_alone(backward),
-        }
-        runs = {"forward": forward, "backward": backward} | floors
-        times = in_turns(runs, arguments.repeats, title=name)
+        times = beside_floors(head, images, texts, arguments.repeats, title=name)
         measured[name] = times["forward"], times["backward"]
         cells = [
             cell
@@ -88,10 +82,24 @@ def _print_heads(arguments: argparse.Namespace, heads: dict[str, similarity.Simi
                 f"{times[f'{way} floor'].median / times[way].median:.0%}",
             )
         ]
-        table.add_row(name, *cells, f"{peak_megabytes(forward):.0f}")
+        peak = peak_megabytes(partial(_forward, head, images, texts))
+        table.add_row(name, *cells, f"{peak:.0f}")
     Console(width=100).print(table)
     if arguments.plot:
         _plot(arguments.plot, measured, thousands)
+
+
+def beside_floors(
+    head: similarity.Similarity, images: Features, texts: Features, repeats: int, title: str
+) -> dict[str, Seconds]:
+    """Times of ``forward`` and ``backward`` (both ways), and of their products: ``… floor``."""
+    forward = partial(_forward, head, images, texts)
+    backward = partial(_backward, head, images, texts)
+    floors = {
+        "forward floor": products_alone(forward),
+        "backward floor": products_alone(backward),
+    }
+    return in_turns({"forward": forward, "backward": backward} | floors, repeats, title)
 
 
 @torch.no_grad()

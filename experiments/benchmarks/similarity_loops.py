@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 from made_up import made_up
-from matrix_products import products_alone
+from matrix_products import images_by_texts, products_alone, regions_by_words
 from rich.console import Console
 from rich.table import Table
 from side_by_side import Seconds, in_turns, peak_megabytes
@@ -34,7 +34,6 @@ from tests.reference.scan_loop import scan_scores
 from tests.reference.sgraf_loop import made_up_state, saf_scores, sgr_scores
 
 _SIM_DIM = 256
-_STRIP = 2048
 _HEADERS = ("", "photos x captions", "ours, s", "loop / ours", "ours / product", "peak MB")
 
 
@@ -73,7 +72,7 @@ def _add_evaluation(table: Table, arguments: argparse.Namespace, direction: str)
     head = _scan(direction)
     ours = partial(rank, head, images, texts, ids, ids.repeat_interleave(5), progress=False)
     loop = torch.no_grad()(partial(_scan_loop, direction, images, texts))
-    runs = {"ours": ours, "loop": loop, "product": partial(_product, images, texts)}
+    runs = {"ours": ours, "loop": loop, "product": partial(regions_by_words, images, texts)}
     times = in_turns(runs, arguments.repeats, title=f"SCAN {direction}")
     _add_row(table, f"SCAN {direction}, ranks", n_images, 5 * n_images, times, peak_megabytes(ours))
 
@@ -85,7 +84,7 @@ def _add_training_step(table: Table, arguments: argparse.Namespace, direction: s
     runs = {
         "ours": lambda: _step(head, images, texts),
         "loop": lambda: _step(partial(_scan_loop, direction), images, texts),
-        "product": lambda: [_product(images, texts) for _ in range(3)],  # and two backward
+        "product": lambda: [regions_by_words(images, texts) for _ in range(3)],  # and two backward
     }
     times = in_turns(runs, arguments.repeats, title=f"SCAN {direction}, training")
     peak = peak_megabytes(runs["ours"])
@@ -115,10 +114,7 @@ def _add_cosine(table: Table, arguments: argparse.Namespace) -> None:
     features, ids = map(Features.from_pooled, sides), torch.arange(images)
     owners = ids.repeat_interleave(5)
     ours = partial(rank, Cosine(), *features, ids, owners, progress=False)
-    runs = {
-        "ours": ours,
-        "product": lambda: [sides[0] @ part.mT for part in sides[1].split(_STRIP)],
-    }
+    runs = {"ours": ours, "product": partial(images_by_texts, *sides)}
     times = in_turns(runs, arguments.repeats, title="Cosine")
     _add_row(table, "Cosine, ranks", images, 5 * images, times, peak_megabytes(ours))
 
@@ -151,14 +147,6 @@ def _step(head: Callable[[Features, Features], Tensor], images: Features, texts:
         Features(leaf, side.mask, None) for leaf, side in zip(leaves, (images, texts), strict=True)
     ]
     InfoNCE()(head(*sides)).backward()
-
-
-@torch.no_grad()
-def _product(images: Features, texts: Features) -> None:
-    """All regions with all real words, in strips that stay in memory."""
-    regions = images.tokens.flatten(0, 1)
-    for words in texts.tokens[texts.mask].split(_STRIP):
-        regions @ words.mT
 
 
 if __name__ == "__main__":
