@@ -1,8 +1,10 @@
 """The benchmarks run, small, as anybody runs them; how fast is not for a test to say."""
 
+import json
 import re
 import runpy
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,61 @@ def test_distributed(run):
         assert received == pytest.approx(formula, abs=0.1)  # MB; ids are in no formula
         assert (received > 0) <= (processes == "2")
     assert "256" in table.partition("estimated, not measured")[2]
+
+
+GPU_PARTS = {
+    "scan": 15,
+    "ranks": 6,
+    "step": 5,
+    "metrics": 10,
+    "heads": len(list_registered("similarity")),
+    "fsdp": 1,
+    "resume": 1,
+}
+IN_SUITE = ("scan", "ranks", "step", "metrics")  # test_similarity has the heads
+
+
+@pytest.mark.parametrize(
+    "parts", [IN_SUITE, pytest.param(tuple(GPU_PARTS), marks=pytest.mark.slow)], ids=["some", "all"]
+)
+def test_on_gpu(run, tmp_path, parts):
+    output = tmp_path / "figures.json"
+    flags = ("--device", "cpu", "--tiny", "--output", output, "--parts", *parts)
+    printed = run("on_gpu.py", *flags)
+    measured = json.loads(output.read_text())["rows"]
+    assert Counter(row["part"] for row in measured) == {part: GPU_PARTS[part] for part in parts}
+    assert not [row for row in measured if "error" in row]
+    for row in measured:
+        assert f"| {row['part']} | {row['name']} | " in printed
+    exact = [row for row in measured if row["name"].startswith("SCAN") and "fp32" in row["name"]]
+    assert [row["ranks that differ"] for row in exact] == [0] * 4
+    (again,) = {row["rsum"] for row in measured if row["name"] == "Cosine, cpu, 32-true"}
+    assert 0 < again < 600
+    if "resume" in parts:
+        fsdp, resumed = measured[-2:]
+        assert fsdp["sharded"]
+        assert fsdp["off ddp's by"] < 1e-5
+        assert resumed["that differ"] == 0 < resumed["tensors"]
+
+
+def test_on_gpu_goes_on_where_a_measurement_fails(monkeypatch, tmp_path, capsys):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    from on_gpu import Report
+
+    def fail():
+        raise RuntimeError("out of\nmemory")
+
+    def measurements():
+        yield "too large", fail
+        yield "small", lambda: {"s": 0.5}
+        fail()
+
+    output = tmp_path / "figures.json"
+    Report(output, torch.device("cpu"), tiny=True).add_all("a part", measurements())
+    rows = json.loads(output.read_text())["rows"]
+    error = "RuntimeError: out of memory"
+    assert [row.get("error", row.get("s")) for row in rows] == [error, 0.5, error]
+    assert f"| a part | too large | error {error} |" in capsys.readouterr().out
 
 
 def test_noted_products_are_all_that_there_are(monkeypatch):

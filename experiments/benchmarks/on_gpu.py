@@ -1,6 +1,6 @@
 """All that a GPU has to show, in one run of at most eight minutes: one table, one JSON.
 
-    python experiments/benchmarks/on_gpu.py --output on_gpu.json
+    TQDM_DISABLE=1 python experiments/benchmarks/on_gpu.py --output on_gpu.json
     python experiments/benchmarks/on_gpu.py --device cpu --tiny     # does it run?
 
 Each part is a generator of measurements, in ``on_gpu_parts``: how fast heads rank (``ranking.py``),

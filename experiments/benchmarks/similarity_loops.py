@@ -124,8 +124,8 @@ def _add_row(
 ) -> None:
     ours = times["ours"]
     spread = f"{ours.median:.2f} ({ours.low:.2f}-{ours.high:.2f})"
-    loop = f"{(times['loop'] / ours).median:.1f}" if "loop" in times else "-"
-    product = f"{(ours / times['product']).median:.2f}"
+    loop = f"{(times['loop'] / ours).median:.3g}" if "loop" in times else "-"
+    product = f"{(ours / times['product']).median:.3g}"
     table.add_row(name, f"{images} x {texts}", spread, loop, product, f"{peak:.0f}")
 
 
