@@ -59,10 +59,11 @@ class Gallery:
 
     def to_dtype(self, dtype: torch.dtype) -> Gallery:
         """The same in another precision, as an encoder would give it."""
-        sides = self.images, self.texts
-        return Gallery(
-            *(s.map(lambda t: t.to(dtype) if t.dtype.is_floating_point else t) for s in sides)
-        )
+
+        def converted(tensor: Tensor) -> Tensor:
+            return tensor.to(dtype) if tensor.is_floating_point() else tensor  # a mask
+
+        return Gallery(self.images.map(converted), self.texts.map(converted))
 
     def rank(self, head: Similarity) -> Ranks:
         """The ranks by a head."""

@@ -122,9 +122,9 @@ def _in_process(device: torch.device, run: Callable[..., Any], *arguments: Any) 
     Raises:
         BrokenProcessPool: the process was killed.
     """
-    # of a server that has imported everything once, and has neither used CUDA nor started threads
+    # forked from a server that has used neither CUDA nor threads, and has imported what takes long
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
+    context.set_forkserver_preload(["pytorch_lightning", "transformers"])
     with ProcessPoolExecutor(1, mp_context=context) as pool:
         return pool.submit(run, device, *arguments).result()
 
