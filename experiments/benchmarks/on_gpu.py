@@ -1,4 +1,4 @@
-"""All that a GPU has to show, in one run of at most eight minutes: one table, one JSON.
+"""All that a GPU has to show, in one run of about eight minutes: one table, one JSON.
 
     TQDM_DISABLE=1 python experiments/benchmarks/on_gpu.py --output on_gpu.json
     python experiments/benchmarks/on_gpu.py --device cpu --tiny     # does it run?
@@ -38,7 +38,7 @@ PARTS: dict[str, Callable[[torch.device, bool], Iterator[Any]]] = {
     "ranks": ranking.other_heads,
     "heads": ranking.beside_products,
     "step": steps.training_steps,
-    "metrics": runs.test_metrics,
+    "metrics": runs.scores_by_device,
     "fsdp": runs.sharded,
     "resume": runs.killed_and_resumed,
 }
