@@ -107,7 +107,7 @@ GPU_PARTS = {
     "scan": 15,
     "ranks": 6,
     "step": 5,
-    "metrics": 10,
+    "metrics": 5,
     "heads": len(list_registered("similarity")),
     "fsdp": 1,
     "resume": 1,
@@ -129,8 +129,8 @@ def test_on_gpu(run, tmp_path, parts):
         assert f"| {row['part']} | {row['name']} | " in printed
     exact = [row for row in measured if row["name"].startswith("SCAN") and "fp32" in row["name"]]
     assert [row["ranks that differ"] for row in exact] == [0] * 4
-    (again,) = {row["rsum"] for row in measured if row["name"] == "Cosine, cpu, 32-true"}
-    assert 0 < again < 600
+    (rsum,) = {row["rsum"] for row in measured if row["name"].endswith("cpu, 32-true")}
+    assert 0 < rsum <= 600
     if "resume" in parts:
         fsdp, resumed = measured[-2:]
         assert fsdp["sharded"]

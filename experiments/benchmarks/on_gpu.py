@@ -15,6 +15,7 @@ torchvision, pytorch-lightning, torchmetrics and transformers, and neither netwo
 from __future__ import annotations
 
 import argparse
+import gc
 import logging
 import sys
 import time
@@ -108,6 +109,7 @@ class Report:
         except Exception as error:
             figures = _failure(error)
         if self._device.type == "cuda":
+            gc.collect()  # a model and its optimiser refer to each other
             torch.cuda.empty_cache()
         self._write(part, name, figures)
 

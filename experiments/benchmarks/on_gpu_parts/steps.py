@@ -58,10 +58,8 @@ def training_steps(device: torch.device, tiny: bool) -> Measurements:
         for network in networks:
             encoders = partial(_encoders, network, size, folder)
             bare: dict[str, float] = {}
-            yield (
-                f"{network} and BERT alone",
-                partial(_networks_alone, encoders, batch, repeats, bare),
-            )
+            alone = partial(_networks_alone, encoders, batch, repeats, bare)
+            yield f"{network} and BERT alone", alone
             for way, settings in ways.items():
                 if "gradient_cache" in settings and network == "resnet50":
                     continue  # it normalises by the batch, of which a chunk is only a part
