@@ -6,7 +6,8 @@
 Each part is a generator of measurements, in ``on_gpu_parts``: how fast heads rank (``ranking.py``),
 what a training step takes (``steps.py``), and whether whole runs do on a GPU what they do elsewhere
 (``runs.py``). A measurement that fails is reported with its error, and the others go on. The JSON
-is written anew after each, so that little is lost where the machine is taken away.
+is written anew after each, so that little is lost where the machine is taken away; ``--parts``
+measures the rest another time.
 
 ``first s`` is a first run, which compiles and fetches; ``s`` is a later one. Needs torch,
 torchvision, pytorch-lightning, torchmetrics and transformers, and neither network nor data.
@@ -38,12 +39,12 @@ PARTS: dict[str, Callable[[torch.device, bool], Iterator[Any]]] = {
     "scan": ranking.scan,
     "ranks": ranking.other_heads,
     "heads": ranking.beside_products,
-    "step": steps.training_steps,
     "metrics": runs.scores_by_device,
     "fsdp": runs.sharded,
     "resume": runs.killed_and_resumed,
+    "step": steps.training_steps,  # the last: its networks take longest to compile
 }
-SECONDS = 480  # what begins later is left out
+SECONDS = 480  # what would begin later is left out
 
 
 def main() -> None:

@@ -49,8 +49,8 @@ def training_steps(device: torch.device, tiny: bool) -> Measurements:
     compiled, cached = {"compile": True}, {"gradient_cache": pairs // 4}
     ways = {
         "eager": {},
-        "compiled": compiled,
         "GradCache": cached,
+        "compiled": compiled,
         "GradCache, compiled": cached | compiled,
     }
     with TemporaryDirectory() as folder:
