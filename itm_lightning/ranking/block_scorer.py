@@ -21,9 +21,9 @@ from torch import Tensor
 from itm_lightning.distributed import ShardedFeatures
 from itm_lightning.errors import InputError
 from itm_lightning.ranking.blocks import (
-    LENGTH_GROUPS,
     BlockSizes,
     check_scores,
+    length_groups,
     ready,
     scoring_device,
     selected,
@@ -32,7 +32,6 @@ from itm_lightning.similarity.base import Similarity
 from itm_lightning.types import AnyFeatures, Rows
 from itm_lightning.utils.progress_bars import progress_bar
 
-_FEWEST_TEXTS = 8  # of a group: fewer cost more in calls than they save in padding
 _SECONDS_UNTIL_BAR = 5
 
 T = TypeVar("T")
@@ -105,9 +104,7 @@ class _Scorer:
         masks = [part.mask for part in features.parts if part.mask is not None]
         if not all(mask.all() for mask in masks):
             lengths = torch.stack([mask.sum(dim=1) for mask in masks]).amax(dim=0)
-            order = lengths.argsort(stable=True)
-            n_groups = min(LENGTH_GROUPS, -(-len(order) // _FEWEST_TEXTS))
-            groups = order.tensor_split(n_groups)
+            groups = lengths.argsort(stable=True).split(length_groups(lengths))
         parts = [features[group] for group in groups]
         with torch.autocast(self._device.type, enabled=False):
             return [

@@ -21,7 +21,8 @@ from itm_lightning.similarity.base import Similarity
 from itm_lightning.similarity.ensemble import Ensemble
 from itm_lightning.types import AnyFeatures, MemberFeatures, at_least_float32
 
-LENGTH_GROUPS = 8  # with texts of 8 to 17 words, about 5 % of what is scored is padding
+_LENGTH_GROUPS = 8  # at least
+_FEWEST_TEXTS = 8  # of a group: fewer cost more in calls than they save in padding
 
 # A block that leaves the caches of a core is scored more slowly, however much memory there is.
 _CPU_BYTES = 64 * 2**20
@@ -84,13 +85,33 @@ def block_sizes(
     regions, _ = _tokens_and_width(selected(similarity, images).empty)
     words, width = _tokens_and_width(selected(similarity, texts).empty)
     pair = similarity.pair_elements(regions, words, width)
-    at_once = LENGTH_GROUPS if words else _VECTORS_SHARE
+    at_once = _LENGTH_GROUPS if words else _VECTORS_SHARE
     pairs = at_once * elements / pair
     texts_per_image = max(len(texts) / max(len(images), 1), 1e-9)
     most = max(1, min(even_share(len(images), regions), math.isqrt(int(pairs / texts_per_image))))
     per_unit = math.ceil(len(images) / math.ceil(len(images) / most))  # equal, to within one
     per_group = min(pairs / per_unit, _GROUP * elements / (max(words, 1) * width))
     return BlockSizes(per_unit, max(1, int(per_group)))
+
+
+def length_groups(lengths: Tensor) -> list[int]:
+    """Sizes of the groups of similar length in which texts are scored, the shortest first.
+
+    A group ends where the length changes, so that in most of them nothing is padding.
+
+    Args:
+        lengths: ``(m,)`` int64, in any order.
+    """
+    most = math.ceil(len(lengths) / _LENGTH_GROUPS)
+    fewest = max(_FEWEST_TEXTS, most // 2)
+    sizes, size = [], 0
+    for texts in lengths.bincount().tolist():
+        size += texts
+        if size >= fewest:
+            parts = math.ceil(size / max(most, fewest))
+            sizes += [len(part) for part in torch.arange(size).tensor_split(parts)]
+            size = 0
+    return [*sizes, size] if size else sizes
 
 
 def pairs_at_once(similarity: Similarity, images: ShardedFeatures, texts: ShardedFeatures) -> int:

@@ -21,6 +21,7 @@ _LEAK = 0.1  # slope of SCAN's "clipped" below zero
 _MAX_TEMPERATURE = 40.0
 # Stands for padding. Not -inf: a row of padding alone then has a score, and finite gradients.
 _LOWEST = -1e30
+_SMALLEST = 1e-37  # its logarithm is finite, and it is below every sum of powers
 
 Scale = Callable[[Tensor, Tensor, float], Tensor]
 Aggregate = Callable[[Tensor, Tensor, float], Tensor]
@@ -66,7 +67,11 @@ NORMALIZERS: dict[str, Scale] = {
 
 
 def _log_sum_exp(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    return _without_padding(cosines * temperature, mask).logsumexp(dim=-1) / temperature
+    if temperature > _MAX_TEMPERATURE:
+        return _without_padding(cosines * temperature, mask).logsumexp(dim=-1) / temperature
+    # no cosine exceeds 1: powers do not overflow, and need no search for the largest
+    powers = (cosines * temperature).exp() * mask
+    return powers.sum(dim=-1).clamp(min=_SMALLEST).log() / temperature
 
 
 def _mean(cosines: Tensor, mask: Tensor, temperature: float) -> Tensor:

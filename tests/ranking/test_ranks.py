@@ -6,6 +6,7 @@ import torch
 
 from itm_lightning.errors import InputError
 from itm_lightning.ranking import rank, ranks_from_scores
+from itm_lightning.ranking.blocks import length_groups
 from itm_lightning.similarity import (
     Bilinear,
     Cosine,
@@ -199,6 +200,17 @@ def test_texts_are_scored_in_groups_of_like_length():
     padded = sum(len(lengths) * int(lengths.max()) for lengths in seen)
     real = sum(int(lengths.sum()) for lengths in seen)
     assert padded < 1.15 * real  # in one group it is about twice as much
+
+
+def test_a_group_of_texts_ends_where_their_length_changes():
+    lengths = torch.arange(8, 18).repeat(50)
+    assert length_groups(lengths) == [50] * 10
+    assert length_groups(torch.full((160,), 12)) == [20] * 8
+    assert length_groups(torch.tensor([9] * 100 + [10] * 3 + [60])) == [13] * 4 + [12] * 4 + [4]
+    assert length_groups(torch.tensor([3, 3, 9])) == [3]
+    drawn = torch.randint(0, 40, (333,), generator=torch.Generator().manual_seed(0))
+    assert sum(length_groups(drawn)) == 333
+    assert max(length_groups(drawn)) <= 42
 
 
 def test_equals_the_published_ranks():
