@@ -53,7 +53,7 @@ _FEWEST_IMAGES = 32  # of a unit: in smaller blocks a pair takes longer
 _FEWEST_VECTORS = 512  # the same, where an image is a single vector
 # The scores of vectors are little work, but read several times: they should stay in the cache.
 _VECTORS_SHARE = 1 / 4  # of a block
-_GROUP = 2  # the features of a group of texts are so many tensors of a block's size at most
+_GROUP = 4  # the features of a group of texts are so many tensors of a block's size at most
 
 
 @dataclass(frozen=True)

@@ -27,23 +27,31 @@ Scale = Callable[[Tensor, Tensor, float], Tensor]
 Aggregate = Callable[[Tensor, Tensor, float], Tensor]
 
 
+def _times(own: Tensor, factor: Tensor | float) -> Tensor:
+    """``own * factor``, overwriting ``own`` unless a gradient needs it.
+
+    The fewer tensors of this size there are, the more of them stay in the cache.
+    """
+    return own * factor if own.requires_grad else own.mul_(factor)
+
+
 def _softmax(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
     powers = similarities.exp() * mask  # of cosines: at most e
-    return powers * (temperature / powers.sum(dim=-1, keepdim=True).clamp(min=_EPS))
+    return _times(powers, temperature / powers.sum(dim=-1, keepdim=True).clamp(min=_EPS))
 
 
-def _l2norm(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    norm = torch.linalg.vector_norm(similarities, dim=-1, keepdim=True)
-    return similarities * (temperature / (norm + _EPS))
+def _l2norm(own: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    norm = torch.linalg.vector_norm(own, dim=-1, keepdim=True)
+    return _times(own, temperature / (norm + _EPS))
 
 
-def _l1norm(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    norm = similarities.abs().sum(dim=-1, keepdim=True)
-    return similarities * (temperature / (norm + _EPS))
+def _l1norm(own: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    norm = own.abs().sum(dim=-1, keepdim=True)
+    return _times(own, temperature / (norm + _EPS))
 
 
-def _no_norm(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
-    return similarities * temperature
+def _no_norm(own: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    return _times(own, temperature)
 
 
 def _clipped(normalise: Scale) -> Scale:
@@ -53,16 +61,23 @@ def _clipped(normalise: Scale) -> Scale:
     return clipped
 
 
+def _unclipped(normalise: Scale) -> Scale:
+    def unclipped(similarities: Tensor, mask: Tensor, temperature: float) -> Tensor:
+        return normalise(similarities.clone(), mask, temperature)
+
+    return unclipped
+
+
 #: SCAN's ``raw_feature_norm``: ``(similarities (C, K, Q, A), query mask (Q, A), temperature)`` to
 #: logits ``(C, K, Q, A)``; every context token's similarities are normalised over the queries.
 NORMALIZERS: dict[str, Scale] = {
     "softmax": _softmax,
-    "l2norm": _l2norm,
+    "l2norm": _unclipped(_l2norm),
     "clipped_l2norm": _clipped(_l2norm),
-    "l1norm": _l1norm,
+    "l1norm": _unclipped(_l1norm),
     "clipped_l1norm": _clipped(_l1norm),
     "clipped": _clipped(_no_norm),
-    "no_norm": _no_norm,
+    "no_norm": _unclipped(_no_norm),
 }
 
 
@@ -182,14 +197,16 @@ def attended_cosine(weights: Tensor, similarities: Tensor, gram: Tensor) -> Tens
     ``q · Σ a_k c_k = Σ a_k s_k``.
 
     Args:
-        weights: attention ``a (C, K, Q, A)``, up to a scale for each query.
+        weights: attention ``a (C, K, Q, A)``, up to a scale for each query; overwritten unless a
+            gradient needs it.
         similarities: ``s (C, K, Q, A)`` of unit vectors, zero at padding.
         gram: ``(C, K, K)``, inner products of each context row's tokens.
 
     Returns:
         ``(C, Q, A)`` in [-1, 1].
     """
-    return (weights * similarities).sum(dim=1) * inverse_length(weights, gram)
+    inverse = inverse_length(weights, gram)
+    return _times(weights, similarities).sum(dim=1) * inverse
 
 
 def inverse_length(weights: Tensor, gram: Tensor) -> Tensor:
@@ -201,4 +218,4 @@ def inverse_length(weights: Tensor, gram: Tensor) -> Tensor:
     """
     products = (gram @ weights.flatten(2)).view_as(weights)
     # clamped before the root: rounding may leave a square of zero slightly negative
-    return (products * weights).sum(dim=1).clamp(min=_EPS**2).rsqrt()
+    return _times(products, weights).sum(dim=1).clamp(min=_EPS**2).rsqrt()

@@ -25,7 +25,7 @@ from itm_lightning.similarity.base import TokenSimilarity, inner_products
 from itm_lightning.types import Features, Rows, RowsT, at_least_float32, full_precision, unit_tokens
 
 # What is computed of a tile should stay in the cache, and its matrices should not be narrow strips.
-_TILE_CPU_ELEMENTS = 2**19
+_TILE_CPU_ELEMENTS = 2**20
 _TILE_GPU_ELEMENTS = 2**26  # 256 MB: less would not keep the GPU busy
 _SLICE_CPU_ELEMENTS = 2**17  # 512 KB in float32, which fits the cache of one core
 _SLICE_GPU_ELEMENTS = 2**24  # 64 MB: less would not keep the GPU busy
