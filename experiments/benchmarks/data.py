@@ -2,9 +2,10 @@
 
     python experiments/benchmarks/data.py --root path/to/flickr8k --plot data.png
 
-*Photos*: the loop decodes and resizes the same JPEG files in the same number of processes, and
-keeps nothing. *Regions*: it copies the same rows out of the memory map, a batch at a time. The
-files are in the system's cache, and the processes are there before the clock runs.
+An epoch of training, one caption a photo. *Photos*: the loop decodes and resizes the same JPEG
+files in the same number of processes, and keeps nothing. *Regions*: it copies the same rows out of
+the memory map, a batch at a time. The files are in the system's cache, and the processes are there
+before the clock runs.
 """
 
 from __future__ import annotations
@@ -23,14 +24,13 @@ from rich.console import Console
 from rich.table import Table
 from side_by_side import Seconds, in_turns
 
-from itm_lightning.data import Karpathy, Precomputed
-from itm_lightning.data.loading.decoding import DecodedImages, ReadImages
-from itm_lightning.data.loading.loaders import Loading, training_loader
-from itm_lightning.data.source import Record
+from itm_lightning.data import ITMDataModule, Karpathy, Precomputed
+from itm_lightning.data.source import Source
 from itm_lightning.data.sources.image_files import ImageFileSource
-from itm_lightning.encoders import TorchvisionCNN
+from itm_lightning.encoders import ImageEncoder, RegionFeatures, TorchvisionCNN
 
-Times = tuple[Seconds, Seconds]
+#: How many samples, and the times of our loader and of the bare loop.
+Times = tuple[int, Seconds, Seconds]
 
 
 def main() -> None:
@@ -49,15 +49,16 @@ def main() -> None:
             )
             for workers in arguments.workers
         }
-    _print(times, arguments.images)
+    _print(times)
     if arguments.plot:
-        _plot(arguments.plot, times, arguments.images)
+        _plot(arguments.plot, times)
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--root", help="a Karpathy dataset; rendered scenes without")
-    parser.add_argument("--images", type=int, default=1024)
+    parser.add_argument("--root", help="a Karpathy dataset; made-up photos without")
+    parser.add_argument("--images", type=int, default=1024, help="of made-up data")
+    parser.add_argument("--side", type=int, default=384, help="of made-up photos, in pixels")
     parser.add_argument("--size", type=int, default=224, help="of the resized photos, in pixels")
     parser.add_argument("--regions", type=int, default=36)
     parser.add_argument("--dim", type=int, default=2048)
@@ -65,47 +66,41 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 2])
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--plot", type=Path, help="PNG")
-    arguments = parser.parse_args()
-    arguments.images -= arguments.images % arguments.batch_size  # no remainder waits
-    return arguments
+    return parser.parse_args()
 
 
 def _image_source(arguments: argparse.Namespace, root: Path) -> ImageFileSource:
     if arguments.root:
         return Karpathy(arguments.root)
-    return painted_images(root, arguments.images)
+    return painted_images(root, arguments.images, arguments.side)
 
 
 def _beside_images(arguments: argparse.Namespace, source: ImageFileSource, workers: int) -> Times:
-    records = source.records("train")[: arguments.images]
+    paths = [source.image_folder / record.location for record in source.records("train")]
+    size = arguments.batch_size
+    items = [paths[k : k + size] for k in range(0, len(paths) - size + 1, size)]
     encoder = TorchvisionCNN("squeezenet1_1", image_size=arguments.size)
-    paths = [source.image_folder / record.location for record in records]
-    items = [
-        paths[k : k + arguments.batch_size] for k in range(0, len(paths), arguments.batch_size)
-    ]
     bare = partial(decode_and_resize, arguments.size)
-    read = DecodedImages(source, encoder.transform(train=False))
-    return _beside(arguments, workers, records, read, bare, items)
+    return _beside(arguments, workers, source, encoder, bare, items)
 
 
 def _beside_regions(arguments: argparse.Namespace, source: Precomputed, workers: int) -> Times:
-    records = source.records("train")
-    rows = torch.randperm(len(records)).split(arguments.batch_size)
+    rows = torch.randperm(len(source.records("train"))).split(arguments.batch_size)
+    items = [batch.numpy() for batch in rows if len(batch) == arguments.batch_size]
     bare = partial(read_rows, source.root / "train_ims.npy")
-    items = [batch.numpy() for batch in rows]
-    return _beside(arguments, workers, records, source.batch, bare, items)
+    return _beside(arguments, workers, source, RegionFeatures(arguments.dim), bare, items)
 
 
 def _beside(
     arguments: argparse.Namespace,
     workers: int,
-    records: Sequence[Record],
-    read: ReadImages,
+    source: Source,
+    encoder: ImageEncoder,
     bare: Callable[[Any], None],
     items: Sequence[Any],
 ) -> Times:
-    loading = Loading(arguments.batch_size, workers)
-    loader = training_loader(records, read, loading, seed=0, one_text=True)
+    data = ITMDataModule(source, arguments.batch_size, workers, one_text=True).connect(encoder)
+    loader = data.train_dataloader()
 
     def ours() -> None:
         for _ in loader:
@@ -114,21 +109,21 @@ def _beside(
     with processes(workers) as each:
         runs = {"ours": ours, "bare": partial(each, bare, items)}
         times = in_turns(runs, arguments.repeats, title=f"{workers} workers")
-    return times["ours"], times["bare"]
+    return len(loader) * arguments.batch_size, times["ours"], times["bare"]
 
 
-def _print(times: dict[str, Times], images: int) -> None:
-    table = Table(title=f"{images} photos: samples per second, and the part of the bare loop's")
+def _print(times: dict[str, Times]) -> None:
+    table = Table(title="samples per second, and the part of the bare loop's")
     for column in ("", "ours", "bare loop", "ratio", "from - to"):
         table.add_column(column, justify="right" if column else "left")
-    for name, (ours, bare) in times.items():
+    for name, (images, ours, bare) in times.items():
         ratio = bare / ours
         rates = (f"{images / seconds.median:,.0f}" for seconds in (ours, bare))
         table.add_row(name, *rates, f"{ratio.median:.2f}", f"{ratio.low:.2f} - {ratio.high:.2f}")
     Console(width=100).print(table)
 
 
-def _plot(path: Path, times: dict[str, Times], images: int) -> None:
+def _plot(path: Path, times: dict[str, Times]) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -136,11 +131,11 @@ def _plot(path: Path, times: dict[str, Times], images: int) -> None:
 
     figure, axes = plt.subplots(figsize=(7, 0.7 * len(times) + 1.2), layout="constrained")
     for k, label in enumerate(("ours", "bare loop")):
-        seconds = [pair[k] for pair in times.values()]
-        rates = [images / s.median for s in seconds]
+        seconds = [(images, pair[k]) for images, *pair in times.values()]
+        rates = [n / s.median for n, s in seconds]
         errors = [
-            [r - images / s.high for r, s in zip(rates, seconds, strict=True)],
-            [images / s.low - r for r, s in zip(rates, seconds, strict=True)],
+            [r - n / s.high for r, (n, s) in zip(rates, seconds, strict=True)],
+            [n / s.low - r for r, (n, s) in zip(rates, seconds, strict=True)],
         ]
         places = [i + 0.4 * k for i in range(len(times))]
         axes.barh(places, rates, height=0.4, xerr=errors, label=label)

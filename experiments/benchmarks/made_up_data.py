@@ -10,12 +10,10 @@ from tqdm.auto import tqdm
 
 from itm_lightning.data import Folder, Precomputed, Scenes
 
-_SIDE = 384  # pixels: about what a photo of Flickr30k has to decode
 
-
-def painted_images(root: Path, count: int) -> Folder:
-    """JPEG files of rendered scenes."""
-    scenes = Scenes(train=count, val=0, test=0, size=_SIDE)
+def painted_images(root: Path, count: int, side: int) -> Folder:
+    """Square JPEG files of rendered scenes; 384 pixels are about what Flickr30k has to decode."""
+    scenes = Scenes(train=count, val=0, test=0, size=side)
     (root / "train").mkdir(parents=True)
     rows = []
     for record in tqdm(scenes.records("train"), desc="painting", unit="photo", leave=False):

@@ -65,7 +65,7 @@ class ITMDataModule(pl.LightningDataModule):
         source: the dataset.
         batch_size: the number of pairs in a training batch, and of images in an evaluation batch
             (each with all of its texts).
-        num_workers: the number of processes that decode images.
+        num_workers: the number of processes that decode images; for regions there are none.
         augmented_views: where the trunk is frozen and the encoder augments, the number of augmented
             views of each training image; the trunk runs once over each, and every sample takes one
             of them at random. With 0, every sample is augmented and goes through the trunk.
@@ -232,8 +232,9 @@ class ITMDataModule(pl.LightningDataModule):
         return evaluation_loader(self.records(split), images, self._loading(split))
 
     def _loading(self, split: str) -> Loading:
-        # Tokens in memory need no decoding processes; sending them between processes costs more.
-        workers = 0 if split in self._frozen else self.num_workers
+        # Tokens need no decoding; to send them from another process costs more than to read them.
+        decodes = isinstance(self.source, ImageSource) and split not in self._frozen
+        workers = self.num_workers if decodes else 0
         return Loading(self.batch_size, workers, self._on_gpu, self.class_names, self._read_texts)
 
     def _read_images(self, split: str, train: bool = False) -> ReadImages:

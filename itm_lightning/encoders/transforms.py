@@ -31,6 +31,15 @@ class ToPixels:
 
     geometry: Sequence[nn.Module]
 
+    def keeps(self, size: tuple[int, int]) -> bool:
+        """Whether it leaves all images of this width and height as they are."""
+        from torchvision.transforms import v2
+
+        width, height = size
+        same = [[height, width], [height]] if height == width else [[height, width]]
+        kinds = v2.Resize, v2.CenterCrop
+        return all(isinstance(step, kinds) and list(step.size) in same for step in self.geometry)
+
     def resized(self, image: Image.Image) -> Image.Image:
         """The image of which :meth:`__call__` makes pixels."""
         for step in self.geometry:

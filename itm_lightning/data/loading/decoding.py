@@ -16,6 +16,7 @@ from itm_lightning.data.batch_memory import empty_tensor
 from itm_lightning.data.source import ImageSource, Record
 from itm_lightning.encoders.transforms import ToPixels
 from itm_lightning.types import Features, MemberFeatures
+from itm_lightning.utils.images import plain_jpeg, plain_jpeg_size
 
 Transform = Callable[[Image.Image], Tensor]
 ReadImages = Callable[[Sequence[Record]], Tensor | Features | MemberFeatures]
@@ -59,10 +60,13 @@ class DecodedImages:
         transform = self.transform
         transforms = transform.distinct if isinstance(transform, MemberTransforms) else [transform]
         batches: list[Tensor] = []
+        ready = True
         for row, record in enumerate(records):
-            image = self.source.image(record)
+            stored = self._stored(record, transforms) if ready else None
+            ready = stored is not None  # as a rule, all photos of a dataset are, or none
+            image = self.source.image(record) if stored is None else None
             for number, each in enumerate(transforms):
-                pixels = _channels_last(each, image)
+                pixels = stored if image is None else _channels_last(each, image)
                 if row == 0:
                     first = np.asarray(pixels)
                     batches.append(empty_tensor((len(records), *first.shape), first.dtype))
@@ -71,6 +75,15 @@ class DecodedImages:
         if isinstance(transform, MemberTransforms):
             return transform.by_member(batches)
         return batches[0]
+
+    def _stored(self, record: Record, transforms: Sequence[Transform]) -> NDArray[np.uint8] | None:
+        """The pixels ``(H, W, 3)`` of a JPEG that all transforms leave as it is; of others none."""
+        data = self.source.encoded(record)
+        size = data and plain_jpeg_size(data)
+        if not data or not size:
+            return None
+        keeping = (isinstance(each, ToPixels) and each.keeps(size) for each in transforms)
+        return plain_jpeg(data) if all(keeping) else None
 
 
 def _channels_last(transform: Transform, image: Image.Image) -> Image.Image | NDArray[Any]:

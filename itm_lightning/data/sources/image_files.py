@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from abc import abstractmethod
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from typing_extensions import override
 
 from itm_lightning.data.source import Box, ImageSource, Record
 from itm_lightning.errors import InputError
-from itm_lightning.utils.foreign_files import inside
+from itm_lightning.utils.foreign_files import inside, regular_file
 from itm_lightning.utils.images import check_decodes, decoded, opened, upright
 
 OUTSIDE = "move it there, or set data.source.allow_outside: true if you trust the dataset"
@@ -52,8 +53,8 @@ class ImageFileSource(ImageSource):
 
     @override
     def encoded(self, record: Record) -> bytes:
-        with self._open(record):
-            return self._path(record).read_bytes()
+        with self._naming(record) as path:
+            return regular_file(path, "photo").read_bytes()
 
     @override
     def upright(self, record: Record) -> Record:
@@ -70,11 +71,17 @@ class ImageFileSource(ImageSource):
         return self.image_folder / record.location
 
     def _open(self, record: Record) -> Image.Image:
+        with self._naming(record) as path:
+            return opened(path, path)
+
+    @contextmanager
+    def _naming(self, record: Record) -> Iterator[Path]:
+        """The path of the record's file, once it is known to lie inside; errors name it."""
         path = self._path(record)
         if not self.allow_outside:
             inside(path, self.image_folders, "photo", OUTSIDE)
         try:
-            return opened(path, path)
+            yield path
         except FileNotFoundError:
             raise InputError(f"photo {path} is missing, though {self.listing} names it") from None
 
