@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytorch_lightning as pl
+import torch
 from pytorch_lightning import Trainer
 from pytorch_lightning.callbacks import ProgressBar
 from pytorch_lightning.strategies import ModelParallelStrategy, StrategyRegistry
@@ -122,7 +123,19 @@ class ITMTrainer(Trainer):
             resumed, and a fit is not scored at its end.
         enable_progress_bar: show a bar on a terminal; a log gets a line an epoch instead.
         enable_model_summary: print the parts of the model and their parameters before a fit.
+        float32_matmul_precision: of float32 products: with high, GPUs take TF32; with medium,
+            bfloat16, and so do CPUs that multiply it, where they compare tokens. Default: highest.
     """
+
+    def __init__(
+        self,
+        *args: Any,
+        float32_matmul_precision: Literal["highest", "high", "medium"] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if float32_matmul_precision is not None:
+            torch.set_float32_matmul_precision(float32_matmul_precision)
+        super().__init__(*args, **kwargs)
 
     def extract(
         self,

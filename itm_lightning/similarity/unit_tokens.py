@@ -23,6 +23,7 @@ from typing_extensions import override
 
 from itm_lightning.similarity.base import TokenSimilarity, inner_products
 from itm_lightning.types import Features, Rows, RowsT, at_least_float32, full_precision, unit_tokens
+from itm_lightning.utils.internals import processor_multiplies_bfloat16
 
 # What is computed of a tile should stay in the cache, and its matrices should not be narrow strips.
 _TILE_CPU_ELEMENTS = 2**20
@@ -120,12 +121,17 @@ class UnitTokenSimilarity(TokenSimilarity):
 def cosines(images: UnitTokens, texts: UnitTokens) -> Tensor:
     """Cosine ``(n_images, R, n_texts, L)`` of every region and every word; zero at padding.
 
-    This product is most of the work, and the only step that autocast may run in half precision.
+    This product is most of the work, and the only step that autocast, or torch's
+    ``set_float32_matmul_precision("medium")``, may run in half precision.
 
     Raises:
         InputError: the widths differ.
     """
-    product = inner_products(images.tokens.flatten(0, 1), texts.tokens.flatten(0, 1))
+    regions, words = images.tokens.flatten(0, 1), texts.tokens.flatten(0, 1)
+    is_medium = torch.get_float32_matmul_precision() == "medium" and regions.is_cpu
+    if is_medium and regions.dtype == torch.float32 and processor_multiplies_bfloat16():
+        regions, words = regions.bfloat16(), words.bfloat16()  # as torch does on GPUs
+    product = inner_products(regions, words)
     return at_least_float32(product).view(*images.mask.shape, *texts.mask.shape)
 
 

@@ -128,6 +128,11 @@ def bind_wrapped_call(graph: fx.GraphModule) -> None:
     cls._wrapped_call = _private(graph, "_wrapped_call", "torch")
 
 
+def processor_multiplies_bfloat16() -> bool:
+    """Whether the CPU has instructions for products of bfloat16; others take longer with them."""
+    return bool(_private(torch.cpu, "_is_avx512_bf16_supported", "torch")())
+
+
 def shared_storage(size: int) -> torch.UntypedStorage:
     """Memory of ``size`` bytes that other processes can read, without a copy of its contents.
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import torch
 
 
 def scored(folder):
@@ -19,3 +20,18 @@ def test_learns_about_the_same_in_any_precision(run, tiny_config):
         tolerance = 1e-5 if precision == "64-true" else 0.05
         assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=tolerance)
         assert found["train/loss"] != expected["train/loss"] or precision == "64-true"
+
+
+def test_products_have_the_precision_that_is_asked_for(run, tiny_config):
+    assert torch.get_float32_matmul_precision() == "highest"
+    try:
+        run("fit", "--config", tiny_config, "--trainer.float32_matmul_precision=high")
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_another_precision_of_products_is_refused(refuse, tiny_config):
+    line = refuse("fit", "--config", tiny_config, "--trainer.float32_matmul_precision=low")
+    assert "float32_matmul_precision" in line
+    assert "medium" in line

@@ -88,3 +88,30 @@ def test_slices_cover_every_pair_once_and_hold_no_more_than_they_may(monkeypatch
 def test_heads_in_slices_give_nothing_for_nothing(head, n, m):
     images, texts = (Features.from_pooled(torch.randn(size, 6)) for size in (n, m))
     assert head(images, texts).shape == (n, m)
+
+
+@pytest.fixture
+def medium_precision():
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium")
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@pytest.mark.usefixtures("medium_precision")
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_medium_precision_takes_bfloat16_where_the_processor_multiplies_it(monkeypatch, multiplies):
+    name = "processor_multiplies_bfloat16"
+    monkeypatch.setattr(unit_tokens, name, lambda: multiplies)
+    head = SmoothChamfer()
+    for dtype in (torch.float32, torch.float64):
+        sides = (made_up_features(3, 6, seed=1), made_up_features(4, 5, seed=2))
+        images, texts = (
+            head.prepare(Features(side.tokens.to(dtype), side.mask, None)) for side in sides
+        )
+        exact = torch.einsum("nrd,mld->nrml", images.tokens, texts.tokens)
+        cosines = unit_tokens.cosines(images, texts)
+        assert cosines.dtype == dtype
+        torch.testing.assert_close(cosines, exact, rtol=0, atol=1e-2)
+        rounds = multiplies and dtype == torch.float32
+        assert ((cosines - exact).abs().max() > 1e-5) == rounds

@@ -53,11 +53,18 @@ def test_missing_shared_memory_is_refused(monkeypatch):
         internals.shared_storage(8)
 
 
+def test_a_missing_question_about_the_processor_is_refused(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    with pytest.raises(InputError, match=r"torch\.cpu\._is_avx512_bf16_supported of torch"):
+        internals.processor_multiplies_bfloat16()
+
+
 def test_the_installed_releases_have_every_name():
     trainer = Trainer(accelerator="cpu", logger=False, sync_batchnorm=True, barebones=True)
     assert internals.samples_are_distributed(trainer)
     assert not internals.batch_norm_is_synchronised(DDPStrategy())
     assert internals.shared_storage(8).is_shared()
+    assert internals.processor_multiplies_bfloat16() in (True, False)
     strategy = ModelParallelStrategy()
     internals.shard_over_all(strategy, 3)
     assert internals.shard_sizes(strategy) == (3, 1)
