@@ -16,12 +16,19 @@ from itm_lightning.registry import KINDS, list_registered
 _SECTIONS = "model", "data", "", "trainer", "predict", "ensemble"
 #: Of Lightning's keys, those that most runs set; the others come last.
 _OFTEN = {
-    *("accelerator", "devices", "num_nodes", "strategy", "precision", "deterministic"),
+    *("accelerator", "devices", "num_nodes", "strategy", "precision"),
+    *("float32_matmul_precision", "deterministic"),
     *("max_epochs", "max_steps", "max_time", "accumulate_grad_batches", "gradient_clip_val"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "fast_dev_run"),
     *("check_val_every_n_epoch", "val_check_interval", "log_every_n_steps"),
     *("logger", "callbacks", "default_root_dir", "enable_progress_bar"),
 }
+#: Of keys whose help in Lightning is about what does not hold here, ours.
+_HELP = {
+    "ckpt_path": "A checkpoint by its path, or `last` or `best`: the newest such in the folder of "
+    "runs. A fit goes on from it; other commands take the model from it.",
+}
+_TYPE_AND_DEFAULT = re.compile(r" \((?:required, )?type: .*\)$", re.DOTALL)
 _CLASSES = re.compile(r"(?<=known subclasses: )[\w., ]+")
 _ROLE = re.compile(r":\w+:`~?(?:[\w.]*\.)?(\w+)`")  # of docstrings: :class:`~package.Name`
 _ANY_CLASS = "`--KEY.help NAME` shows the arguments of a class that a key takes."
@@ -89,6 +96,9 @@ class CommandHelp(DefaultHelpFormatter):
             return ", ".join(path.rpartition(".")[2] for path in found[0].split(", "))
 
         text = _ROLE.sub(r"\1", super()._get_help_string(action)).replace("``", "`")
+        ours, kinds = _HELP.get(action.dest), _TYPE_AND_DEFAULT.search(text)
+        if ours:
+            text = ours + (kinds[0] if kinds else "")
         return _CLASSES.sub(names, text)
 
 

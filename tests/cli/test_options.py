@@ -157,12 +157,14 @@ def test_help_has_every_key_and_those_that_most_runs_set_first(capsys, command):
     first = re.findall(r"^  (?:-h, )?--([\w.]+)", often, re.MULTILINE)
     assert first.index("model.similarity") < first.index("data.source")
     assert first.index("data.source") < first.index("trainer.max_epochs")
-    assert set(signature(Trainer).parameters) == {
+    assert set(signature(Trainer).parameters) | {"float32_matmul_precision"} == {
         key.partition(".")[2]
         for key in re.findall(r"^  --([\w.]+)", printed, re.MULTILINE)
         if key.startswith("trainer.")
     }
     assert "--trainer.plugins" in seldom
+    assert "A checkpoint by its path" in often
+    assert "registry" not in printed.partition("--ckpt_path")[2].partition("--trainer")[0]
     for name in list_registered("similarity"):
         assert re.search(rf"\b{name}\b", often)
     assert "itm_lightning.similarity" not in printed
