@@ -163,7 +163,7 @@ def test_help_has_every_key_and_those_that_most_runs_set_first(capsys, command):
         if key.startswith("trainer.")
     }
     assert "--trainer.plugins" in seldom
-    assert ("A checkpoint by its path" in often) == ("--ckpt_path" in printed)
+    assert ("A checkpoint by its path" in often) == ("\n  --ckpt_path" in printed)
     assert "registry" not in printed.partition("--ckpt_path")[2].partition("--trainer")[0]
     for name in list_registered("similarity"):
         assert re.search(rf"\b{name}\b", often)
