@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 from collections.abc import Callable
 from typing import Any
@@ -117,17 +116,11 @@ def cut_at_grid(network: nn.Module, image_size: int) -> nn.Module:
         for name in in_evaluation
         if name in set(in_training) and name.split(".")[0] not in HEADS
     ]
-    probe = create_feature_extractor(network, names[-TAIL:], suppress_diff_warning=True)
-    outputs = _shapes(probe, image_size)
+    probe = create_feature_extractor(network, names[-TAIL:], suppress_diff_warning=True).eval()
+    with torch.no_grad():
+        outputs = probe(torch.zeros(1, 3, image_size, image_size))
     last = [name for name, output in outputs.items() if _has_places(output)][-1]
     return create_feature_extractor(network, {last: "grid"}, suppress_diff_warning=True)
-
-
-def _shapes(network: nn.Module, image_size: int) -> dict[str, Tensor]:
-    """What the network makes of an image: tensors that have a shape only, so that nothing runs."""
-    image = torch.zeros(1, 3, image_size, image_size, device="meta")
-    with torch.no_grad():
-        return copy.deepcopy(network).to("meta").eval()(image)
 
 
 def as_tokens(grid: Tensor) -> Tensor:
@@ -174,9 +167,10 @@ def _build(name: str, weights: str | None, image_size: int) -> nn.Module:
 
 
 def _width(network: nn.Module, name: str, image_size: int) -> int:
-    """Width of the tokens of an image."""
+    """Width of the tokens, from a run on a black image."""
     try:
-        grid = _shapes(network, image_size)["grid"]
+        with torch.no_grad():
+            grid = network.eval()(torch.zeros(1, 3, image_size, image_size))["grid"]
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"{name} does not take images of {image_size}×{image_size} pixels; "

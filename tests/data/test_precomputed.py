@@ -12,6 +12,7 @@ from itm_lightning.data import Box, ITMDataModule, Precomputed, Record
 from itm_lightning.data.loading.loaders import Loading, evaluation_loader
 from itm_lightning.data.records import check_disjoint
 from itm_lightning.data.sources.precomputed.files import to_line
+from itm_lightning.encoders import RegionFeatures
 from itm_lightning.errors import InputError
 
 
@@ -291,6 +292,14 @@ def test_a_split_that_was_named_must_be_there(tmp_path):
         Precomputed(str(tmp_path), splits={"test": "testall"}).records("test")
     with pytest.raises(InputError, match="'dev'; there are train, val, test"):
         Precomputed(str(tmp_path), splits={"dev": "val"})
+
+
+def test_regions_are_read_without_worker_processes(tmp_path):
+    write(tmp_path, "train", made_up(4, 3, 8), texts_of(4))
+    data = ITMDataModule(Precomputed(str(tmp_path)), batch_size=4, num_workers=2)
+    loader = data.connect(RegionFeatures(8)).train_dataloader()
+    assert loader.num_workers == 0
+    assert [len(batch.image_ids) for batch in loader] == [4] * 5
 
 
 @pytest.mark.parametrize("workers", [0, 1])
