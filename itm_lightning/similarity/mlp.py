@@ -91,16 +91,16 @@ class _Scores(torch.autograd.Function):
         scores = v.new_empty(len(v), len(t))
         keeps = any(ctx.needs_input_grad)
         active = v.new_empty(*scores.shape, len(output) if keeps else 0, dtype=torch.bool)
+        ctx.half = None  # or the precision that autocast takes
         for rows, columns in _slices(v, t, weight):
             # most of the work, and the only step that autocast may run in half precision
             of_pairs = F.linear(_pairs(v[rows], t[columns]), weight)
+            ctx.half = None if of_pairs.dtype == v.dtype else of_pairs.dtype
             with full_precision(v):
                 hidden = at_least_float32(of_pairs) + i[rows, None] + j[columns]
                 scores[rows, columns] = hidden.relu() @ output
             if keeps:
                 torch.gt(hidden, 0, out=active[rows, columns])
-        device = v.device.type
-        ctx.autocast = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
         ctx.save_for_backward(v, t, i, j, weight, output, active)
         return scores
 
@@ -109,13 +109,12 @@ class _Scores(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         v, t, i, j, weight, output, active = ctx.saved_tensors
         d_v, d_t, d_i, d_j, d_weight = map(torch.zeros_like, (v, t, i, j, weight))
-        enabled, dtype = ctx.autocast
         for rows, columns in _slices(v, t, weight):
             # the gradient at the hidden units, but for the output's weights
             d_hidden = active[rows, columns] * gradient[rows, columns].unsqueeze(-1)
             d_i[rows] += d_hidden.sum(dim=1)
             d_j[columns] += d_hidden.sum(dim=0)
-            with torch.autocast(v.device.type, dtype, enabled):
+            with torch.autocast(v.device.type, ctx.half, enabled=ctx.half is not None):
                 d_pairs = d_hidden @ (output.unsqueeze(1) * weight)
                 d_weight += d_hidden.flatten(0, 1).T @ _pairs(v[rows], t[columns]).flatten(0, 1)
             of_product, of_distance = at_least_float32(d_pairs).chunk(2, dim=-1)
