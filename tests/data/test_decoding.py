@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torchvision.transforms import v2
 
 from itm_lightning.data import Folder
@@ -79,6 +79,19 @@ def test_a_batch_of_all_kinds(transforms, tmp_path):
         for transform, pixels in zip(transforms, batch.parts, strict=True):
             expected = torch.stack([transform(source.image(record)) for record in order])
             assert pixels.equal(expected)
+
+
+class Negatives(Folder):
+    """A user's source, which does more than decode."""
+
+    def image(self, record):
+        return ImageOps.invert(super().image(record))
+
+
+def test_what_a_source_makes_of_its_images_is_kept(tmp_path):
+    plain, records = written(tmp_path, ["baseline"])
+    pixels = [DecodedImages(each, TO_48)(records) for each in (plain, Negatives(str(tmp_path)))]
+    assert pixels[1].equal(255 - pixels[0])
 
 
 def test_which_sizes_a_transform_keeps():

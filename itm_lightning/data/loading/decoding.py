@@ -60,7 +60,7 @@ class DecodedImages:
         transform = self.transform
         transforms = transform.distinct if isinstance(transform, MemberTransforms) else [transform]
         batches: list[Tensor] = []
-        ready = True
+        ready = _is_of_files(self.source)
         for row, record in enumerate(records):
             stored = self._stored(record, transforms) if ready else None
             ready = stored is not None  # as a rule, all photos of a dataset are, or none
@@ -84,6 +84,15 @@ class DecodedImages:
             return None
         keeping = (isinstance(each, ToPixels) and each.keeps(size) for each in transforms)
         return plain_jpeg(data) if all(keeping) else None
+
+
+def _is_of_files(source: ImageSource) -> bool:
+    """Whether an image is what its file has: a subclass may do more in an ``image`` of its own."""
+    image, encoded = (
+        next(each for each in type(source).__mro__ if name in vars(each))
+        for name in ("image", "encoded")
+    )
+    return image is encoded
 
 
 def _channels_last(transform: Transform, image: Image.Image) -> Image.Image | NDArray[Any]:
