@@ -173,10 +173,11 @@ class ITMCLI(LightningCLI):
         check_settings(settings)
         if not settings["plugins"]:  # a ClusterEnvironment may be among them
             check_processes(settings["devices"], settings["num_nodes"], settings["accelerator"])
+        self.plain = self.plain_config()
         if self.run is not None:
-            check_resumed_config(self.run, self.plain_config())
+            check_resumed_config(self.run, self.plain)
         if self.checkpoint is not None and self.subcommand == "fit":
-            for change in changes_since(self.checkpoint, self.plain_config()):
+            for change in changes_since(self.checkpoint, self.plain):
                 print(printable(f"resumed with {change}"))
         if self.run is None:
             return
@@ -196,7 +197,7 @@ class ITMCLI(LightningCLI):
 
     @override
     def instantiate_classes(self) -> None:
-        given, model = self.checkpoint, self.plain_config()["model"]
+        given, model = self.checkpoint, self.plain["model"]
         with given.building(model) if given else nullcontext(), refused_arguments():
             super().instantiate_classes()
         configure_strategy(self.trainer)
@@ -227,16 +228,15 @@ class ITMCLI(LightningCLI):
             begin_run(self.run, self.joined)
             print(f"run folder: {self.run.folder}" + (f", from {self.last}" if self.last else ""))
         fit = self.joined  # W&B shows it where a test joins it, and else this run
-        own = self.plain_config()
-        shown, config = (fit, fit.config) if fit else (self.run, own)
+        shown, config = (fit, fit.config) if fit else (self.run, self.plain)
         told = WandbRun(config | {"run_name": shown.folder.name}, joins=shown is not self.run)
-        self.trainer_defaults["callbacks"] = [*self._callbacks(self.run.folder, own), told]
+        self.trainer_defaults["callbacks"] = [*self._callbacks(self.run.folder), told]
         with refused_settings():
             logger = loggers_of(settings["logger"], self.run, shown, config)
             # ModelTable is printed instead of Lightning's summary.
             return super().instantiate_trainer(logger=logger, enable_model_summary=False, **kwargs)
 
-    def _callbacks(self, folder: Path, plain: dict[str, Any]) -> list[Callback]:
+    def _callbacks(self, folder: Path) -> list[Callback]:
         """What each run has, in the order in which Lightning calls them."""
         config, last = self.config_init[self.subcommand], None
         checkpoints: list[Callback] = []
@@ -255,7 +255,7 @@ class ITMCLI(LightningCLI):
             *([] if config["trainer"]["enable_model_summary"] is False else [ModelTable()]),
             *([EpochLines()] if needs_lines(config["trainer"]) else []),
             *checkpoints,
-            RunConfig(folder, plain),
+            RunConfig(folder, self.plain),
         ]
 
     def finish(self) -> None:
