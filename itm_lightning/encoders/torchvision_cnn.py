@@ -116,11 +116,15 @@ def cut_at_grid(network: nn.Module, image_size: int) -> nn.Module:
         for name in in_evaluation
         if name in set(in_training) and name.split(".")[0] not in HEADS
     ]
-    probe = create_feature_extractor(network, names[-TAIL:], suppress_diff_warning=True).eval()
-    with torch.no_grad():
-        outputs = probe(torch.zeros(1, 3, image_size, image_size))
+    probe = create_feature_extractor(network, names[-TAIL:], suppress_diff_warning=True)
+    outputs = _of_black_image(probe, image_size)
     last = [name for name, output in outputs.items() if _has_places(output)][-1]
     return create_feature_extractor(network, {last: "grid"}, suppress_diff_warning=True)
+
+
+def _of_black_image(network: nn.Module, image_size: int) -> dict[str, Tensor]:
+    with torch.no_grad():
+        return network.eval()(torch.zeros(1, 3, image_size, image_size))
 
 
 def as_tokens(grid: Tensor) -> Tensor:
@@ -169,8 +173,7 @@ def _build(name: str, weights: str | None, image_size: int) -> nn.Module:
 def _width(network: nn.Module, name: str, image_size: int) -> int:
     """Width of the tokens, from a run on a black image."""
     try:
-        with torch.no_grad():
-            grid = network.eval()(torch.zeros(1, 3, image_size, image_size))["grid"]
+        grid = _of_black_image(network, image_size)["grid"]
     except (RuntimeError, AssertionError) as error:
         raise InputError(
             f"{name} does not take images of {image_size}×{image_size} pixels; "

@@ -17,7 +17,7 @@ def test_learns_about_the_same_in_any_precision(run, tiny_config):
     for precision in ("bf16-mixed", "bf16-true", "64-true"):
         found = scored(run("fit", "--config", tiny_config, f"--trainer.precision={precision}"))
         assert found.keys() == expected.keys()
-        tolerance = 1e-3 if precision == "64-true" else 0.05  # Adam magnifies the last digits
+        tolerance = 1e-4 if precision == "64-true" else 0.05  # Adam magnifies the last digits
         assert found["train/loss"] == pytest.approx(expected["train/loss"], rel=tolerance)
         assert found["train/loss"] != expected["train/loss"] or precision == "64-true"
 
